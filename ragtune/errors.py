@@ -1,0 +1,33 @@
+"""What can go wrong, one type a domain. A message names the thing, its place and the way out."""
+
+
+class RagtuneError(Exception):
+    """Base of every error that a user can mend; the command lines print it without a traceback and exit with 1."""
+
+
+class QuestionError(RagtuneError):
+    """Questions that cannot be read, or none left to train or evaluate on."""
+
+
+class KnowledgeBaseError(RagtuneError):
+    """A corpus or knowledge base that is missing, mismatched, unreachable or empty."""
+
+
+class ModelError(RagtuneError):
+    """A checkpoint that cannot be loaded or does not fit the rest."""
+
+
+class TrainingError(RagtuneError):
+    """A training run that cannot start, continue or be resumed."""
+
+
+class EvaluationError(RagtuneError):
+    """Predictions that cannot be scored or compared."""
+
+
+class RegistryError(RagtuneError):
+    """A model registry that refuses a version, or cannot be reached."""
+
+
+class StorageError(RagtuneError):
+    """A file that cannot be read or written: absent, no permission, disk full."""

