@@ -95,7 +95,7 @@ def atomic_file(target: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def describe_write_error(error: OSError, target: str | Path) -> Exception:
-    """The StorageError for a failed write, with the way out; errors that are not about the disk come back as they are."""
+    """The StorageError for a failed write, with the way out; an error that is not about the disk comes back as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{target}: the disk is full; nothing was left there. Free some space and run again")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
@@ -114,6 +114,6 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _replace(temporary: Path, target: Path, holder: Path) -> None:
-    if target.is_dir() and not target.is_symlink():  # os.replace cannot overwrite a folder that is not empty
-        os.replace(target, holder / f"{target.name}.old")
-    os.replace(temporary, target)
+    if target.is_dir() and not target.is_symlink():  # a rename cannot overwrite a folder that is not empty
+        target.replace(holder / f"{target.name}.old")
+    temporary.replace(target)
