@@ -1,0 +1,178 @@
+"""Passages: what a corpus is cut into, and how they lie on disk and in memory."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.files import atomic_path
+
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("source_ids", pa.list_(pa.string()))]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of text that can be retrieved.
+
+    Attributes:
+        id: unique in the corpus; `w7#1` is the second piece of the corpus row `w7`.
+        title: of the document that it comes from; "" where there is none.
+        text: its words, single spaces between them.
+        source_ids: ids of all the corpus rows whose text this is, or is a piece of.
+    """
+
+    id: str
+    title: str
+    text: str
+    source_ids: tuple[str, ...]
+
+
+class Passages:
+    """All passages of a corpus, by row; they stay in Arrow's memory and become Python objects one at a time.
+
+    Two processes that open the same `.arrow` file share its memory; a `.parquet` file is unpacked by each.
+    """
+
+    def __init__(self, table: pa.Table, place: str = "passages"):
+        """Wrap a table with the columns of `SCHEMA`; `place` is what error messages call it.
+
+        A missing `source_ids` makes each passage its own source, a missing `title` is "".
+
+        Raises:
+            KnowledgeBaseError: `id` or `text` is missing, or a column is of another type.
+        """
+        self.table = _conform(table, place)
+        self.place = place
+        self._columns = [self.table.column(name) for name in SCHEMA.names]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Passages":
+        """Open a Parquet file, or map an Arrow one (`.arrow`) into memory.
+
+        Raises:
+            StorageError: nothing is there, or it may not be read.
+            KnowledgeBaseError: it is broken, or lacks a column.
+        """
+        try:
+            if Path(path).suffix == ".arrow":
+                table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            else:
+                table = pq.read_table(str(path), memory_map=True)
+        except FileNotFoundError as error:
+            raise StorageError(f"{path}: no such file; split_passages writes it") from error
+        except (OSError, pa.ArrowInvalid) as error:
+            raise KnowledgeBaseError(
+                f"{path}: cannot be read as passages ({error}); let split_passages write it again"
+            ) from error
+        return cls(table, str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write them as Arrow (`.arrow`, to be mapped) or Parquet (any other suffix), whole or not at all."""
+        with atomic_path(path) as temporary:
+            if Path(path).suffix == ".arrow":
+                with pa.OSFile(str(temporary), "wb") as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
+                    writer.write_table(self.table)
+            else:
+                pq.write_table(self.table, temporary)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @overload
+    def __getitem__(self, row: int) -> Passage: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Passage]: ...
+    def __getitem__(self, row: int | slice) -> Passage | list[Passage]:
+        """One passage, or a list of them for a slice; a row may be a NumPy integer."""
+        if isinstance(row, slice):
+            return [self[index] for index in range(*row.indices(len(self)))]
+        identifier, title, text, source_ids = (column[int(row)].as_py() for column in self._columns)
+        return Passage(identifier, title, text, tuple(source_ids))
+
+    def __iter__(self) -> Iterator[Passage]:
+        for batch in self.table.to_batches(max_chunksize=1024):
+            for identifier, title, text, source_ids in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+                yield Passage(identifier, title, text, tuple(source_ids))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of every row."""
+        return self.table.column("id").to_pylist()
+
+    def row_of(self, identifier: str) -> int:
+        """The row that holds a passage.
+
+        Raises:
+            KnowledgeBaseError: there is no such passage.
+        """
+        try:
+            return self._rows[identifier]
+        except KeyError as error:
+            raise KnowledgeBaseError(
+                f'{self.place}: no passage has the id "{identifier}"; do questions and passages belong together?'
+            ) from error
+
+    @cached_property
+    def content_hashes(self) -> list[str]:
+        """`passage_hash` of every row: equal for two passages with the same title and text, whatever their ids."""
+        return [passage_hash(passage.title, passage.text) for passage in self]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over ids, titles, texts and source ids, in order, as 64 hex digits."""
+        digest = hashlib.sha256()
+        for passage in self:
+            digest.update(_delimited(passage.id, passage.title, passage.text, *passage.source_ids))
+        return digest.hexdigest()
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        rows = {identifier: row for row, identifier in enumerate(self.ids)}
+        if len(rows) < len(self):
+            raise KnowledgeBaseError(
+                f"{self.place}: {len(self) - len(rows):,} ids stand more than once; let split_passages write it again"
+            )
+        return rows
+
+
+def passage_hash(title: str, text: str) -> str:
+    """128 bits of BLAKE2b over title and text, as 32 hex digits: what an embedding depends on."""
+    return hashlib.blake2b(_delimited(title, text), digest_size=16).hexdigest()
+
+
+def _delimited(*parts: str) -> bytes:
+    """With lengths, so that ("ab", "c") differs from ("a", "bc")."""
+    return "".join(f"{len(part)}:{part}" for part in (str(len(parts)), *parts)).encode("utf-8")
+
+
+def _conform(table: pa.Table, place: str) -> pa.Table:
+    for name in ("id", "text"):
+        if name not in table.column_names:
+            raise KnowledgeBaseError(
+                f'{place}: no column "{name}" among {table.column_names}; is this what split_passages wrote?'
+            )
+    if "title" not in table.column_names:
+        table = table.append_column("title", pa.array([""] * len(table), pa.string()))
+    if "source_ids" not in table.column_names:
+        table = table.append_column("source_ids", _own_sources(table.column("id")))
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise KnowledgeBaseError(f"{place}: a column is not of the type that passages need: {error}") from error
+    for name in ("id", "text", "source_ids"):
+        if empty := table.column(name).null_count:
+            raise KnowledgeBaseError(f'{place}: {empty:,} rows have no "{name}"; let split_passages write it again')
+    return table.set_column(1, "title", pc.fill_null(table.column("title"), ""))
+
+
+def _own_sources(ids: pa.ChunkedArray) -> pa.Array:
+    return pa.array([[str(identifier)] for identifier in ids.to_pylist()], pa.list_(pa.string()))

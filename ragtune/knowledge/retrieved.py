@@ -1,0 +1,57 @@
+"""What a search gives back, and what an encoder of passages must offer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ragtune.knowledge.passages import Passage
+
+PADDING_ROW = -1
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The best k passages for each of B queries, best first.
+
+    Attributes:
+        rows: (B, k) int64, the row in `Passages`; `PADDING_ROW` where fewer than k were found.
+        scores: (B, k) float32, inner product of query and document vector; -inf for padding.
+        embeddings: (B, k, d) float32, the document vectors as the knowledge base holds them; 0 for padding.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or self.scores.shape != self.rows.shape or self.embeddings.shape[:2] != self.rows.shape:
+            raise ValueError(
+                f"rows {self.rows.shape}, scores {self.scores.shape} and embeddings {self.embeddings.shape} do not"
+                " fit: they must be (B, k), (B, k) and (B, k, d)"
+            )
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(B, k): True where there is a passage, False where there is padding."""
+        return self.rows != PADDING_ROW
+
+    def __len__(self) -> int:
+        """B, the number of queries."""
+        return len(self.rows)
+
+
+class PassageEncoder(Protocol):
+    """Whatever turns passages into vectors; `ragtune.models.encoders.Encoder` is one."""
+
+    name: str
+    fingerprint: str
+
+    @property
+    def dimension(self) -> int:
+        """The length d of a vector."""
+
+    def encode_passages(self, passages: Sequence[Passage], **options: Any) -> npt.NDArray[np.float32]:
+        """The passages' vectors, (len(passages), d) float32, row by row."""
