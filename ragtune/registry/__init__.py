@@ -1,0 +1,1 @@
+"""Model registries, and the rule by which a version becomes `champion`."""

@@ -1,0 +1,64 @@
+"""How good an answer is: exact match, F1 and ROUGE, each the best over the reference answers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from ragtune.errors import EvaluationError
+from ragtune.questions.normalization import normalize_answer
+
+ROUGE_NAMES = ("rouge1", "rouge2", "rougeL")
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 if the prediction equals any reference after normalisation, else 0.0.
+
+    Source: SQuAD v1.1's evaluate-v1.1.py, `exact_match_score` under `metric_max_over_ground_truths`.
+    """
+    _require(answers)
+    normalized = normalize_answer(prediction)
+    return float(any(normalized == normalize_answer(answer) for answer in answers))
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """The harmonic mean of precision and recall over normalised words, the best over the references, in [0, 1].
+
+    Example: "the Nile river" against "Nile" shares 1 of 2 words and 1 of 1: 2 · 0.5 · 1 / 1.5 = 0.667.
+
+    Source: SQuAD v1.1's evaluate-v1.1.py, `f1_score` under `metric_max_over_ground_truths`.
+    """
+    _require(answers)
+    words = normalize_answer(prediction).split()
+    return max(_f1_of_words(words, normalize_answer(answer).split()) for answer in answers)
+
+
+def rouge(prediction: str, answers: Sequence[str]) -> dict[str, float]:
+    """F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, each the best over the references, in [0, 1].
+
+    Google's rouge-score with its own tokenizer (lower case, Latin letters and digits) and no stemming; a one-word
+    answer has no bigram, so its rouge2 is 0 even where it is right.
+    """
+    _require(answers)
+    scores = _rouge_scorer().score_multi(list(answers), prediction)
+    return {name: float(scores[name].fmeasure) for name in ROUGE_NAMES}
+
+
+def _f1_of_words(prediction: list[str], answer: list[str]) -> float:
+    shared = (Counter(prediction) & Counter(answer)).total()
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(prediction), shared / len(answer)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _require(answers: Sequence[str]) -> None:
+    if not answers:
+        raise EvaluationError("a question without reference answers cannot be scored; filter such questions out first")
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # a second of imports (nltk): only for those who score
+
+    return RougeScorer(list(ROUGE_NAMES))
