@@ -5,6 +5,10 @@ class RagtuneError(Exception):
     """Base of every error that a user can mend; the command lines print it without a traceback and exit with 1."""
 
 
+class ParameterError(RagtuneError):
+    """A run's parameter that is unknown, absent or of the wrong type."""
+
+
 class QuestionError(RagtuneError):
     """Questions that cannot be read, or none left to train or evaluate on."""
 

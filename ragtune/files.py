@@ -95,7 +95,7 @@ def atomic_file(target: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def describe_write_error(error: OSError, target: str | Path) -> Exception:
-    """The StorageError for a failed write, with the way out; an error that is not about the disk comes back as it is."""
+    """The StorageError for a failed write, with the way out; an error not about the disk comes back as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{target}: the disk is full; nothing was left there. Free some space and run again")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):

@@ -1,5 +1,6 @@
 """Progress of long work: a bar in a terminal, a line every few seconds in a log."""
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 _LOG_EVERY_SECONDS = 5.0
+PROGRESS_LINE = re.compile(r"[\w ]+: [\d,]+ .*/s\b.*")  # what a line of `progress` looks like, for those who pass it on
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "it") -> Iterator[T]:

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of Hugging Face's: tests never ask the hub
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -1,0 +1,33 @@
+# make demo   install, and fine-tune on the bundled sample, offline
+# make test   install, and run the tests
+# make lint   what CI checks beside the tests: style, types, a fresh compiled/
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/.installed
+	HF_HUB_OFFLINE=1 $(BIN)/python pipeline.py run --params params/demo.yaml
+
+test: .venv/.installed-test
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python pipeline.py compile --check
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+.venv/.installed-test: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv runs build dist *.egg-info

@@ -1,0 +1,25 @@
+from kfp import dsl
+
+from components import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def check_answerability(
+    questions: dsl.Input[dsl.Dataset],
+    knowledge_base: dsl.Input[dsl.Artifact],
+    answerable: dsl.Output[dsl.Dataset],
+    unanswerable: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    question_encoder: str,
+    k: int = 10,
+):
+    """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
+    from ragtune.knowledge.knowledge_base import KnowledgeBase
+    from ragtune.models.encoders import Encoder
+    from ragtune.questions.answerability import split_by_answerability
+
+    encoder = Encoder.from_pretrained(question_encoder, role="question")
+    with KnowledgeBase.open(knowledge_base.path) as base:
+        counts = split_by_answerability(questions.path, encoder, base, answerable.path, unanswerable.path, k=k)
+    for name, count in counts.items():
+        metrics.log_metric(name, count)

@@ -1,0 +1,38 @@
+from kfp import dsl
+
+from components import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def evaluate_rag(
+    test: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    closed_book_model: dsl.Input[dsl.Model],
+    knowledge_base: dsl.Input[dsl.Artifact],
+    rejected: dsl.Input[dsl.Dataset],
+    evaluation: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    question_encoder: str,
+    passage_encoder: str,
+    generator: str,
+    num_beams: int = 2,
+    answerable_k: int = 10,
+):
+    """Compare the fine-tuned model with the model before and with closed-book, on all and on answerable questions."""
+    from ragtune.evaluation.evaluate import evaluate
+
+    figures = evaluate(
+        model_folder=model.path,
+        base_parts=(question_encoder, passage_encoder, generator),
+        closed_book_folder=closed_book_model.path,
+        questions_path=test.path,
+        knowledge_base_folder=knowledge_base.path,
+        output_folder=evaluation.path,
+        report_path=report.path,
+        rejected_path=rejected.path,
+        num_beams=num_beams,
+        answerable_k=answerable_k,
+    )
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,68 @@
+from kfp import dsl
+
+from components import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def finetune_rag(
+    pairs: dsl.Input[dsl.Dataset],
+    knowledge_base: dsl.Input[dsl.Artifact],
+    model: dsl.Output[dsl.Model],
+    closed_book_model: dsl.Output[dsl.Model],
+    tensorboard: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    question_encoder: str,
+    passage_encoder: str,
+    generator: str,
+    workspace: str,
+    method: str = "rag",
+    retrieval: str = "direct",
+    n_docs: int = 5,
+    temperature: float = 1.0,
+    prompt: str = "{title} / {text} // {question}",
+    max_input_tokens: int = 300,
+    max_steps: int = 1000,
+    batch_size: int = 16,
+    gradient_accumulation_steps: int = 1,
+    learning_rate: float = 3e-5,
+    question_encoder_learning_rate: float = 0.0,
+    adam_beta2: float = 0.999,
+    warmup_steps: int = 0,
+    eval_steps: int = 100,
+    closed_book_steps: int = -1,
+    processes: int = 1,
+    seed: int = 0,
+):
+    """Train question encoder and generator together through the knowledge base, and the closed-book baseline beside."""
+    from ragtune.training.launch import finetune
+
+    results = finetune(
+        question_encoder=question_encoder,
+        passage_encoder=passage_encoder,
+        generator=generator,
+        dataset_folder=pairs.path,
+        knowledge_base_folder=knowledge_base.path,
+        output_folder=model.path,
+        closed_book_folder=closed_book_model.path,
+        tensorboard_folder=tensorboard.path,
+        work_folder=f"{workspace}/training",
+        processes=processes,
+        method=method,
+        retrieval=retrieval,
+        n_docs=n_docs,
+        temperature=temperature,
+        prompt=prompt,
+        max_input_tokens=max_input_tokens,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        learning_rate=learning_rate,
+        question_encoder_learning_rate=question_encoder_learning_rate,
+        adam_beta2=adam_beta2,
+        warmup_steps=warmup_steps,
+        eval_steps=eval_steps,
+        closed_book_steps=closed_book_steps,
+        seed=seed,
+    )
+    for name, value in results.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,23 @@
+from kfp import dsl
+
+from components import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def ingest_passages(
+    passages: dsl.Input[dsl.Dataset],
+    knowledge_base: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    passage_encoder: str,
+    workspace: str,
+    name: str = "passages",
+    milvus_uri: str = "",
+):
+    """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
+    from ragtune.knowledge.knowledge_base import ingest_into_workspace
+    from ragtune.models.encoders import Encoder
+
+    encoder = Encoder.from_pretrained(passage_encoder, role="passage")
+    counts = ingest_into_workspace(passages.path, knowledge_base.path, encoder, workspace, name=name, uri=milvus_uri)
+    for metric, count in counts.items():
+        metrics.log_metric(metric, count)

@@ -1,0 +1,28 @@
+from kfp import dsl
+
+from components import DATA_IMAGE
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def register_model(
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    name: str,
+    workspace: str,
+    questions_fingerprint: str,
+    corpus_fingerprint: str,
+    tracking_uri: str = "",
+):
+    """Register the model with its lineage; it becomes champion only if it answers better than today's champion."""
+    from ragtune.registry.mlflow import register
+
+    result = register(
+        model_folder=model.path,
+        evaluation_folder=evaluation.path,
+        name=name,
+        tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
+        lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
+    )
+    metrics.log_metric("version", result.version)
+    metrics.log_metric("champion", int(result.promoted))

@@ -1,0 +1,30 @@
+from kfp import dsl
+
+from components import DATA_IMAGE
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def tokenize_pairs(
+    train: dsl.Input[dsl.Dataset],
+    validation: dsl.Input[dsl.Dataset],
+    pairs: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    question_encoder: str,
+    generator: str,
+    max_question_tokens: int = 32,
+    max_answer_tokens: int = 32,
+):
+    """Tokenise questions for the question encoder and answers for the generator, and check them by decoding back."""
+    from ragtune.questions.tokenization import load_tokenizer, tokenize_pairs
+
+    counts = tokenize_pairs(
+        train.path,
+        validation.path,
+        load_tokenizer(question_encoder),
+        load_tokenizer(generator),
+        pairs.path,
+        max_question_tokens=max_question_tokens,
+        max_answer_tokens=max_answer_tokens,
+    )
+    for name, count in counts.items():
+        metrics.log_metric(name, count)

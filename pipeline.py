@@ -1,0 +1,245 @@
+"""The DAG on one page, and its command line: python pipeline.py compile | run."""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl, kubernetes, local
+
+from components.check_answerability import check_answerability
+from components.evaluate_rag import evaluate_rag
+from components.filter_questions import filter_questions
+from components.finetune_rag import finetune_rag
+from components.fingerprint_sources import fingerprint_sources
+from components.ingest_passages import ingest_passages
+from components.register_model import register_model
+from components.split_passages import split_passages
+from components.tokenize_pairs import tokenize_pairs
+from ragtune.errors import RagtuneError
+from ragtune.files import atomic_file, atomic_path
+from ragtune.parameters import read_parameters
+from ragtune.run_folder import BoxLog, box_metrics, finish, summary
+
+WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a temporary file)
+LOCAL_WORKSPACE = Path("runs/workspace")
+LATEST = Path("runs/latest")
+COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
+
+
+@dsl.pipeline(
+    name="rag-finetuning", description="Fine-tune a RAG model on questions and a corpus; register it if better"
+)
+def rag_finetuning(
+    questions: str,
+    corpus: str,
+    validation_questions: str = "",
+    test_questions: str = "",
+    question_layout: str = "auto",
+    max_answer_words: int = 5,
+    max_questions: int = 0,
+    max_test_questions: int = 0,
+    validation_fraction: float = 0.05,
+    test_fraction: float = 0.1,
+    max_rejected_fraction: float = 0.5,
+    max_passage_words: int = 100,
+    question_encoder: str = "facebook/dpr-question_encoder-single-nq-base",
+    passage_encoder: str = "facebook/dpr-ctx_encoder-single-nq-base",
+    generator: str = "facebook/bart-large",
+    knowledge_base: str = "passages",
+    milvus_uri: str = "",
+    answerable_k: int = 10,
+    max_question_tokens: int = 32,
+    max_answer_tokens: int = 32,
+    method: str = "rag",
+    retrieval: str = "direct",
+    n_docs: int = 5,
+    temperature: float = 1.0,
+    prompt: str = "{title} / {text} // {question}",
+    max_input_tokens: int = 300,
+    max_steps: int = 1000,
+    batch_size: int = 16,
+    gradient_accumulation_steps: int = 1,
+    learning_rate: float = 3e-5,
+    question_encoder_learning_rate: float = 0.0,
+    adam_beta2: float = 0.999,
+    warmup_steps: int = 0,
+    eval_steps: int = 100,
+    closed_book_steps: int = -1,
+    num_beams: int = 2,
+    seed: int = 0,
+    model_name: str = "ragtune",
+    tracking_uri: str = "",
+    workspace: str = WORKSPACE,
+    workspace_volume: str = "ragtune-workspace",
+    gpus: int = 1,
+    train_memory: str = "64Gi",
+):
+    encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
+
+    sources = fingerprint_sources(
+        questions=questions,
+        corpus=corpus,
+        validation_questions=validation_questions,
+        test_questions=test_questions,
+    ).set_caching_options(False)
+
+    filtered = filter_questions(
+        questions=questions,
+        questions_fingerprint=sources.outputs["questions"],
+        validation_questions=validation_questions,
+        test_questions=test_questions,
+        layout=question_layout,
+        max_answer_words=max_answer_words,
+        max_questions=max_questions,
+        max_test_questions=max_test_questions,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        max_rejected_fraction=max_rejected_fraction,
+    )
+    split = split_passages(
+        corpus=corpus,
+        corpus_fingerprint=sources.outputs["corpus"],
+        max_words=max_passage_words,
+    )
+    ingested = ingest_passages(
+        passages=split.outputs["passages"],
+        passage_encoder=passage_encoder,
+        workspace=workspace,
+        name=knowledge_base,
+        milvus_uri=milvus_uri,
+    )
+    checked = check_answerability(
+        questions=filtered.outputs["train"],
+        knowledge_base=ingested.outputs["knowledge_base"],
+        question_encoder=question_encoder,
+        k=answerable_k,
+    )
+    tokenized = tokenize_pairs(
+        train=checked.outputs["answerable"],
+        validation=filtered.outputs["validation"],
+        question_encoder=question_encoder,
+        generator=generator,
+        max_question_tokens=max_question_tokens,
+        max_answer_tokens=max_answer_tokens,
+    )
+    finetuned = finetune_rag(
+        pairs=tokenized.outputs["pairs"],
+        knowledge_base=ingested.outputs["knowledge_base"],
+        generator=generator,
+        **encoders,
+        workspace=workspace,
+        method=method,
+        retrieval=retrieval,
+        n_docs=n_docs,
+        temperature=temperature,
+        prompt=prompt,
+        max_input_tokens=max_input_tokens,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        learning_rate=learning_rate,
+        question_encoder_learning_rate=question_encoder_learning_rate,
+        adam_beta2=adam_beta2,
+        warmup_steps=warmup_steps,
+        eval_steps=eval_steps,
+        closed_book_steps=closed_book_steps,
+        processes=gpus,
+        seed=seed,
+    )
+    evaluated = evaluate_rag(
+        test=filtered.outputs["test"],
+        model=finetuned.outputs["model"],
+        closed_book_model=finetuned.outputs["closed_book_model"],
+        knowledge_base=ingested.outputs["knowledge_base"],
+        rejected=filtered.outputs["rejected"],
+        generator=generator,
+        **encoders,
+        num_beams=num_beams,
+        answerable_k=answerable_k,
+    )
+    registered = register_model(
+        model=finetuned.outputs["model"],
+        evaluation=evaluated.outputs["evaluation"],
+        name=model_name,
+        workspace=workspace,
+        questions_fingerprint=sources.outputs["questions"],
+        corpus_fingerprint=sources.outputs["corpus"],
+        tracking_uri=tracking_uri,
+    )
+
+    for task in (ingested, checked, tokenized, finetuned, evaluated, registered):
+        kubernetes.mount_pvc(task, pvc_name=workspace_volume, mount_path=WORKSPACE)
+    for task in (ingested, checked, finetuned, evaluated):
+        kubernetes.use_secret_as_env(task, "ragtune-milvus", {"token": "RAGTUNE_MILVUS_TOKEN"}, optional=True)
+        kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY, medium="Memory")
+        task.set_accelerator_type("nvidia.com/gpu").set_memory_limit(train_memory)
+    finetuned.set_accelerator_limit(gpus)
+    for task in (ingested, checked, evaluated):
+        task.set_accelerator_limit(1)
+
+
+def compile_pipeline(target: Path = COMPILED, check: bool = False) -> None:
+    """Write the pipeline's YAML to `target`; with `check`, only complain where it is not what would be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / target.name
+        compiler.Compiler().compile(rag_finetuning, str(fresh))
+        if not check:
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(fresh.read_bytes())
+        elif not target.exists() or target.read_bytes() != fresh.read_bytes():
+            raise RagtuneError(f"{target}: not what pipeline.py compiles to; run `python pipeline.py compile`")
+
+
+def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
+    """Run the DAG here, each box in a process of its own; the figures, the report and the model end in `output`."""
+    boxes = output.absolute() / "boxes"
+    parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **parameters}
+    with atomic_file(output / "parameters.json") as stream:
+        json.dump(parameters, stream, indent=2)
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
+    warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
+    tasks = len(rag_finetuning.pipeline_spec.root.dag.tasks)
+    with open(output / "log.txt", "a", encoding="utf-8") as log:
+        box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
+        try:
+            with contextlib.redirect_stdout(box_log):
+                rag_finetuning(**parameters)
+        except RuntimeError as error:
+            log_path = output / "log.txt"
+            raise RagtuneError(f"{box_log.failure or error}\nThe whole log: {log_path}") from error
+    return finish(output, boxes, box_log.seconds, LATEST)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Fine-tune retrieval-augmented generation, here or on a cluster")
+    commands = parser.add_subparsers(dest="command", required=True)
+    compiling = commands.add_parser("compile", help="write compiled/rag_finetuning.yaml, for the KFP UI")
+    compiling.add_argument("--output", type=Path, default=COMPILED, help="where to write it")
+    compiling.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    running = commands.add_parser("run", help="run the whole DAG on this machine")
+    running.add_argument("--params", required=True, metavar="FILE", help="YAML of parameters, see params/")
+    running.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
+    running.add_argument("--output", type=Path, metavar="DIR", help="the run's folder (default runs/<date and time>)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "compile":
+            compile_pipeline(options.output, check=options.check)
+        else:
+            output = options.output or LATEST.parent / time.strftime("%Y-%m-%d-%H%M%S")
+            parameters = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
+            print("\n" + summary(run(parameters, output), output))
+    except RagtuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""A run's parameters: from a YAML file and the command line, checked against what the pipeline declares."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ragtune.errors import ParameterError
+
+
+def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments: Iterable[str] = ()) -> dict[str, Any]:
+    """The values for one run of `pipeline`: its file, overridden by `name=value` assignments.
+
+    Args:
+        pipeline: the pipeline's function; its signature says which parameters there are, and of what type.
+        file: a YAML mapping of names to values.
+        assignments: such as "max_steps=200"; the last one of a name wins.
+
+    Returns:
+        Only what the file and the assignments name; every other parameter keeps the pipeline's default.
+
+    Raises:
+        ParameterError: no such file, not a mapping, an unknown name, a value of another type, a required one absent.
+    """
+    values = {**_read_mapping(Path(file)), **dict(_split(assignment) for assignment in assignments)}
+    declared = inspect.signature(pipeline).parameters
+    for name in values:
+        if name not in declared:
+            close = difflib.get_close_matches(name, declared, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(declared)}"
+            raise ParameterError(f"{file}: no parameter is called {name}{hint}")
+    absent = [name for name, p in declared.items() if p.default is inspect.Parameter.empty and name not in values]
+    if absent:
+        raise ParameterError(f"{file}: needs a value for {', '.join(absent)}; add it there, or --set {absent[0]}=…")
+    return {name: _convert(name, value, declared[name].annotation) for name, value in values.items()}
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(f"{file}: no such parameter file; ready ones stand in params/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{file}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ParameterError(f"{file}: lines of `name: value` are needed")
+    return values
+
+
+def _split(assignment: str) -> tuple[str, str]:
+    name, equals, value = assignment.partition("=")
+    if not equals:
+        raise ParameterError(f"--set {assignment}: write it as --set name=value")
+    return name.strip().replace("-", "_"), value
+
+
+def _convert(name: str, value: Any, kind: type) -> Any:
+    whole = kind is not int or not isinstance(value, float) or value.is_integer()
+    try:
+        if value is None or isinstance(value, bool | list | dict) or not whole:
+            raise ValueError
+        return kind(value)
+    except ValueError:
+        raise ParameterError(f"parameter {name}: {value!r} is not a value of type {kind.__name__}") from None

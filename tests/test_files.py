@@ -1,0 +1,69 @@
+import errno
+import gzip
+import os
+
+import pytest
+
+from ragtune.errors import StorageError
+from ragtune.files import atomic_file, atomic_path, content_hash, open_uri
+
+
+def test_a_failed_write_leaves_what_stood_there_before(tmp_path):
+    target = tmp_path / "questions.jsonl"
+    target.write_text("old")
+    with pytest.raises(ValueError, match="half"), atomic_file(target) as stream:
+        stream.write("new, but only hal")
+        raise ValueError("half")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["questions.jsonl"]
+
+
+def test_a_folder_replaces_a_folder_whole(tmp_path):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "stale").write_text("")
+    with atomic_path(target) as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text("w")
+    assert [path.name for path in target.iterdir()] == ["weights"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_is_named_with_its_place_and_leaves_nothing(tmp_path):
+    with pytest.raises(StorageError, match=r"model: the disk is full"), atomic_path(tmp_path / "model") as temporary:
+        temporary.write_text("some")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_really_full_device_raises_no_space():
+    with pytest.raises(OSError, match="No space"), open("/dev/full", "w") as stream:
+        stream.write("x")
+        stream.flush()
+
+
+def test_reads_plain_and_gzip_alike(tmp_path):
+    (tmp_path / "a.jsonl").write_text("ä\n", encoding="utf-8")
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt", encoding="utf-8") as stream:
+        stream.write("ä\n")
+    for name in ("a.jsonl", "b.jsonl.gz"):
+        with open_uri(tmp_path / name, "rt") as stream:
+            assert stream.read() == "ä\n"
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(StorageError, match=r"nowhere\.jsonl: no such file"):
+        open_uri(tmp_path / "nowhere.jsonl")
+    with pytest.raises(StorageError, match=r"nowhere\.jsonl: no such file"):
+        content_hash(tmp_path / "nowhere.jsonl")
+
+
+def test_a_hash_follows_names_and_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text("1")
+    assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
+    (tmp_path / "b" / "x").rename(tmp_path / "b" / "y")
+    assert content_hash(tmp_path / "a") != content_hash(tmp_path / "b")
+    assert content_hash(tmp_path / "a" / "x") == content_hash(f"file://{tmp_path / 'a' / 'x'}")

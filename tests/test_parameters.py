@@ -1,0 +1,49 @@
+import pytest
+
+from ragtune.errors import ParameterError
+from ragtune.parameters import read_parameters
+
+
+def pipeline(questions: str, max_steps: int = 10, learning_rate: float = 1e-3):
+    pass
+
+
+def parameters(tmp_path, text, *assignments):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    return read_parameters(pipeline, file, assignments)
+
+
+def test_the_command_line_overrides_the_file(tmp_path):
+    values = parameters(tmp_path, "questions: a.jsonl\nmax_steps: 5\n", "max_steps=7", "learning-rate=1e-4")
+    assert values == {"questions": "a.jsonl", "max_steps": 7, "learning_rate": 1e-4}
+    assert type(values["max_steps"]) is int
+
+
+def test_a_number_is_a_valid_text(tmp_path):
+    assert parameters(tmp_path, "questions: 2026\n")["questions"] == "2026"
+
+
+@pytest.mark.parametrize(
+    ("text", "assignment", "message"),
+    [
+        ("questions: a\nmax_step: 5\n", "max_steps=1", "max_step; did you mean max_steps"),
+        ("questions: a\n", "zzz=1", "no parameter is called zzz; there are: questions"),
+        ("max_steps: 5\n", "max_steps=1", "needs a value for questions"),
+        ("questions: a\n", "max_steps=many", "max_steps: 'many' is not a value of type int"),
+        ("questions: a\nmax_steps: 1.5\n", "questions=b", "1.5 is not a value of type int"),
+        ("questions: [a, b]\n", "max_steps=1", "is not a value of type str"),
+        ("questions:\n", "max_steps=1", "None is not a value"),
+        ("questions: a\n", "max_steps", "write it as --set name=value"),
+        ("- a\n", "max_steps=1", "lines of `name: value`"),
+        ("a: b: c\n", "max_steps=1", "not YAML"),
+    ],
+)
+def test_a_bad_parameter_is_named(tmp_path, text, assignment, message):
+    with pytest.raises(ParameterError, match=message.replace("[", r"\[")):
+        parameters(tmp_path, text, assignment)
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such parameter file"):
+        read_parameters(pipeline, tmp_path / "nowhere.yaml")
