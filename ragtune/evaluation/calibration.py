@@ -1,0 +1,44 @@
+"""Whether p(z|x) means what it says: of the passages given 0.8, do 8 in 10 turn out right?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A reliability curve: for each bin of [0, 1] that holds passages, in ascending order, (bins,) each.
+
+    Attributes:
+        probability: the mean p(z|x) of the bin's passages.
+        share_right: the share of them that are right.
+        passages: how many there are.
+    """
+
+    probability: np.ndarray
+    share_right: np.ndarray
+    passages: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error, Σ_b n_b/n · |share_right_b − probability_b|, in [0, 1]. Naeini et al. 2015."""
+        return float(np.average(np.abs(self.share_right - self.probability), weights=self.passages))
+
+
+def calibration(probabilities: np.ndarray, right: np.ndarray, bins: int = BINS) -> Calibration:
+    """Sort passages into `bins` equal parts of [0, 1] by probability, and see how many in each are right.
+
+    Args:
+        probabilities: p(z|x) of each retrieved passage, (n,) with n > 0.
+        right: whether that passage is gold, or holds an answer, (n,) bool.
+
+    Example: probabilities .1, .9, .9 and right no, yes, no give (.1: 0 of 1) and (.9: 1 of 2), error (.1 + 2 · .4) / 3.
+    """
+    numbers = np.minimum((probabilities * bins).astype(int), bins - 1)
+    passages = np.bincount(numbers, minlength=bins)
+    used = passages > 0
+    sums = np.bincount(numbers, weights=probabilities, minlength=bins)
+    rights = np.bincount(numbers, weights=right, minlength=bins)
+    return Calibration(sums[used] / passages[used], rights[used] / passages[used], passages[used])

@@ -1,0 +1,121 @@
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from ragtune.errors import EvaluationError
+from ragtune.evaluation.report import report_from_folder, verdict, write_report
+
+NBSP = "\N{NO-BREAK SPACE}"
+PHONE_WIDTH = 375
+
+
+@pytest.fixture
+def page(report_inputs, tmp_path):
+    write_report(tmp_path / "report.html", **report_inputs)
+    return tmp_path / "report.html"
+
+
+@pytest.fixture
+def render(tmp_path):
+    """The DOM of a page as a real browser builds it."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on the PATH: install it to test the report in a real browser")
+
+    def dump(page):
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+        return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return dump
+
+
+class Text(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.parts, self.tags, self.links = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href", "data", "action")]
+
+    def handle_data(self, data):
+        self.parts.append(data)
+
+    def __str__(self):
+        return " ".join(" ".join(self.parts).split(" "))
+
+
+def test_a_browser_shows_the_figures(page, render):
+    shown = str(Text(render(page)))
+    assert f"Fine-tuning raised exact match from 11.2{NBSP}% to 72.4{NBSP}%." in shown
+    for figure in (f"43.1{NBSP}%", f"91.2{NBSP}%", "+61.2", "+56.2 to +66.2", f"8.3{NBSP}%", "5,121", "181.2", "kb_v1"):
+        assert figure in shown, figure
+
+
+def test_the_page_fits_a_phone(page, render, tmp_path):
+    frame = tmp_path / "phone.html"
+    frame.write_text(
+        f'<iframe src="report.html" style="width:{PHONE_WIDTH}px;height:800px;border:0"></iframe><p>…</p><script>'
+        "const frame = document.querySelector('iframe');"
+        "frame.onload = () => { const page = frame.contentDocument.documentElement;"
+        "document.querySelector('p').textContent = `${page.scrollWidth - page.clientWidth} pixels too wide`; };</script>"
+    )
+    assert "<p>0 pixels too wide</p>" in render(frame)
+
+
+def test_the_page_asks_nothing_of_the_outside(page):
+    html = page.read_text()
+    parsed = Text(html)
+    assert parsed.links == []
+    assert {"script", "link", "img", "iframe", "object"}.isdisjoint(parsed.tags)
+    assert not re.search(r"url\(|@import|https?:", html)
+
+
+def test_what_questions_and_passages_say_is_escaped(page):
+    html = page.read_text()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html and "Title 1 &lt;&amp;&gt;" in html
+
+
+def test_ten_won_and_all_five_lost_questions_are_shown(page):
+    html = page.read_text()
+    won, lost = html.index('id="won"'), html.index('id="lost"')
+    assert html[won:lost].count("<article>") == 10
+    assert html[lost:].count("<article>") == 5
+    assert "40 questions; 10 of them" in html
+
+
+def test_every_chart_has_a_title_and_a_description(page):
+    html = page.read_text()
+    charts = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', html, re.S)
+    assert len(charts) == 3 + 6  # a scale a card, six charts
+    assert all("<title>" in chart and "<desc>" in chart for chart in charts)
+
+
+def test_a_run_without_closed_book_or_training_log_still_has_a_report(report_inputs, tmp_path):
+    metrics = {name: value for name, value in report_inputs["metrics"].items() if "closed_book" not in name}
+    predictions = [row | {"prediction_closed_book": None} for row in report_inputs["predictions"]]
+    write_report(tmp_path / "report.html", metrics, predictions, {})
+    html = (tmp_path / "report.html").read_text()
+    assert "Training loss" not in html
+    assert "trained without passages" not in html
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "beginning"),
+    [(0.01, 0.2, "Fine-tuning raised"), (-0.2, -0.01, "Fine-tuning lowered"), (-0.1, 0.2, "No clear change")],
+)
+def test_the_verdict_follows_the_interval(low, high, beginning):
+    metrics = {"em_before": 0.4, "em_after": 0.5, "em_difference_low": low, "em_difference_high": high}
+    assert verdict(metrics | {"test_questions": 60})[0].startswith(beginning)
+
+
+def test_a_folder_that_is_no_evaluation_is_an_error(tmp_path):
+    with pytest.raises(EvaluationError, match="output folder of an evaluation"):
+        report_from_folder(tmp_path, tmp_path / "report.html")
