@@ -1,0 +1,243 @@
+"""What question, answers and annotations are called in each layout of question files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ragtune.questions.detokenization import detokenize, is_html
+
+Row = Mapping[str, Any]
+
+
+class MalformedError(Exception):
+    """A row that does not hold what its layout promises; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one row says, before anyone asks whether it is of use.
+
+    Attributes:
+        id: "" where the row has none.
+        question: as it was asked.
+        answers: short answers of all annotators, in their order; may be empty, blank or repeated.
+        gold_ids: ids of passages known to answer it.
+        title: of the document; "" where unknown.
+        yes_no: an annotator answered yes or no.
+        long_answer: an annotator marked a long answer.
+    """
+
+    id: str
+    question: str
+    answers: Sequence[str]
+    gold_ids: Sequence[str]
+    title: str
+    yes_no: bool = False
+    long_answer: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to write questions down.
+
+    Attributes:
+        fields: what it is told by, for an error message.
+        fits: whether a row looks like it.
+        read: a row's reading; raises MalformedError.
+        rows: the questions in a row of the file, where that is more than one.
+    """
+
+    fields: str
+    fits: Callable[[Row], bool]
+    read: Callable[[Row], Reading]
+    rows: Callable[[Row], Iterator[Row]] = lambda row: iter((row,))
+
+
+def _original(row: Row) -> Reading:
+    tokens = _list(row, "document_tokens")
+
+    def text(start: int, end: int) -> str:
+        return _joined(_records(tokens[start:end], "document_tokens"), "html_token")
+
+    return _annotated(row, "question_text", row.get("document_title"), len(tokens), text)
+
+
+def _simplified(row: Row) -> Reading:
+    tokens = _text(row, "document_text").split(" ")
+
+    def text(start: int, end: int) -> str:
+        return detokenize([token for token in tokens[start:end] if not is_html(token)])
+
+    return _annotated(row, "question_text", row.get("document_title"), len(tokens), text)
+
+
+def _hugging_face(row: Row) -> Reading:
+    document = row.get("document")
+    if not isinstance(document, Mapping):
+        raise MalformedError('"document" must be an object')
+    tokens = document.get("tokens")
+
+    def text(start: int, end: int) -> str:
+        span = _records(_cut(tokens, start, end), "document.tokens")
+        return _joined(span, "is_html")
+
+    question = row.get("question")
+    flat = dict(row) | {"question": question.get("text") if isinstance(question, Mapping) else question}
+    return _annotated(flat, "question", document.get("title"), _length(tokens), text)
+
+
+def _length(tokens: Any) -> int:
+    if isinstance(tokens, Mapping):
+        tokens = tokens.get("token")
+    if not isinstance(tokens, list):
+        raise MalformedError('"document.tokens" must be a list of objects, or an object of lists')
+    return len(tokens)
+
+
+def _cut(tokens: Any, start: int, end: int) -> Any:
+    if isinstance(tokens, Mapping):
+        return {name: column[start:end] if isinstance(column, list) else column for name, column in tokens.items()}
+    return tokens[start:end]
+
+
+def _annotated(row: Row, key: str, title: Any, tokens: int, text: Callable[[int, int], str]) -> Reading:
+    """A row of Natural Questions: answers are spans of tokens, several annotators give some each."""
+    answers = []
+    yes_no = long_answer = False
+    for annotation in _records(row.get("annotations"), "annotations"):
+        for span in _records(annotation.get("short_answers"), "short_answers"):
+            start, end = span.get("start_token"), span.get("end_token")
+            if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= tokens:
+                raise MalformedError(f"a short answer from token {start} to {end} of a document of {tokens:,} tokens")
+            answers.append(text(start, end))
+        yes_no |= annotation.get("yes_no_answer") in ("YES", "NO", 0, 1)
+        marked = annotation.get("long_answer")
+        start = marked.get("start_token") if isinstance(marked, Mapping) else None
+        long_answer |= isinstance(start, int) and start >= 0
+    return Reading(_id(row), _text(row, key), answers, _gold_ids(row), _title(title), yes_no, long_answer)
+
+
+def _joined(span: Sequence[Row], html: str) -> str:
+    words: list[str] = []
+    adjacent: list[bool] = []
+    end = None
+    for token in span:
+        if not isinstance(token.get("token"), str) or html not in token:
+            raise MalformedError(f'a token of the short answer has no "token" or "{html}"')
+        if not token[html]:
+            words.append(_encodable(token["token"], "token"))
+            adjacent.append(end is not None and token.get("start_byte") == end)
+        end = token.get("end_byte")
+    return detokenize(words, adjacent)
+
+
+def _open(row: Row) -> Reading:
+    return Reading(_id(row), _text(row, "question"), _answers(row, "answer"), _gold_ids(row), _title(row.get("title")))
+
+
+def _plain(row: Row) -> Reading:
+    return Reading(_id(row), _text(row, "question"), _answers(row, "answers"), _gold_ids(row), _title(row.get("title")))
+
+
+def _squad_rows(article: Row) -> Iterator[Row]:
+    for paragraph in _list(article, "paragraphs"):
+        if not isinstance(paragraph, Mapping):
+            raise MalformedError('a paragraph must be an object with "qas"')
+        for question in _list(paragraph, "qas"):
+            if not isinstance(question, Mapping):
+                raise MalformedError('an element of "qas" must be an object')
+            yield dict(question) | {"title": _title(article.get("title")).replace("_", " ")}
+
+
+def _squad(row: Row) -> Reading:
+    answers = [_text(answer, "text") for answer in _records(row.get("answers"), "answers")]
+    return Reading(_id(row), _text(row, "question"), answers, _gold_ids(row), _title(row.get("title")))
+
+
+LAYOUTS = {
+    "nq-original": Layout(
+        "question_text, document_tokens, annotations", lambda row: "document_tokens" in row, _original
+    ),
+    "nq-simplified": Layout(
+        "question_text, document_text, annotations", lambda row: "document_text" in row, _simplified
+    ),
+    "nq-huggingface": Layout(
+        "question.text, document.tokens, annotations",
+        lambda row: "document" in row and "annotations" in row,
+        _hugging_face,
+    ),
+    "squad": Layout("data[].paragraphs[].qas[]", lambda row: "paragraphs" in row, _squad, _squad_rows),
+    "plain": Layout("question, answers", lambda row: "question" in row and "answers" in row, _plain),
+    "nq-open": Layout("question, answer", lambda row: "question" in row and "answer" in row, _open),
+}
+
+
+def layout_of(row: Row) -> str:
+    """The name of the layout that a row is in; "" if in none."""
+    return next((name for name, layout in LAYOUTS.items() if layout.fits(row)), "")
+
+
+def _text(row: Row, key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        raise MalformedError(f'no "{key}"')
+    if not isinstance(value, str):
+        raise MalformedError(f'"{key}" must be text, this is of type {type(value).__name__}')
+    return _encodable(value, key)
+
+
+def _answers(row: Row, key: str) -> Sequence[str]:
+    value = row.get(key)
+    if value is None:
+        raise MalformedError(f'no "{key}"')
+    if isinstance(value, Mapping):  # Hugging Face's SQuAD: {"text": [...], "answer_start": [...]}
+        value = value.get("text")
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
+        raise MalformedError(f'"{key}" must be a text or a list of texts')
+    return [_encodable(answer, key) for answer in value]
+
+
+def _gold_ids(row: Row) -> Sequence[str]:
+    value = row.get("gold_ids")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(identifier, str | int) for identifier in value):
+        raise MalformedError('"gold_ids" must be a list of ids')
+    return [_encodable(str(identifier), "gold_ids") for identifier in value]
+
+
+def _id(row: Row) -> str:
+    value = row.get("id", row.get("example_id"))
+    return _encodable(str(value), "id") if isinstance(value, str | int) else ""
+
+
+def _title(value: Any) -> str:
+    return _encodable(value, "title") if isinstance(value, str) else ""
+
+
+def _list(row: Row, key: str) -> list[Any]:
+    value = row.get(key)
+    if not isinstance(value, list):
+        raise MalformedError(f'"{key}" must be a list' if key in row else f'no "{key}"')
+    return value
+
+
+def _records(value: Any, key: str) -> list[Row]:
+    """A list of objects; an object of lists, as Hugging Face's Sequence has it, becomes one."""
+    if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
+        lengths = {len(column) for column in value.values()}
+        if len(lengths) <= 1:
+            return [dict(zip(value, record, strict=True)) for record in zip(*value.values(), strict=True)]
+    if not isinstance(value, list) or not all(isinstance(record, Mapping) for record in value):
+        raise MalformedError(f'no "{key}"' if value is None else f'"{key}" must be a list of objects')
+    return value
+
+
+def _encodable(text: str, key: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError(f'"{key}" holds half a character (a lone surrogate)') from error
+    return text

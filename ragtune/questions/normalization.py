@@ -1,0 +1,64 @@
+"""When two answers are the same, when two questions are, and when an answer stands in a passage."""
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_MINUS = "−"  # part of a number, unlike a dash: "5" does not stand in "−5"
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without ASCII punctuation and articles, single spaces.
+
+    Source: the evaluation script of SQuAD v1.1, character by character.
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def normalize_question(text: str) -> str:
+    """What two spellings of one question share: case, punctuation and white space do not count, words do.
+
+    "" for a question without a letter or digit.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = "".join(character for character in folded if not unicodedata.category(character).startswith("P"))
+    return " ".join(kept.split()) if any(map(str.isalnum, kept)) else ""
+
+
+def normalize_for_matching(text: str) -> str:
+    """`normalize_answer` with letters and their accents composed: what `stands_in` compares."""
+    return normalize_answer(unicodedata.normalize("NFC", text))
+
+
+def normalized_answers(answers: Iterable[str]) -> list[str]:
+    """The answers as `stands_in` wants them; those of which nothing is left ("the", "!") fall away."""
+    return [normalized for answer in answers if (normalized := normalize_for_matching(answer))]
+
+
+def contains_answer(passage: str, answers: Sequence[str]) -> bool:
+    """Whether one of the answers stands in the passage, on word boundaries, after SQuAD normalisation.
+
+    "no" does not stand in "know", nor "100" in "1,000"; "3,000" stands in "some 3,000 men". For many passages and
+    questions, normalise each once and ask `stands_in`.
+    """
+    normalized = normalize_for_matching(passage)
+    return any(stands_in(normalized, answer) for answer in normalized_answers(answers))
+
+
+def stands_in(passage: str, answer: str) -> bool:
+    """Whether an answer stands in a passage, no letter, digit or minus sign touching it; both normalised before."""
+    start = passage.find(answer) if answer else -1
+    while start >= 0:
+        end = start + len(answer)
+        before, after = passage[start - 1 : start], passage[end : end + 1]
+        if not (_joins(before) or _joins(after)):
+            return True
+        start = passage.find(answer, start + 1)
+    return False
+
+
+def _joins(neighbour: str) -> bool:
+    return neighbour.isalnum() or neighbour == _MINUS or (neighbour != "" and unicodedata.combining(neighbour) > 0)

@@ -1,0 +1,120 @@
+"""Questions and answers from any layout of Natural Questions, from SQuAD and from plain tables, as a stream."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ragtune.errors import QuestionError
+from ragtune.questions.layouts import LAYOUTS, Layout, MalformedError, Reading, layout_of
+from ragtune.questions.layouts import Row as Columns
+from ragtune.questions.normalization import normalize_answer, normalize_question
+from ragtune.questions.question import Question, Rejected
+from ragtune.questions.rows import Row, read_rows
+
+AUTO = "auto"
+
+_UNUSED = ("document.html", "document_html", "long_answer_candidates", "context", "long_answer")
+_ROWS_TO_RECOGNISE = 100
+
+
+def read_questions(uri: str | Path, layout: str = AUTO) -> Iterator[Question | Rejected]:
+    """Read questions one by one; a row that gives none comes as a Rejected in its place.
+
+    Args:
+        uri: a local path or fsspec URI, plain or gzip, a folder or glob of such files, or `hf://…`; see `read_rows`.
+        layout: one of `LAYOUTS`, or "auto": what the first row looks like.
+
+    Yields:
+        Questions with all their distinct short answers, however long; rejected rows with the reason malformed, yes_no,
+        long_only or empty.
+
+    Raises:
+        StorageError: see `read_rows`.
+        QuestionError: the layout is unknown, or there is not a single row.
+    """
+    if layout not in (AUTO, *LAYOUTS):
+        raise QuestionError(f'no layout "{layout}"; there are {AUTO}, {", ".join(LAYOUTS)}')
+    return _questions(str(uri), layout)
+
+
+def _questions(uri: str, layout: str) -> Iterator[Question | Rejected]:
+    found = LAYOUTS.get(layout)
+    rows = strangers = 0
+    for row in read_rows(uri, skip=_UNUSED):
+        rows += 1
+        if row.problem:
+            yield Rejected(row.file, row.line, "malformed", row.problem)
+            continue
+        if found is None:
+            found = LAYOUTS.get(layout_of(row.value))
+        if found is not None:
+            yield from _row_questions(row, found)
+            continue
+        strangers += 1
+        yield Rejected(row.file, row.line, "malformed", f"is in no known layout: {_columns(row.value)}")
+        if strangers == _ROWS_TO_RECOGNISE:
+            break
+    if not rows:
+        raise QuestionError(f"{uri}: is empty; questions are needed")
+    if found is None and strangers:
+        known = "; ".join(f"{name}: {described.fields}" for name, described in LAYOUTS.items())
+        raise QuestionError(
+            f"{uri}: the first {strangers:,} rows are in no known layout, the last has {_columns(row.value)}."
+            f" Rename its columns, or pass the layout. Known are {known}"
+        )
+
+
+def _row_questions(row: Row, layout: Layout) -> Iterator[Question | Rejected]:
+    try:
+        for columns in layout.rows(row.value):
+            yield _question(row, columns, layout)
+    except MalformedError as error:
+        yield _malformed(row, row.value, layout, error)
+
+
+def _question(row: Row, columns: Columns, layout: Layout) -> Question | Rejected:
+    try:
+        reading = layout.read(columns)
+    except MalformedError as error:
+        return _malformed(row, columns, layout, error)
+    question = " ".join(reading.question.split())
+    normalized = normalize_question(question)
+    if not normalized:
+        return Rejected(row.file, row.line, "empty", "the question has no letter and no digit", question)
+    answers = _distinct(reading.answers)
+    if not answers:
+        reason, detail = _why_unanswered(reading)
+        return Rejected(row.file, row.line, reason, detail, question)
+    identifier = reading.id or f"q{hashlib.sha256(normalized.encode()).hexdigest()[:16]}"
+    source = f"{row.file}:{row.line}"
+    return Question(identifier, question, answers, tuple(reading.gold_ids), reading.title, source)
+
+
+def _distinct(answers: Sequence[str]) -> tuple[str, ...]:
+    """The first of all spellings that normalise to the same, without those of which nothing is left."""
+    spellings: dict[str, str] = {}
+    for answer in answers:
+        if normalized := normalize_answer(answer):
+            spellings.setdefault(normalized, " ".join(answer.split()))
+    return tuple(spellings.values())
+
+
+def _why_unanswered(reading: Reading) -> tuple[str, str]:
+    if reading.answers:
+        return "empty", "its answers are blank, punctuation or articles"
+    if reading.yes_no:
+        return "yes_no", "answered by yes or no, not by words of the document"
+    if reading.long_answer:
+        return "long_only", "a long answer without a short one"
+    return "empty", "no annotator found an answer"
+
+
+def _malformed(row: Row, columns: Columns, layout: Layout, error: MalformedError) -> Rejected:
+    likely = layout_of(row.value)
+    hint = "" if not likely or LAYOUTS[likely] is layout else f'; is this layout "{likely}"?'
+    question = columns.get("question_text", columns.get("question"))
+    return Rejected(row.file, row.line, "malformed", f"{error}{hint}", question if isinstance(question, str) else "")
+
+
+def _columns(row: Columns) -> str:
+    return f"columns {', '.join(map(str, list(row)[:8]))}" if row else "no columns"
