@@ -63,8 +63,9 @@ def test_the_page_fits_a_phone(page, render, tmp_path):
     frame.write_text(
         f'<iframe src="report.html" style="width:{PHONE_WIDTH}px;height:800px;border:0"></iframe><p>…</p><script>'
         "const frame = document.querySelector('iframe');"
-        "frame.onload = () => { const page = frame.contentDocument.documentElement;"
-        "document.querySelector('p').textContent = `${page.scrollWidth - page.clientWidth} pixels too wide`; };</script>"
+        "frame.onload = () => { const page = frame.contentDocument.documentElement,"
+        " text = document.querySelector('p');"
+        "text.textContent = `${page.scrollWidth - page.clientWidth} pixels too wide`; };</script>"
     )
     assert "<p>0 pixels too wide</p>" in render(frame)
 
