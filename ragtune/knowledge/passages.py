@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -13,10 +14,15 @@ import pyarrow.parquet as pq
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.files import atomic_path
+from ragtune.knowledge.corpus import CorpusRow, read_corpus
+from ragtune.knowledge.splitting import split_text
+from ragtune.progress import progress
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("source_ids", pa.list_(pa.string()))]
 )
+
+_ROWS_PER_GROUP = 10_000  # of a Parquet file: what is in memory while it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +150,76 @@ class Passages:
         return rows
 
 
+def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: int = 100) -> dict[str, int]:
+    """Cut a corpus into passages, drop what is empty or a duplicate, and write them as Parquet (`SCHEMA`).
+
+    A row `w7` of more than `max_words` words becomes `w7#0`, `w7#1`, …, cut at sentences where possible. Of passages
+    with the same title and text the first is kept, with the ids of all rows that it stands in as its `source_ids`.
+    The text is streamed; a digest and an id a passage stay in memory.
+
+    Args:
+        corpus_uri: JSONL, Parquet, CSV or TSV with the columns id, text and perhaps title; see `read_corpus`.
+        output_path: the Parquet file to write.
+        max_words: of a passage, as white space separates them.
+
+    Returns:
+        Counts: `corpus_rows`, `passages`, `rows_empty` (no text, dropped), `rows_split`, `passages_duplicate`.
+
+    Raises:
+        KnowledgeBaseError: there is no text at all, a row is broken, or one id stands for two different texts.
+        StorageError: the corpus cannot be read, or the output not written. Nothing is written in any of these cases.
+    """
+    if max_words < 1:
+        raise KnowledgeBaseError(f"max_words = {max_words}: must be at least 1")
+    counts = dict.fromkeys(("corpus_rows", "passages", "rows_empty", "rows_split", "passages_duplicate"), 0)
+    first_rows: dict[bytes, int] = {}  # digest of a passage → the row that it was written in
+    further_sources: dict[int, list[str]] = {}
+    digests: dict[str, bytes] = {}  # id → digest of what it stands for
+
+    def pieces() -> Iterator[Passage]:
+        for row in progress(read_corpus(corpus_uri), "splitting", unit="rows"):
+            counts["corpus_rows"] += 1
+            if not row.text:
+                counts["rows_empty"] += 1
+                continue
+            if not _is_new(row.id, _digest(row.title, row.text), row, digests, corpus_uri):
+                counts["passages_duplicate"] += 1
+                continue
+            texts = split_text(row.text, max_words)
+            counts["rows_split"] += len(texts) > 1
+            for number, text in enumerate(texts):
+                digest = _digest(row.title, text)
+                identifier = row.id if len(texts) == 1 else f"{row.id}#{number}"
+                if len(texts) > 1:
+                    _is_new(identifier, digest, row, digests, corpus_uri)
+                if digest in first_rows:
+                    counts["passages_duplicate"] += 1
+                    further_sources.setdefault(first_rows[digest], []).append(row.id)
+                    continue
+                first_rows[digest] = counts["passages"]
+                counts["passages"] += 1
+                yield Passage(identifier, row.title, text, (row.id,))
+
+    with atomic_path(output_path) as temporary:
+        first_pass = temporary.with_name("pieces")
+        _write(pieces(), first_pass)
+        if not counts["passages"]:
+            rows = f"no text in any of {counts['corpus_rows']:,} rows" if counts["corpus_rows"] else "is empty"
+            raise KnowledgeBaseError(f"{corpus_uri}: {rows}; a corpus with id, title and text is needed")
+        if further_sources:
+            _write(_with_sources(first_pass, further_sources), temporary)
+        else:
+            first_pass.rename(temporary)
+    return counts
+
+
 def passage_hash(title: str, text: str) -> str:
     """128 bits of BLAKE2b over title and text, as 32 hex digits: what an embedding depends on."""
-    return hashlib.blake2b(_delimited(title, text), digest_size=16).hexdigest()
+    return _digest(title, text).hex()
+
+
+def _digest(title: str, text: str) -> bytes:
+    return hashlib.blake2b(_delimited(title, text), digest_size=16).digest()
 
 
 def _delimited(*parts: str) -> bytes:
@@ -176,3 +249,33 @@ def _conform(table: pa.Table, place: str) -> pa.Table:
 
 def _own_sources(ids: pa.ChunkedArray) -> pa.Array:
     return pa.array([[str(identifier)] for identifier in ids.to_pylist()], pa.list_(pa.string()))
+
+
+def _is_new(identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], corpus_uri: str | Path) -> bool:
+    """Whether the id has not been seen; the same id for another text is an error."""
+    known = digests.setdefault(identifier, digest)
+    if known != digest:
+        first = next(
+            earlier.place
+            for earlier in read_corpus(corpus_uri)
+            if earlier.id == identifier or identifier.startswith(f"{earlier.id}#")
+        )
+        raise KnowledgeBaseError(
+            f'{row.place}: the id "{identifier}" stands for another text at {first}; give each text its own id'
+        )
+    return known is digest
+
+
+def _write(passages: Iterator[Passage], path: Path) -> None:
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        while rows := list(islice(passages, _ROWS_PER_GROUP)):
+            columns = zip(*((row.id, row.title, row.text, list(row.source_ids)) for row in rows), strict=True)
+            writer.write_batch(pa.record_batch([list(column) for column in columns], SCHEMA))
+
+
+def _with_sources(path: Path, further: dict[int, list[str]]) -> Iterator[Passage]:
+    with pq.ParquetFile(path) as parquet:
+        numbered = enumerate(row for batch in parquet.iter_batches(_ROWS_PER_GROUP) for row in batch.to_pylist())
+        for number, row in numbered:
+            sources = dict.fromkeys([*row["source_ids"], *further.get(number, ())])
+            yield Passage(row["id"], row["title"], row["text"], tuple(sources))

@@ -1,0 +1,68 @@
+"""Rows of a corpus, cleaned, from JSONL, Parquet, CSV or TSV."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.questions.rows import Row, read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRow:
+    """A document or passage as it was given.
+
+    Attributes:
+        id: as text.
+        title: "" where there is none.
+        text: single spaces between words; "" where there is none.
+        place: `file:line`, for messages.
+    """
+
+    id: str
+    title: str
+    text: str
+    place: str
+
+
+def read_corpus(uri: str | Path) -> Iterator[CorpusRow]:
+    """Read the rows of a corpus with the columns `id`, `text` and, if there is one, `title`, as a stream.
+
+    Args:
+        uri: a local path, fsspec URI, folder, glob or `hf://` dataset; see `ragtune.questions.rows.read_rows`.
+
+    Raises:
+        StorageError: see `read_rows`.
+        KnowledgeBaseError: a row is broken, or a column is missing or of the wrong type.
+    """
+    for row in read_rows(uri):
+        place = f"{row.file}:{row.line}"
+        if row.problem:
+            raise KnowledgeBaseError(f"{place}: {row.problem}; mend or remove the row")
+        for column in ("id", "text"):
+            if column not in row.value:
+                raise KnowledgeBaseError(
+                    f'{place}: no column "{column}" among {", ".join(map(str, row.value))};'
+                    " a corpus has id, title and text"
+                )
+        identifier = row.value["id"]
+        if not isinstance(identifier, str | int) or identifier == "":
+            raise KnowledgeBaseError(f'{place}: "id" must be a text or a whole number, this is {identifier!r}')
+        yield CorpusRow(_clean(str(identifier)), _column(row, "title", place), _column(row, "text", place), place)
+
+
+def _column(row: Row, name: str, place: str) -> str:
+    value: Any = row.value.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise KnowledgeBaseError(f'{place}: "{name}" must be text, this is of type {type(value).__name__}')
+    return _clean(value)
+
+
+def _clean(text: str) -> str:
+    """Single spaces; no NUL, which databases end a text at, and no half characters, which UTF-8 cannot hold."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(text.replace("\0", " ").split())
