@@ -1,0 +1,118 @@
+"""A quiet connection to MLflow: embedded SQLite or a server, errors in one line, no telemetry."""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from ragtune.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PROBE_LIMITS = {  # seconds, not the minutes that are MLflow's own choice
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+_QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+_NOISY_LOGGERS = ("mlflow", "alembic", "urllib3")
+_SQLITE = "sqlite:///"
+_WITHIN_BRACKETS = re.compile(r"Caused by \w+\((?:.*?: )?(.*?)\)*$", re.S)
+
+
+@contextlib.contextmanager
+def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
+    """An MLflow client whose server has just answered, or whose SQLite folder exists.
+
+    A server that does not answer is an error after two retries, some seconds; once it has answered, MLflow's own
+    retries apply. Credentials come from MLflow's environment variables (MLFLOW_TRACKING_TOKEN …).
+
+    Raises:
+        RegistryError: at once, where nothing is to be reached; within the block, for whatever MLflow refuses.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        for name in _NOISY_LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if is_server(tracking_uri):
+            client = MlflowClient(tracking_uri=tracking_uri)
+            with _environment(_PROBE_LIMITS):
+                client.search_experiments(max_results=1)
+        else:
+            client = MlflowClient(tracking_uri=_prepared(tracking_uri))
+        with _environment(_QUIET):
+            yield client
+    except MlflowException as error:
+        raise RegistryError(f"{shown(tracking_uri)}: {_in_short(str(error))}") from error
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Whether an MLflow server answers there over HTTP, rather than a database that is opened here."""
+    return urlparse(tracking_uri).scheme in ("http", "https")
+
+
+def artifact_root(tracking_uri: str) -> str | None:
+    """Where artifacts lie for an embedded SQLite: beside it. None where the server decides."""
+    database = _database(tracking_uri)
+    return (database.parent / "mlflow-artifacts").as_uri() if database else None
+
+
+def shown(tracking_uri: str) -> str:
+    """The URI without a user's name and password."""
+    return re.sub(r"//[^/@]*@", "//", tracking_uri)
+
+
+def _prepared(tracking_uri: str) -> str:
+    database = _database(tracking_uri)
+    if database is None:
+        return tracking_uri
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryError(f"{database.parent}: cannot be made ({error.strerror}); choose another place") from error
+    return f"{_SQLITE}{database}"
+
+
+def _database(tracking_uri: str) -> Path | None:
+    """The SQLite file that is meant; None for a server or another database, which MLflow reaches by itself."""
+    if tracking_uri.startswith(_SQLITE):
+        return Path(tracking_uri.removeprefix(_SQLITE)).absolute()
+    if tracking_uri.startswith("file:") or not tracking_uri:
+        raise RegistryError(
+            f'tracking URI "{tracking_uri}": MLflow keeps no plain files any more; give sqlite:///…/mlflow.db, '
+            "a folder to hold one, or a server's http(s)://…"
+        )
+    return None if "://" in tracking_uri else Path(tracking_uri).absolute() / "mlflow.db"
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _in_short(message: str) -> str:
+    """The cause at the end of a nest of connection errors; any other message in one line."""
+    if match := _WITHIN_BRACKETS.search(message):
+        message = f"cannot be reached: {match[1]}"
+    return " ".join(message.split())

@@ -1,0 +1,238 @@
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from ragtune.errors import RegistryError
+from ragtune.registry.connection import connected
+from ragtune.registry.mlflow import champion_model, register
+
+NAME = "countries"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables: making them takes two seconds, copying them none."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with connected(f"sqlite:///{folder}/mlflow.db") as client:
+        client.search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def tracking_uri(empty_database, tmp_path):
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def test_the_first_version_is_champion_and_carries_figures_and_lineage(make_run, tracking_uri):
+    model, evaluation = make_run(100)
+    result = register(model, evaluation, NAME, tracking_uri, {"questions_fingerprint": "77"})
+    assert (result.version, result.promoted) == (1, True)
+    with connected(tracking_uri) as client:
+        version = client.get_model_version_by_alias(NAME, "champion")
+        run = client.get_run(version.run_id)
+    assert version.source == model.resolve().as_uri()
+    assert version.tags["questions_fingerprint"] == "77"
+    assert version.tags["knowledge_base.version"] == "kb_v1"
+    assert len(version.tags["model_hash"]) == 64
+    assert "no champion yet" in version.tags["ragtune.promotion_reason"]
+    assert run.data.metrics["em_after"] == 0.5
+    assert run.data.metrics["recall_at_5_after"] == 0.9
+    assert run.data.params == {"config.n_docs": "5", "parameters.learning_rate": "3e-05"}
+    assert run.info.status == "FINISHED"
+
+
+def test_artifacts_lie_beside_the_database_and_no_weights_among_them(make_run, tracking_uri, tmp_path):
+    report = tmp_path / "report"
+    report.write_text("<h1>better</h1>")
+    register(*make_run(100), NAME, tracking_uri, report_path=report)
+    files = {path.name for path in (tmp_path / "registry").rglob("*") if path.is_file()}
+    assert files == {"mlflow.db", "metrics.json", "predictions.jsonl", "lineage.json", "report.html"}
+
+
+def test_a_better_model_takes_over_and_an_equal_one_does_not(make_run, tracking_uri):
+    register(*make_run(100, "first"), NAME, tracking_uri)
+    equal = register(*make_run(101, "equal"), NAME, tracking_uri)
+    assert not equal.promoted and "not above zero" in equal.reason
+    better = register(*make_run(150, "better"), NAME, tracking_uri)
+    assert better.promoted and "the champion, version 1," in better.reason
+    assert champion_model(NAME, tracking_uri) == better.model_uri
+
+
+def test_a_worse_model_can_be_forced(make_run, tracking_uri):
+    register(*make_run(100, "first"), NAME, tracking_uri)
+    worse = make_run(50, "worse")
+    assert not register(*worse, NAME, tracking_uri).promoted
+    forced = register(*worse, NAME, tracking_uri, force=True)
+    assert (forced.version, forced.promoted) == (2, True)
+    assert forced.reason.startswith("forced, although against the champion, version 1,")
+
+
+def test_registering_twice_gives_the_same_version_and_leaves_a_later_champion(make_run, tracking_uri):
+    first = make_run(100, "first")
+    before = register(*first, NAME, tracking_uri)
+    later = register(*make_run(150, "later"), NAME, tracking_uri)
+    again = register(*first, NAME, tracking_uri)
+    assert again == before
+    assert champion_model(NAME, tracking_uri) == later.model_uri
+
+
+@pytest.mark.parametrize("cut", ["create_model_version", "set_registered_model_alias", "set_model_version_tag"])
+def test_a_registration_cut_short_is_completed(make_run, tracking_uri, monkeypatch, cut):
+    from mlflow import MlflowClient
+
+    run = make_run(100)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, cut, killed)
+        register(*run, NAME, tracking_uri)
+    result = register(*run, NAME, tracking_uri)
+    assert (result.version, result.promoted) == (1, True)
+    with connected(tracking_uri) as client:
+        assert len(client.search_model_versions(f"name='{NAME}'")) == 1
+        assert client.get_model_version_by_alias(NAME, "champion").tags["ragtune.promoted"] == "true"
+
+
+def test_a_run_id_stands_for_one_model(make_run, tracking_uri):
+    register(*make_run(100, "first"), NAME, tracking_uri, run_id="run-7")
+    with pytest.raises(RegistryError, match="run-7 has been registered with another model"):
+        register(*make_run(100, "other"), NAME, tracking_uri, run_id="run-7")
+
+
+def test_a_champion_without_predictions_stays(make_run, tracking_uri):
+    with connected(tracking_uri) as client:
+        client.create_registered_model(NAME)
+        by_hand = client.create_model_version(NAME, "s3://models/by-hand")
+        client.set_registered_model_alias(NAME, "champion", by_hand.version)
+    result = register(*make_run(150), NAME, tracking_uri)
+    assert not result.promoted
+    assert "version 1, has no predictions.jsonl to compare with; force it" in result.reason
+
+
+def test_the_model_is_copied_where_asked_for(make_run, tracking_uri):
+    result = register(*make_run(100), NAME, tracking_uri, copy_model=True)
+    copied = Path(result.model_uri.removeprefix("file://"))
+    assert (copied / "generator" / "model.safetensors").read_text() == "weights of run"
+
+
+def test_a_model_that_lies_elsewhere_is_referenced_there(make_run, tracking_uri):
+    assert register(*make_run(1), NAME, tracking_uri, model_uri="s3://models/7").model_uri == "s3://models/7"
+
+
+def test_a_folder_serves_as_tracking_uri(make_run, empty_database, tmp_path):
+    shutil.copy(empty_database, tmp_path)
+    register(*make_run(100), NAME, str(tmp_path))
+    assert champion_model(NAME, f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_registering_is_quiet(make_run, tmp_path):
+    model, evaluation = make_run(100)
+    script = (
+        "from ragtune.registry.mlflow import register\n"
+        f"register({str(model)!r}, {str(evaluation)!r}, 'quiet', 'sqlite:///{tmp_path}/new/mlflow.db')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_levels_of_loggers_and_the_environment_are_as_before(make_run, tracking_uri):
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    levels, environment = logging.getLogger("alembic").level, dict(os.environ)
+    register(*make_run(100), NAME, tracking_uri)
+    assert logging.getLogger("alembic").level == levels
+    assert dict(os.environ) == environment
+
+
+def test_a_server_out_of_reach_is_an_error_within_seconds(make_run):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        place = f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}"
+    start = time.monotonic()
+    with pytest.raises(RegistryError, match=r"cannot be reached: .*refused") as caught:
+        register(*make_run(100), NAME, place)
+    assert time.monotonic() - start < 20
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [("file:///somewhere", "keeps no plain files"), ("", "keeps no plain files"), ("nosql://x", "nosql")],
+)
+def test_a_tracking_uri_of_no_use_is_an_error(make_run, uri, message):
+    with pytest.raises(RegistryError, match=message):
+        register(*make_run(100), NAME, uri)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(make_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RegistryError, match="cannot be made"):
+        register(*make_run(100), NAME, f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
+def test_an_evaluation_that_is_not_whole_is_an_error(make_run, tracking_uri):
+    model, evaluation = make_run(100)
+    (evaluation / "metrics.json").unlink()
+    with pytest.raises(RegistryError, match="no whole evaluation"):
+        register(model, evaluation, NAME, tracking_uri)
+
+
+def test_a_name_that_mlflow_would_refuse_is_an_error(make_run, tracking_uri):
+    with pytest.raises(RegistryError, match='model name "a/b\'": use letters'):
+        register(*make_run(1), "a/b'", tracking_uri)
+
+
+def test_no_champion_yet_is_an_error_for_those_who_ask_for_it(tracking_uri):
+    with pytest.raises(RegistryError, match='no version of "countries" is champion'):
+        champion_model(NAME, tracking_uri)
+
+
+@pytest.mark.slow
+def test_a_real_server_takes_the_model_with_it(make_run, tmp_path, empty_database):
+    shutil.copy(empty_database, tmp_path / "server.db")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "a"),
+    ]
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", tmp_path / "server.log")
+        register(*make_run(100, "first"), NAME, f"http://127.0.0.1:{port}")
+        better = register(*make_run(150, "better"), NAME, f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+    assert (better.version, better.promoted) == (2, True)
+    assert better.model_uri.startswith("mlflow-artifacts:/")
+    assert len(list((tmp_path / "a").rglob("model.safetensors"))) == 2
+
+
+def _wait_for(url, log, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            return urlopen(url, timeout=2)
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"the server did not come up: {log.read_text()}")
