@@ -1,0 +1,120 @@
+"""Which questions the knowledge base can answer: a reference answer stands in a passage retrieved for them."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ragtune.errors import QuestionError
+from ragtune.files import atomic_file
+from ragtune.progress import progress
+from ragtune.questions.normalization import normalize_for_matching, normalized_answers, stands_in
+from ragtune.questions.question import Question, read_kept_questions
+
+_RANKS = (1, 5, 10)
+_NORMALIZED_PASSAGES = 200_000  # kept in memory, some 120 MB
+
+
+class TextRows(Protocol):
+    """The passages of a knowledge base: `passages[row].text`."""
+
+    def __getitem__(self, row: int, /) -> Any:
+        """The passage in a row."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+class Hits(Protocol):
+    """What a search gives: `rows` (B, k) int64, best first, -1 for padding."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(B, k)."""
+
+
+def split_by_answerability(
+    questions_path: str | Path,
+    encode: Callable[[list[str]], npt.NDArray[np.float32]],
+    search: Callable[[npt.NDArray[np.float32], int], Hits],
+    passages: TextRows,
+    answerable_path: str | Path,
+    unanswerable_path: str | Path,
+    k: int = 10,
+    batch_size: int = 256,
+) -> dict[str, int | float]:
+    """Retrieve k passages a question, and part the questions by whether one of them holds one of its answers.
+
+    An answer must stand in the passage's text (its title does not count) as `contains_answer` says: on word boundaries,
+    after SQuAD normalisation.
+
+    Args:
+        questions_path: JSONL that `filter_questions` wrote.
+        encode: question encoder, n texts → (n, d).
+        search: the knowledge base's, ((B, d) queries, k) → the rows of the best k passages.
+        passages: the texts of those rows.
+        answerable_path: JSONL to write, in the same form and order; `unanswerable_path` gets the others.
+        k: passages a question.
+        batch_size: questions a call of `encode` and `search`.
+
+    Returns:
+        `answerable` and `unanswerable` (counts), `answerable_fraction`, and `answerable_at_<n>` for n of 1, 5, 10 up
+        to k: the fraction of questions with an answer in the first n passages.
+
+    Raises:
+        QuestionError: there is no question, or none is answerable; neither file is written then.
+        StorageError: the questions cannot be read, or the outputs not written.
+    """
+    if k < 1 or batch_size < 1:
+        raise QuestionError(f"k = {k}, batch_size = {batch_size}: both must be at least 1")
+
+    @lru_cache(_NORMALIZED_PASSAGES)
+    def normalized_text(row: int) -> str:
+        return normalize_for_matching(passages[row].text)
+
+    ranks: list[int] = []
+    with atomic_file(answerable_path) as answerable, atomic_file(unanswerable_path) as unanswerable:
+        questions = progress(read_kept_questions(questions_path), "checking answerability", unit="questions")
+        while batch := list(islice(questions, batch_size)):
+            found = search(encode([question.question for question in batch]), k)
+            for question, rows in zip(batch, found.rows.tolist(), strict=True):
+                rank = _rank_of_answer(question, rows, normalized_text)
+                ranks.append(rank)
+                (answerable if rank else unanswerable).write(question.as_line())
+        if not any(ranks):
+            raise _nothing_answerable(questions_path, passages, len(ranks), k)
+    return _metrics(ranks, k)
+
+
+def _rank_of_answer(question: Question, rows: Sequence[int], normalized_text: Callable[[int], str]) -> int:
+    """The rank from 1 of the first passage that holds an answer; 0 if none does."""
+    answers = normalized_answers(question.answers)
+    for rank, row in enumerate(rows, 1):
+        if row >= 0 and any(stands_in(normalized_text(row), answer) for answer in answers):
+            return rank
+    return 0
+
+
+def _metrics(ranks: Sequence[int], k: int) -> dict[str, int | float]:
+    answerable = sum(rank > 0 for rank in ranks)
+    return {
+        "answerable": answerable,
+        "unanswerable": len(ranks) - answerable,
+        "answerable_fraction": answerable / len(ranks),
+        **{f"answerable_at_{n}": sum(0 < rank <= n for rank in ranks) / len(ranks) for n in _RANKS if n <= k},
+    }
+
+
+def _nothing_answerable(questions_path: str | Path, passages: TextRows, questions: int, k: int) -> QuestionError:
+    if not questions:
+        return QuestionError(f"{questions_path}: holds no question; filter_questions writes it")
+    base = getattr(passages, "place", "the knowledge base")
+    return QuestionError(
+        f"{questions_path}: none of {questions:,} questions has an answer in the first {k} of the"
+        f" {len(passages):,} passages of {base}; raise k, and check that corpus, questions and question encoder"
+        " belong together"
+    )
