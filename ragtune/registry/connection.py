@@ -22,7 +22,7 @@ _PROBE_LIMITS = {  # seconds, not the minutes that are MLflow's own choice
 _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _NOISY_LOGGERS = ("mlflow", "alembic", "urllib3")
 _SQLITE = "sqlite:///"
-_WITHIN_BRACKETS = re.compile(r"Caused by \w+\((?:.*?: )?(.*?)\)*$", re.S)
+_CAUSE = re.compile(r"""Caused by \w+\(["']?(?:[^:]*: )?(.*?)["']?\)\)$""", re.S)
 
 
 @contextlib.contextmanager
@@ -113,6 +113,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _in_short(message: str) -> str:
     """The cause at the end of a nest of connection errors; any other message in one line."""
-    if match := _WITHIN_BRACKETS.search(message):
+    if match := _CAUSE.search(message):
         message = f"cannot be reached: {match[1]}"
     return " ".join(message.split())
