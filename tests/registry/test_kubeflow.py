@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import logging
@@ -178,11 +179,15 @@ def test_a_registry_out_of_reach_is_an_error_within_seconds():
 
 def test_a_server_that_hangs_up_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        hang_up = threading.Thread(target=lambda: [listener.accept()[0].close() for _ in range(3)])
-        hang_up.start()
+        threading.Thread(target=_hang_up_on_everyone, args=[listener], daemon=True).start()
         with pytest.raises(RegistryError, match="cannot be reached"):
             register_in_kubeflow(FIRST, f"http://127.0.0.1:{listener.getsockname()[1]}", METRICS, LINEAGE)
-        hang_up.join()
+
+
+def _hang_up_on_everyone(listener):
+    with contextlib.suppress(OSError):  # until the listener is closed
+        while True:
+            listener.accept()[0].close()
 
 
 @pytest.mark.parametrize("url", ["registry:8080", "", "http://host/some/path"])
