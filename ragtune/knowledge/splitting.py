@@ -22,6 +22,8 @@ def split_text(text: str, max_words: int = 100) -> list[str]:
         The pieces in their order; joined by spaces they give the text back, but for cuts inside words. [] for "".
     """
     max_characters = min(_MAX_CHARACTERS_PER_WORD * max_words, _MAX_CHARACTERS)
+    if text and len(text) <= max_characters and text.count(" ") < max_words:
+        return [text]
     words = [
         word[start : start + max_characters] for word in text.split() for start in range(0, len(word), max_characters)
     ]

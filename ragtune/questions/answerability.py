@@ -19,29 +19,28 @@ _RANKS = (1, 5, 10)
 _NORMALIZED_PASSAGES = 200_000  # kept in memory, some 120 MB
 
 
-class TextRows(Protocol):
-    """The passages of a knowledge base: `passages[row].text`."""
+class QuestionEncoder(Protocol):
+    """Whatever turns questions into vectors; `ragtune.models.encoders.Encoder` is one."""
 
-    def __getitem__(self, row: int, /) -> Any:
-        """The passage in a row."""
-
-    def __len__(self) -> int:
-        """How many there are."""
+    def encode(self, texts: list[str], /) -> npt.NDArray[np.float32]:
+        """The vectors of n texts, (n, d)."""
 
 
-class Hits(Protocol):
-    """What a search gives: `rows` (B, k) int64, best first, -1 for padding."""
+class SearchablePassages(Protocol):
+    """Whatever finds passages by vectors; `ragtune.knowledge.knowledge_base.KnowledgeBase` is one."""
 
     @property
-    def rows(self) -> npt.NDArray[np.int64]:
-        """(B, k)."""
+    def passages(self) -> Any:
+        """`len(passages)`, `passages[row].text`, and perhaps `passages.place` for messages."""
+
+    def search(self, queries: npt.NDArray[np.float32], k: int, /) -> Any:
+        """A result with `rows` (B, k) int64, best first, -1 for padding, for (B, d) queries."""
 
 
 def split_by_answerability(
     questions_path: str | Path,
-    encode: Callable[[list[str]], npt.NDArray[np.float32]],
-    search: Callable[[npt.NDArray[np.float32], int], Hits],
-    passages: TextRows,
+    encoder: QuestionEncoder,
+    knowledge_base: SearchablePassages,
     answerable_path: str | Path,
     unanswerable_path: str | Path,
     k: int = 10,
@@ -54,12 +53,11 @@ def split_by_answerability(
 
     Args:
         questions_path: JSONL that `filter_questions` wrote.
-        encode: question encoder, n texts → (n, d).
-        search: the knowledge base's, ((B, d) queries, k) → the rows of the best k passages.
-        passages: the texts of those rows.
+        encoder: the question encoder, of the same kind as the knowledge base's passage encoder.
+        knowledge_base: where to look.
         answerable_path: JSONL to write, in the same form and order; `unanswerable_path` gets the others.
         k: passages a question.
-        batch_size: questions a call of `encode` and `search`.
+        batch_size: questions a call of `encoder.encode` and `knowledge_base.search`.
 
     Returns:
         `answerable` and `unanswerable` (counts), `answerable_fraction`, and `answerable_at_<n>` for n of 1, 5, 10 up
@@ -72,6 +70,8 @@ def split_by_answerability(
     if k < 1 or batch_size < 1:
         raise QuestionError(f"k = {k}, batch_size = {batch_size}: both must be at least 1")
 
+    passages = knowledge_base.passages
+
     @lru_cache(_NORMALIZED_PASSAGES)
     def normalized_text(row: int) -> str:
         return normalize_for_matching(passages[row].text)
@@ -80,7 +80,7 @@ def split_by_answerability(
     with atomic_file(answerable_path) as answerable, atomic_file(unanswerable_path) as unanswerable:
         questions = progress(read_kept_questions(questions_path), "checking answerability", unit="questions")
         while batch := list(islice(questions, batch_size)):
-            found = search(encode([question.question for question in batch]), k)
+            found = knowledge_base.search(encoder.encode([question.question for question in batch]), k)
             for question, rows in zip(batch, found.rows.tolist(), strict=True):
                 rank = _rank_of_answer(question, rows, normalized_text)
                 ranks.append(rank)
@@ -109,7 +109,7 @@ def _metrics(ranks: Sequence[int], k: int) -> dict[str, int | float]:
     }
 
 
-def _nothing_answerable(questions_path: str | Path, passages: TextRows, questions: int, k: int) -> QuestionError:
+def _nothing_answerable(questions_path: str | Path, passages: Any, questions: int, k: int) -> QuestionError:
     if not questions:
         return QuestionError(f"{questions_path}: holds no question; filter_questions writes it")
     base = getattr(passages, "place", "the knowledge base")

@@ -24,9 +24,10 @@ def filter_questions(
     test_path: str | Path,
     rejected_path: str | Path,
     *,
+    validation_uri: str | Path = "",
     test_uri: str | Path = "",
     layout: str = AUTO,
-    max_answer_tokens: int = 5,
+    max_answer_words: int = 5,
     validation_fraction: float = 0.05,
     test_fraction: float = 0.1,
     max_questions: int = 0,
@@ -35,21 +36,23 @@ def filter_questions(
 ) -> dict[str, int | float]:
     """Keep questions with a short answer, once each, in three splits; write down why each other row was rejected.
 
-    A kept question has all its distinct answers of at most `max_answer_tokens`. The split follows from a hash of the
+    A kept question has all its distinct answers of at most `max_answer_words`. The split follows from a hash of the
     normalised question, so the same question is in the same split in whatever file and order it comes.
 
     Args:
         questions_uri: what to read; see `ragtune.questions.nq.read_questions`.
         train_path: JSONL to write, a `Question` a line; the same for `validation_path` and `test_path`.
-        rejected_path: JSONL to write, a `Rejected` a line, of both sources.
-        test_uri: test questions of their own; train rows with one of these are rejected as `in_test`. "" splits
-            `test_fraction` off `questions_uri`.
-        layout: of both sources, or "auto".
-        max_answer_tokens: words, as white space separates them.
-        validation_fraction: of the questions in `questions_uri`; 0 for none.
-        test_fraction: the same, where there is no `test_uri`.
-        max_questions: the first so many for training and validation together, 0 for all. Reading stops there, or where
-            the test split has its `max_test_questions`, if that is later.
+        rejected_path: JSONL to write, a `Rejected` a line, of all sources.
+        validation_uri: validation questions of their own; rows for training with one of these are rejected as
+            `in_validation`. "" splits `validation_fraction` off `questions_uri`.
+        test_uri: test questions of their own; rows for anything else with one of these are rejected as `in_test`. ""
+            splits `test_fraction` off `questions_uri`.
+        layout: of all sources, or "auto" for each.
+        max_answer_words: as white space separates them.
+        validation_fraction: where there is no `validation_uri`; 0 for none.
+        test_fraction: where there is no `test_uri`; 0 for none.
+        max_questions: the first so many of `questions_uri` for training and validation, 0 for all. Reading stops there,
+            or where the test split has its `max_test_questions`, if that is later.
         max_test_questions: the first so many for testing, 0 for all that were read.
         max_rejected_fraction: of the rows read from a source, so many may be malformed.
 
@@ -61,40 +64,45 @@ def filter_questions(
         QuestionError: a parameter makes no sense, too many rows are malformed, or a split that was asked for is empty.
         StorageError: a source cannot be read or an output not written. No output is written in any of these cases.
     """
-    _check(validation_fraction, 0.0 if test_uri else test_fraction, max_rejected_fraction, max_answer_tokens)
+    shares = {"test": 0.0 if test_uri else test_fraction, "validation": 0.0 if validation_uri else validation_fraction}
+    _check(shares, max_rejected_fraction, max_answer_words)
     with contextlib.ExitStack() as stack:
         paths = {"train": train_path, "validation": validation_path, "test": test_path, "rejected": rejected_path}
         files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
-        sieve = _Sieve(files, layout, max_answer_tokens, max_rejected_fraction)
+        sieve = _Sieve(files, layout, max_answer_words, max_rejected_fraction)
         if test_uri:
-            sieve.sift_tests(str(test_uri), max_test_questions)
-            shares = {"validation": validation_fraction}
-            limits = {"train": max_questions}
-        else:
-            shares = {"test": test_fraction, "validation": validation_fraction}
-            limits = {"train": max_questions, "test": max_test_questions if test_fraction else 0}
-        sieve.sift(str(questions_uri), shares, limits)
-        _check_splits(sieve.counts, str(questions_uri), str(test_uri), shares)
+            sieve.sift_held_out(str(test_uri), "test", max_test_questions)
+        if validation_uri:
+            sieve.sift_held_out(str(validation_uri), "validation", 0)
+        limits = {"train": max_questions, "test": max_test_questions if shares["test"] else 0}
+        kept = sieve.sift(str(questions_uri), shares, limits)
+        for split in ("train", *(split for split, share in shares.items() if share)):
+            if not sieve.counts[split]:
+                raise QuestionError(
+                    f"{questions_uri}: none of its {kept:,} usable questions fell to the {split} split; give more, or"
+                    " change validation_fraction and test_fraction (0 goes without)"
+                )
     return _metrics(sieve.counts)
 
 
 class _Sieve:
     """What has been seen so far, and the files that everything goes to."""
 
-    def __init__(self, files: dict[str, IO[Any]], layout: str, max_answer_tokens: int, max_rejected_fraction: float):
+    def __init__(self, files: dict[str, IO[Any]], layout: str, max_answer_words: int, max_rejected_fraction: float):
         self._files, self._layout = files, layout
-        self._max_answer_tokens, self._max_rejected_fraction = max_answer_tokens, max_rejected_fraction
+        self._max_answer_words, self._max_rejected_fraction = max_answer_words, max_rejected_fraction
         self._seen: set[bytes] = set()
-        self._tests: set[bytes] = set()
+        self._held_out: dict[bytes, str] = {}
         self._ids: set[str] = set()
         self.counts: Counter[str] = Counter()
 
-    def sift_tests(self, uri: str, limit: int) -> None:
-        """Read a source that is for testing alone."""
-        self.sift(uri, {"test": 1.0}, {"test": limit})
-        self._tests, self._seen = self._seen, set()
+    def sift_held_out(self, uri: str, split: str, limit: int) -> None:
+        """Read a source that is for one split alone, whose questions no later source may have."""
+        self.sift(uri, {split: 1.0}, {_counted(split): limit})
+        self._held_out |= dict.fromkeys(self._seen, split)
+        self._seen.clear()
 
-    def sift(self, uri: str, shares: dict[str, float], limits: dict[str, int]) -> None:
+    def sift(self, uri: str, shares: dict[str, float], limits: dict[str, int]) -> int:
         """Sort the rows of a source into files.
 
         Args:
@@ -102,26 +110,29 @@ class _Sieve:
             shares: split → its fraction; what is left over is for training.
             limits: split → how many at most, 0 for all; "train" counts validation too. The first one, if not 0, ends
                 the reading once all are reached.
+
+        Returns:
+            How many it kept, one at least.
         """
         kept: Counter[str] = Counter()
-        rows = malformed = 0
-        example = ""
+        rejected: Counter[str] = Counter()
+        rows = 0
+        malformed = ""
         for item in progress(read_questions(uri, self._layout), "filtering", unit="questions"):
             rows += 1
             if isinstance(item, Question):
                 digest = hashlib.blake2b(normalize_question(item.question).encode(), digest_size=16).digest()
                 item = self._judge(item, digest)
             if isinstance(item, Rejected):
-                self.counts[f"rejected_{item.reason}"] += 1
+                rejected[item.reason] += 1
                 self._files["rejected"].write(item.as_line())
                 if item.reason == "malformed":
-                    malformed += 1
-                    example = example or f"{item.file}:{item.line}: {item.detail}"
-                    if malformed == rows == _EARLY_ROWS and self._max_rejected_fraction < 1:
+                    malformed = malformed or f"{item.file}:{item.line}: {item.detail}"
+                    if rejected["malformed"] == rows == _EARLY_ROWS and self._max_rejected_fraction < 1:
                         break
                 continue
             split = _split(digest, shares)
-            counted = "test" if split == "test" else "train"
+            counted = _counted(split)
             if limits[counted] and kept[counted] >= limits[counted]:
                 self.counts["over_limit"] += 1
                 continue
@@ -130,12 +141,16 @@ class _Sieve:
             self._files[split].write(item.as_line())
             if next(iter(limits.values())) and all(kept[name] >= limit for name, limit in limits.items()):
                 break
-        self.counts["read"] += rows
-        if malformed > self._max_rejected_fraction * rows:
+        self.counts.update({"read": rows, **{f"rejected_{reason}": count for reason, count in rejected.items()}})
+        if rejected["malformed"] > self._max_rejected_fraction * rows:
             raise QuestionError(
-                f"{uri}: {malformed:,} of {rows:,} rows are malformed, more than max_rejected_fraction ="
-                f" {self._max_rejected_fraction:g} allows. The first: {example}. Mend the file or pass its layout"
+                f"{uri}: {rejected['malformed']:,} of {rows:,} rows are malformed, more than max_rejected_fraction ="
+                f" {self._max_rejected_fraction:g} allows. The first: {malformed}. Mend the file or pass its layout"
             )
+        if not kept:
+            why = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
+            raise QuestionError(f"{uri}: no usable question ({why}); look at its layout and at max_answer_words")
+        return kept.total()
 
     def _judge(self, question: Question, digest: bytes) -> Question | Rejected:
         file, _, line = question.source.rpartition(":")
@@ -145,21 +160,24 @@ class _Sieve:
 
         lengths = [len(answer.split()) for answer in question.answers]
         answers = tuple(
-            answer
-            for answer, length in zip(question.answers, lengths, strict=True)
-            if length <= self._max_answer_tokens
+            answer for answer, length in zip(question.answers, lengths, strict=True) if length <= self._max_answer_words
         )
         if not answers:
-            longest = self._max_answer_tokens
+            longest = self._max_answer_words
             return rejected("over_long", f"its shortest answer has {min(lengths):,} words, {longest:,} are allowed")
-        if digest in self._tests:
-            return rejected("in_test", "the same question is in the test set")
+        if split := self._held_out.get(digest):
+            return rejected(f"in_{split}", f"the same question is in the {split} set")
         if digest in self._seen:
             return rejected("duplicate", "the same question came before")
         self._seen.add(digest)
         identifier = question.id if question.id not in self._ids else f"{question.id}-{digest.hex()[:8]}"
         self._ids.add(identifier)
         return replace(question, id=identifier, answers=answers)
+
+
+def _counted(split: str) -> str:
+    """Under whose limit a split falls."""
+    return "test" if split == "test" else "train"
 
 
 def _split(digest: bytes, shares: dict[str, float]) -> str:
@@ -184,33 +202,15 @@ def _metrics(counts: Counter[str]) -> dict[str, int | float]:
     }
 
 
-def _check(
-    validation_fraction: float, test_fraction: float, max_rejected_fraction: float, max_answer_tokens: int
-) -> None:
-    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= fraction < 1:
-            raise QuestionError(f"{name} = {fraction:g}: must be at least 0 and below 1")
-    if validation_fraction + test_fraction >= 1:
+def _check(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int) -> None:
+    for split, share in shares.items():
+        if not 0 <= share < 1:
+            raise QuestionError(f"{split}_fraction = {share:g}: must be at least 0 and below 1")
+    if sum(shares.values()) >= 1:
         raise QuestionError(
-            f"validation_fraction + test_fraction = {validation_fraction + test_fraction:g}:"
-            " nothing is left to train on"
+            f"validation_fraction + test_fraction = {sum(shares.values()):g}: nothing is left to train on"
         )
     if not 0 <= max_rejected_fraction <= 1:
         raise QuestionError(f"max_rejected_fraction = {max_rejected_fraction:g}: must be between 0 and 1")
-    if max_answer_tokens < 1:
-        raise QuestionError(f"max_answer_tokens = {max_answer_tokens}: must be at least 1")
-
-
-def _check_splits(counts: Counter[str], uri: str, test_uri: str, shares: dict[str, float]) -> None:
-    kept = _metrics(counts)["questions_kept"]
-    why = ", ".join(f"{counts[key]:,} {key.removeprefix('rejected_')}" for key in sorted(counts) if "_" in key)
-    if test_uri and not counts["test"]:
-        raise QuestionError(f"{test_uri}: no usable test question ({why}); look at its layout and max_answer_tokens")
-    if not kept - counts["test"] and (test_uri or not kept):
-        raise QuestionError(f"{uri}: no usable question ({why}); look at the layout and max_answer_tokens")
-    for split in ("train", *(name for name, share in shares.items() if share > 0)):
-        if not counts[split]:
-            raise QuestionError(
-                f"{uri}: none of its {kept:,} usable questions fell to the {split} split; give more questions,"
-                f" or change validation_fraction and test_fraction (0 goes without)"
-            )
+    if max_answer_words < 1:
+        raise QuestionError(f"max_answer_words = {max_answer_words}: must be at least 1")

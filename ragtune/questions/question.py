@@ -8,7 +8,7 @@ from pathlib import Path
 from ragtune.errors import QuestionError
 from ragtune.questions.rows import read_rows
 
-REASONS = ("malformed", "yes_no", "long_only", "empty", "over_long", "duplicate", "in_test")
+REASONS = ("malformed", "yes_no", "long_only", "empty", "over_long", "duplicate", "in_validation", "in_test")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Questions and answers as tokens of the two tokenizers: the question encoder's and the generator's."""
 
-import hashlib
 import json
 import string
 import unicodedata
@@ -16,9 +15,12 @@ from ragtune.errors import QuestionError
 from ragtune.files import atomic_path
 from ragtune.progress import progress
 from ragtune.questions.question import Question, Rejected, read_kept_questions
+from ragtune.questions.tokenizer import load_question_prompt, load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+__all__ = ["load_question_prompt", "load_tokenizer", "tokenize_pairs", "tokenizer_fingerprint"]
 
 TOKENIZATION_FILE = "tokenization.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -48,6 +50,7 @@ def tokenize_pairs(
     max_question_tokens: int = 32,
     max_answer_tokens: int = 32,
     max_rejected_fraction: float = 0.1,
+    question_prompt: str = "",
 ) -> dict[str, int]:
     """Tokenise every question for the encoder and its first answer for the generator, and check that nothing was lost.
 
@@ -64,6 +67,7 @@ def tokenize_pairs(
         max_question_tokens: longer questions are cut, and counted.
         max_answer_tokens: longer answers are cut before their EOS, and counted.
         max_rejected_fraction: of all rows; more is an error.
+        question_prompt: put before every question, as some encoders want it; see `load_question_prompt`.
 
     Returns:
         Counts: `train`, `validation` (rows), `questions_truncated`, `answers_truncated`, `rejected_question_lost`,
@@ -78,7 +82,7 @@ def tokenize_pairs(
             f"max_question_tokens = {max_question_tokens}, max_answer_tokens = {max_answer_tokens}:"
             " both must be at least 4, of which two may be special tokens"
         )
-    pairs = _Pairs(question_tokenizer, generator_tokenizer, max_question_tokens, max_answer_tokens)
+    pairs = _Pairs(question_tokenizer, generator_tokenizer, max_question_tokens, max_answer_tokens, question_prompt)
     with atomic_path(folder) as temporary:
         splits = datasets.DatasetDict(
             {"train": pairs.tokenize(train_path), "validation": pairs.tokenize(validation_path)}
@@ -93,27 +97,12 @@ def tokenize_pairs(
             "generator_tokenizer": tokenizer_fingerprint(generator_tokenizer),
             "max_question_tokens": max_question_tokens,
             "max_answer_tokens": max_answer_tokens,
+            "question_prompt": question_prompt,
             "counts": counts,
         }
         (temporary / TOKENIZATION_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
         (temporary / REJECTED_FILE).write_text("".join(row.as_line() for row in pairs.rejected), "utf-8")
     return counts
-
-
-def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256, 64 hex digits, of what decides a tokenizer's output: vocabulary, rules, special tokens.
-
-    The same before and after saving, and whatever padding and truncation it was last used with.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        rules: dict[str, Any] = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    else:
-        rules = json.loads(backend.to_str())
-        rules.pop("truncation", None)
-        rules.pop("padding", None)
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return hashlib.sha256(json.dumps([rules, special], sort_keys=True).encode()).hexdigest()
 
 
 class _Pairs:
@@ -125,9 +114,11 @@ class _Pairs:
         generator_tokenizer: "PreTrainedTokenizerBase",
         max_question_tokens: int,
         max_answer_tokens: int,
+        question_prompt: str,
     ):
         self._question_tokenizer, self._generator_tokenizer = question_tokenizer, generator_tokenizer
         self._max_question_tokens, self._max_answer_tokens = max_question_tokens, max_answer_tokens
+        self._prompt = question_prompt
         self._eos = generator_tokenizer.eos_token_id
         if self._eos is None:
             self._eos = generator_tokenizer.sep_token_id
@@ -152,7 +143,9 @@ class _Pairs:
 
     def _batch(self, batch: Sequence[Question]) -> list[dict[str, Any]]:
         encoded = self._question_tokenizer(
-            [question.question for question in batch], truncation=True, max_length=self._max_question_tokens
+            [self._prompt + question.question for question in batch],
+            truncation=True,
+            max_length=self._max_question_tokens,
         )
         targets = self._generator_tokenizer(
             text_target=[question.answers[0] for question in batch], truncation=True, max_length=self._max_answer_tokens
@@ -186,14 +179,14 @@ class _Pairs:
     ) -> bool:
         cut_question = len(question_ids) >= self._max_question_tokens
         cut_answer = len(labels) >= self._max_answer_tokens
-        answer = question.answers[0]
+        asking, answer = self._prompt + question.question, question.answers[0]
         if not answered.strip():
             return self._reject(question, "answer_empty", f'no token of "{answer}" is known')
         if labels[1:].count(self._eos) != 1 or not _same(answer, answered, cut_answer):
             return self._reject(question, "answer_lost", f'"{answer}" comes back as "{answered}"')
-        if not _same(question.question, asked, cut_question):
-            return self._reject(question, "question_lost", f'"{question.question}" comes back as "{asked}"')
-        self._truncated["questions"] += cut_question and not _same(question.question, asked, False)
+        if not _same(asking, asked, cut_question):
+            return self._reject(question, "question_lost", f'"{asking}" comes back as "{asked}"')
+        self._truncated["questions"] += cut_question and not _same(asking, asked, False)
         self._truncated["answers"] += cut_answer and not _same(answer, answered, False)
         return True
 
