@@ -14,6 +14,7 @@ ARRAY_START = re.compile(r'\s*(\[|\{(\s*"[^"]*"\s*:\s*("[^"]*"|[\d.]+)\s*,)*\s*"
 """How a file begins that is an array, or an object with one under "data" after a few short members."""
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_TOKEN = 16  # characters in which text cut off anywhere may look like a fault, strings aside
 
 
 def array_elements(stream: io.BufferedReader, file: str, start: int) -> Iterator[tuple[int, Any]]:
@@ -79,7 +80,7 @@ class _Window:
                 value, end = self._json.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 # The text may just not have been read to its end; a fault well before that end will not mend.
-                hopeless = not error.msg.startswith("Unterminated") and error.pos < len(self.text) - 16
+                hopeless = not error.msg.startswith("Unterminated") and error.pos < len(self.text) - _LONGEST_TOKEN
                 if hopeless or not self._more():
                     what = "is broken" if hopeless else "breaks off"
                     line = self.line + self.text.count("\n", self.at, error.pos)
@@ -89,6 +90,8 @@ class _Window:
             except (ValueError, RecursionError) as error:
                 raise StorageError(f"{self._file}:{self.line}: the JSON cannot be read ({error})") from error
             else:
+                if end > len(self.text) - _LONGEST_TOKEN and self._more():
+                    continue  # "1." is a whole number and more to come
                 self.line += self.text.count("\n", self.at, end)
                 self.at = end
                 return value
@@ -105,8 +108,10 @@ class _Window:
             raw = self._stream.read(max(_CHUNK_BYTES, len(pending)))  # doubles, so that long values cost no n²
         self._ended = not raw
         try:
-            self.text, self.at = pending + self._decoder.decode(raw, final=self._ended), 0
+            text = self._decoder.decode(raw, final=self._ended)
         except UnicodeDecodeError as error:
             line = self.line + pending.count("\n") + raw.count(b"\n", 0, error.start)
             raise not_utf8(self._file, line, error) from error
+        if not self._ended:
+            self.text, self.at = pending + text, 0
         return not self._ended
