@@ -29,7 +29,7 @@ CHAMPION = "champion"
 _NAME = re.compile(r"[\w.\- ]+")
 _KEY_TAG, _PROMOTED_TAG, _REASON_TAG = "ragtune.registration", "ragtune.promoted", "ragtune.promotion_reason"
 _PREDICTIONS = "predictions.jsonl"
-_EVALUATION_FILES = ("metrics.json", _PREDICTIONS, "facts.json")
+_EVALUATION_FILES = ("metrics.json", _PREDICTIONS, "facts.json", "report.html")
 _PARAMETER_PREFIXES = ("config.", "parameters.")  # of the lineage: what one compares runs by
 _LONGEST_VALUE = 6000  # MLflow's own limit for a parameter, in characters
 _MOST_PARAMETERS = 100  # in one of its batches
@@ -65,7 +65,6 @@ def register(
     *,
     run_id: str = "",
     model_uri: str = "",
-    report_path: str | Path = "",
     copy_model: bool = False,
     force: bool = False,
 ) -> Registration:
@@ -76,13 +75,12 @@ def register(
 
     Args:
         model_folder: what `save_model` wrote.
-        evaluation_folder: what `evaluate` wrote: metrics.json, predictions.jsonl.
+        evaluation_folder: what `evaluate` wrote: metrics.json, predictions.jsonl, and the report, if it is there.
         name: of the registered model, and of the MLflow experiment.
         tracking_uri: "sqlite:///…/mlflow.db" or a folder (then mlflow.db in it; artifacts lie beside), or http(s)://….
         lineage: data hashes, parameters and whatever else the run knows; `collect_lineage` says what is added.
         run_id: what identifies the registration; by default a hash of model and predictions.
         model_uri: where the model lies for others (s3://…), if not at `model_folder`.
-        report_path: an HTML report to keep with the version.
         copy_model: copy the folder into MLflow's artifacts.
         force: make it champion whatever the comparison says.
 
@@ -102,7 +100,7 @@ def register(
         version = _version_of_run(client, name, run)
         if version is None:
             _log_run(client, run, metrics, facts)
-            _log_files(client, run, evaluation, report_path, facts)
+            _log_files(client, run, evaluation, facts)
             source = _place_model(client, run, Path(model_folder), model_uri, copy_model or is_server(tracking_uri))
             version = _create_version(client, name, run, source, metrics, facts)
         decision = _recorded_decision(version)
@@ -198,15 +196,11 @@ def _log_run(client: "MlflowClient", run: "Run", metrics: Mapping[str, float], f
         client.log_batch(number, params=parameters[start : start + _MOST_PARAMETERS])
 
 
-def _log_files(
-    client: "MlflowClient", run: "Run", evaluation: Path, report_path: str | Path, facts: Mapping[str, str]
-) -> None:
+def _log_files(client: "MlflowClient", run: "Run", evaluation: Path, facts: Mapping[str, str]) -> None:
     for name in _EVALUATION_FILES:
         if (evaluation / name).is_file():
             client.log_artifact(run.info.run_id, str(evaluation / name))
     client.log_dict(run.info.run_id, dict(facts), "lineage.json")
-    if report_path:
-        client.log_text(run.info.run_id, Path(report_path).read_text("utf-8"), "report.html")
 
 
 def _place_model(client: "MlflowClient", run: "Run", folder: Path, model_uri: str, copy: bool) -> str:

@@ -55,9 +55,9 @@ def test_the_first_version_is_champion_and_carries_figures_and_lineage(make_run,
 
 
 def test_artifacts_lie_beside_the_database_and_no_weights_among_them(make_run, tracking_uri, tmp_path):
-    report = tmp_path / "report"
-    report.write_text("<h1>better</h1>")
-    register(*make_run(100), NAME, tracking_uri, report_path=report)
+    model, evaluation = make_run(100)
+    (evaluation / "report.html").write_text("<h1>better</h1>")
+    register(model, evaluation, NAME, tracking_uri)
     files = {path.name for path in (tmp_path / "registry").rglob("*") if path.is_file()}
     assert files == {"mlflow.db", "metrics.json", "predictions.jsonl", "lineage.json", "report.html"}
 
