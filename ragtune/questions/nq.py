@@ -1,7 +1,7 @@
 """Questions and answers from any layout of Natural Questions, from SQuAD and from plain tables, as a stream."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ragtune.errors import QuestionError
@@ -113,7 +113,10 @@ def _malformed(row: Row, columns: Columns, layout: Layout, error: MalformedError
     likely = layout_of(row.value)
     hint = "" if not likely or LAYOUTS[likely] is layout else f'; is this layout "{likely}"?'
     question = columns.get("question_text", columns.get("question"))
-    return Rejected(row.file, row.line, "malformed", f"{error}{hint}", question if isinstance(question, str) else "")
+    if isinstance(question, Mapping):
+        question = question.get("text")
+    shown = question if isinstance(question, str) else ""
+    return Rejected(row.file, row.line, "malformed", f"{error}{hint}", shown)
 
 
 def _columns(row: Columns) -> str:

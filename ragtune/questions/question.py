@@ -55,8 +55,8 @@ class Rejected:
     question: str = ""
 
     def as_line(self) -> str:
-        """One line of JSON, with its line feed."""
-        return json.dumps(asdict(self), ensure_ascii=False) + "\n"
+        """One line of JSON, with its line feed; half characters, which UTF-8 cannot hold, become question marks."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def read_kept_questions(path: str | Path) -> Iterator[Question]:
