@@ -90,7 +90,8 @@ def tokenize_pairs(
         pairs.check_rejected(max_rejected_fraction)
         if not len(splits["train"]):
             raise QuestionError(f"{train_path}: no question to train on; filter_questions writes them")
-        splits.save_to_disk(temporary)
+        # datasets writes no file for an empty split, and then cannot load the folder
+        splits.save_to_disk(temporary, num_shards={name: None if len(split) else 1 for name, split in splits.items()})
         counts = {name: len(split) for name, split in splits.items()} | pairs.counts()
         description = {
             "question_tokenizer": tokenizer_fingerprint(question_tokenizer),
