@@ -23,3 +23,26 @@ def test_which_uri_holds_what_matters(tmp_path):
 def test_a_hub_out_of_reach_is_named():
     with pytest.raises(StorageError, match=r"hf://owner/name: the Hugging Face hub did not say"):
         fingerprint("hf://owner/name")
+
+
+def test_a_glob_is_the_contents_of_its_files(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(name)
+    before = fingerprint(f"{tmp_path}/*.jsonl")
+    (tmp_path / "c.txt").write_text("c")
+    assert fingerprint(f"{tmp_path}/*.jsonl") == before
+    (tmp_path / "b.jsonl").write_text("c")
+    assert fingerprint(f"{tmp_path}/*.jsonl") != before
+
+
+def test_a_dataset_in_a_local_folder_is_hashed_and_its_split_matters(tmp_path):
+    (tmp_path / "train.jsonl").write_text("a")
+    before = fingerprint(f"hf://{tmp_path}?split=train")
+    assert fingerprint(f"hf://{tmp_path}?split=test") != before
+    (tmp_path / "train.jsonl").write_text("b")
+    assert fingerprint(f"hf://{tmp_path}?split=train") != before
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StorageError, match="absent: no such file"):
+        fingerprint(f"{tmp_path}/absent")

@@ -62,11 +62,16 @@ def read_rows(uri: str | Path, skip: Sequence[str] = ()) -> Iterator[Row]:
     if uri.startswith("hf://") and not uri.startswith("hf://datasets/"):  # that one is fsspec's own
         yield from _hub_rows(uri)
         return
-    for file in _files(uri):
+    for file in files_of(uri):
         yield from _file_rows(file, skip)
 
 
-def _files(uri: str) -> list[str]:
+def files_of(uri: str) -> list[str]:
+    """The files behind a path, folder, glob or fsspec URI, in the order of their names; hidden ones are left out.
+
+    Raises:
+        StorageError: a folder or glob holds none, or such a URI cannot be read.
+    """
     if uri.startswith(("http://", "https://")):  # one file; asking for a folder would download it
         return [uri]
     filesystem, path = _filesystem(uri)

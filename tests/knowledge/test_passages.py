@@ -89,7 +89,7 @@ def test_a_row_of_100_000_characters_is_cut_and_loses_nothing(tmp_path):
 
 
 def test_a_word_of_100_000_characters_is_cut_and_loses_nothing(tmp_path):
-    word = "".join(map(str, range(20_000)))[:100_000]
+    word = "".join(map(str, range(30_000)))[:100_000]
     _, found = split(tmp_path, [row("w1", word)])
     assert "".join(passage.text for passage in found) == word
     assert len(found) == 50
