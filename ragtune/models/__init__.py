@@ -1,0 +1,1 @@
+"""The model: encoders, generator, losses, generation, and the folders that they are kept in."""

@@ -1,0 +1,256 @@
+"""Encoders: questions and passages to vectors whose inner product says how well they go together.
+
+Two kinds, told apart by what the folder holds: DPR (the first token's vector) and sentence-transformers (pooling and
+normalisation as the folder itself says). https://arxiv.org/abs/2004.04906, https://arxiv.org/abs/1908.10084
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import normalizers
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    DPRContextEncoder,
+    DPRQuestionEncoder,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ragtune.errors import ModelError
+from ragtune.knowledge.passages import Passage
+from ragtune.models.pooling import Pooling, read_json, read_sentence_transformers
+from ragtune.models.pretrained import load_pretrained
+from ragtune.progress import progress as show_progress
+
+_DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
+# Texts that are tokenised at once and sorted among themselves by length, so that a batch holds hardly any padding.
+_SORTED_AT_ONCE = 8192
+
+
+class Encoder(nn.Module):
+    """A transformer, its tokenizer, and the way from token vectors to one vector a text.
+
+    Attributes:
+        backbone: the transformer, float32.
+        tokenizer: its tokenizer.
+        pooling: kind, modes, normalisation, longest input, prompt.
+        name: what it was loaded from, for manifests and reports.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: Pooling, name: str
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.name = name
+        for parameter in self._idle_parameters():
+            parameter.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, role: str = "question", trust_remote_code: bool = False
+    ) -> "Encoder":
+        """Load a DPR or a sentence-transformers folder, or the like from the hub, as float32.
+
+        Args:
+            name_or_path: a local folder, or a name on the hub.
+            role: "question" or "passage"; says which of DPR's two encoders, and which prompt, is meant.
+            trust_remote_code: run Python code that comes with the model. Off unless the source is trusted.
+
+        Raises:
+            ModelError: nothing is there, it is neither kind, it is the other role's, or its weights do not fit.
+        """
+        if role not in _DPR_CLASSES:
+            raise ModelError(f'role "{role}": an encoder is for "question" or "passage"')
+        place = str(name_or_path)
+        pooling = read_sentence_transformers(place, role)
+        if pooling is None and (read_json(place, "config.json") or {}).get("model_type") != "dpr":
+            raise ModelError(
+                f"{place}: no encoder. A sentence-transformers folder has modules.json, a DPR one config.json with "
+                'model_type "dpr"; this has neither'
+            )
+        options: dict[str, Any] = {
+            "trust_remote_code": trust_remote_code,
+            "subfolder": pooling.subfolder if pooling else "",
+        }
+        if pooling is None:
+            backbone = load_pretrained(_dpr_class(place, role), place, **options)
+        else:
+            backbone = load_pretrained(AutoModel, place, may_miss=("pooler.",), **options)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{place}: its tokenizer cannot be loaded: {error}") from error
+        longest = min(tokenizer.model_max_length, getattr(backbone.config, "max_position_embeddings", 512))
+        if pooling is None:
+            pooling = Pooling("dpr", ("cls",), normalizes=False, max_length=longest)
+        elif not pooling.max_length:
+            pooling = replace(pooling, max_length=longest)
+        if pooling.lowercase:
+            _lowercase(tokenizer)
+        return cls(backbone, tokenizer, pooling, place)
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        config = self.backbone.config
+        if self.pooling.kind == "dpr":
+            return config.projection_dim or config.hidden_size
+        return config.hidden_size * len(self.pooling.modes)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the vectors have length 1."""
+        return self.pooling.normalizes
+
+    @property
+    def prompt(self) -> str:
+        """What stands before every text; `encode` puts it there, a tokenizer called directly does not."""
+        return self.pooling.prompt
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the live weights, the tokenizer and the pooling, 64 hex digits. Read anew at every call.
+
+        Encoders of equal weights agree, wherever and in whatever precision they were saved from.
+        """
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.backbone.state_dict().items()):
+            if not name.startswith("pooler."):
+                digest.update(f"{name}{tuple(weight.shape)}".encode())
+                digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        digest.update(_tokenizer_description(self.tokenizer).encode())
+        pooling = asdict(replace(self.pooling, subfolder=""))
+        digest.update(json.dumps(pooling, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(n, length) token ids and mask to (n, dimension) vectors, with gradient."""
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
+        if self.pooling.kind == "dpr":
+            return output.pooler_output
+        return self.pooling(output.last_hidden_state, attention_mask)
+
+    def encode(
+        self, texts: Sequence[str], batch_size: int = 64, max_length: int = 0, progress: bool = False
+    ) -> np.ndarray:
+        """Vectors of texts, without gradient and without dropout.
+
+        Args:
+            texts: any number, any order; they are sorted by length for the work and come back in their own order.
+            batch_size: texts a forward pass.
+            max_length: longest text in tokens; 0 means the encoder's own.
+            progress: show how far it is.
+
+        Returns:
+            float32 (len(texts), dimension).
+        """
+        return self._encode([(self.prompt + text,) for text in texts], batch_size, max_length, progress)
+
+    def encode_passages(
+        self, passages: Sequence[Passage], batch_size: int = 64, max_length: int = 0, progress: bool = False
+    ) -> np.ndarray:
+        """As `encode`, for passages: DPR reads the pair (title, text), sentence-transformers "title. text"."""
+        if self.pooling.kind == "dpr":
+            items: list[tuple[str, ...]] = [(passage.title, passage.text) for passage in passages]
+        else:
+            items = [
+                (self.prompt + (f"{passage.title}. {passage.text}" if passage.title else passage.text),)
+                for passage in passages
+            ]
+        return self._encode(items, batch_size, max_length, progress)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that DPR's classes, or sentence-transformers, load back; safetensors."""
+        folder = Path(folder)
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self.pooling.kind != "dpr":
+            self.pooling.save(folder, self.backbone.config.hidden_size)
+
+    def _idle_parameters(self) -> list[nn.Parameter]:
+        """BERT's pooler, which no pooling here uses: with a gradient of None it would stop DDP."""
+        pooler = getattr(self.backbone, "pooler", None)
+        return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
+
+    def _encode(self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int, progress: bool) -> np.ndarray:
+        vectors = np.empty((len(items), self.dimension), dtype=np.float32)
+        batches = self._batches(items, batch_size, max_length or self.pooling.max_length)
+        if progress:
+            batches = show_progress(batches, "encoding", total=-(-len(items) // batch_size), unit="batches")
+        with _evaluating(self), torch.inference_mode():
+            for positions, tokens in batches:
+                input_ids, attention_mask = self._pad(tokens)
+                vectors[positions] = self(input_ids, attention_mask).float().cpu().numpy()
+        return vectors
+
+    def _batches(
+        self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int
+    ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+        for start in range(0, len(items), _SORTED_AT_ONCE):
+            columns = [list(column) for column in zip(*items[start : start + _SORTED_AT_ONCE], strict=True)]
+            tokens = self.tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
+            tokens = tokens["input_ids"]
+            longest_first = np.argsort([-len(ids) for ids in tokens], kind="stable")
+            for first in range(0, len(tokens), batch_size):
+                chosen = longest_first[first : first + batch_size]
+                yield start + chosen, [tokens[position] for position in chosen]
+
+    def _pad(self, tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
+        input_ids = torch.full((len(tokens), max(map(len, tokens))), self.tokenizer.pad_token_id or 0)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
+        return input_ids.to(self.device), attention_mask.to(self.device)
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def _dpr_class(place: str, role: str) -> type[PreTrainedModel]:
+    wanted = _DPR_CLASSES[role]
+    architectures = (read_json(place, "config.json") or {}).get("architectures") or [wanted.__name__]
+    if wanted.__name__ not in architectures:
+        raise ModelError(
+            f"{place}: holds {', '.join(architectures)}, but the {role} encoder must be a {wanted.__name__}: are the "
+            "question and the passage encoder swapped?"
+        )
+    return wanted
+
+
+def _lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    steps = [normalizers.Lowercase()] + ([normalizer] if normalizer is not None else [])
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
+
+
+def _tokenizer_description(tokenizer: PreTrainedTokenizerBase) -> str:
+    if not tokenizer.is_fast:
+        return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
+    description: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    for state_of_last_call in ("truncation", "padding"):
+        description.pop(state_of_last_call, None)
+    return json.dumps(description, sort_keys=True)

@@ -1,0 +1,170 @@
+"""The generator's inputs: each retrieved passage with the question, put together from tokens made once.
+
+A training run meets the same passages again and again. Their tokens are kept, and a prompt is three lists one after
+the other: what stands before the passage, the passage, what stands after it. That gives the same tokens as the whole
+string where the tokenizer splits at white space, which is tried out before it is relied on.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ragtune.knowledge.passages import Passage
+from ragtune.models.rag import RagConfig
+
+_log = logging.getLogger(__name__)
+_PASSAGES_TRIED = 8
+_QUESTIONS_TRIED = ("who wrote the play?", "When was it founded, in 1837 or later?", "the capital of Côte d'Ivoire is")
+
+
+class PassageRows(Protocol):
+    """Passages by row: `ragtune.knowledge.passages.Passages`, or simply a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Passage: ...
+
+
+class PromptBuilder:
+    """Builds `context_input_ids` for the generator.
+
+    The default prompt is, token for token, what transformers' RagRetriever makes of the same question and passage:
+    quotes around a title are dropped, double spaces become one.
+
+    Attributes:
+        composes: prompts are put together from cached tokens. False where this tokenizer would give other tokens for
+            the whole string; then every prompt is tokenised whole, which is slower and otherwise the same.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, passages: PassageRows, config: RagConfig) -> None:
+        """Set up for one knowledge base.
+
+        Args:
+            tokenizer: the generator's.
+            passages: what the rows of `build` count in.
+            config: `prompt` and `max_input_tokens` are read.
+        """
+        self.tokenizer = tokenizer
+        self.passages = passages
+        self.max_tokens = config.max_input_tokens
+        self._before, self._middle, self._after = _split_prompt(config.prompt)
+        self._prefix, self._suffix = _special_tokens(tokenizer)
+        self._cache: dict[int, np.ndarray] = {}
+        self.composes = self._try_out()
+
+    def build(self, questions: Sequence[str], rows: np.ndarray | Tensor) -> dict[str, Tensor]:
+        """Prompts for every question with each of its passages.
+
+        Where a prompt is longer than `max_input_tokens`, the passage loses its end; the question is never cut.
+
+        Args:
+            questions: B questions.
+            rows: (B, k) rows of `passages`; -1 is padding and gets the bare question, which the document mask keeps
+                out of the loss.
+
+        Returns:
+            `input_ids` and `attention_mask`, int64 (B·k, L), L the longest prompt; a question's prompts in a row.
+        """
+        rows = np.asarray(rows)
+        if self.composes:
+            self._tokenise_passages(rows)
+        before = self._tokens([_fill(self._before, question=question) for question in questions])
+        after = self._tokens([_fill(self._after, question=question) for question in questions])
+        bare = self._tokens(questions)
+        prompts = []
+        for number, question in enumerate(questions):
+            budget = max(0, self._room - len(before[number]) - len(after[number]))
+            for row in rows[number].tolist():
+                if row < 0:
+                    prompts.append(bare[number])
+                elif self.composes:
+                    prompts.append(before[number] + self._cache[row][:budget].tolist() + after[number])
+                else:
+                    prompts.append(self._whole(question, self.passages[row]))
+        return self._pad(prompts)
+
+    def build_closed_book(self, questions: Sequence[str]) -> dict[str, Tensor]:
+        """The bare questions, (B, L): what the closed-book baseline reads."""
+        return self._pad(self._tokens(questions))
+
+    @property
+    def _room(self) -> int:
+        return self.max_tokens - len(self._prefix) - len(self._suffix)
+
+    def _tokenise_passages(self, rows: np.ndarray) -> None:
+        new = [row for row in dict.fromkeys(rows.ravel().tolist()) if row >= 0 and row not in self._cache]
+        texts = [_fill_passage(self._middle, self.passages[row]) for row in new]
+        for row, tokens in zip(new, self._tokens(texts), strict=True):
+            self._cache[row] = np.array(tokens[: self.max_tokens], dtype=np.int32)
+
+    def _whole(self, question: str, passage: Passage) -> list[int]:
+        """One prompt tokenised as one string, the passage shortened by words until it fits."""
+        words = _fill_passage(self._middle, passage).split(" ")
+        before, after = _fill(self._before, question=question), _fill(self._after, question=question)
+        while True:
+            tokens = self._tokens([before + " ".join(words) + after])[0]
+            excess = len(tokens) - self._room
+            if excess <= 0 or not words:
+                return tokens
+            words = words[: -max(1, excess // 4)]  # a word is seldom more than four tokens, so seldom too much is cut
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+
+    def _pad(self, prompts: list[list[int]]) -> dict[str, Tensor]:
+        longest = max(map(len, prompts), default=0) + len(self._prefix) + len(self._suffix)
+        input_ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, prompt in enumerate(prompts):
+            tokens = torch.tensor(self._prefix + prompt + self._suffix)
+            input_ids[row, : len(tokens)] = tokens
+            attention_mask[row, : len(tokens)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def _try_out(self) -> bool:
+        for row in range(min(_PASSAGES_TRIED, len(self.passages))):
+            middle = _fill_passage(self._middle, self.passages[row])
+            for question in _QUESTIONS_TRIED:
+                pieces = (_fill(self._before, question=question), middle, _fill(self._after, question=question))
+                in_pieces = [token for tokens in self._tokens(pieces) for token in tokens]
+                if in_pieces != self._tokens(["".join(pieces)])[0]:
+                    _log.warning(
+                        "%s makes other tokens of a prompt's pieces than of the whole: each prompt is tokenised whole, "
+                        "which is slower",
+                        type(self.tokenizer).__name__,
+                    )
+                    return False
+        return True
+
+
+def _split_prompt(prompt: str) -> tuple[str, str, str]:
+    """The prompt's parts before, of and after the passage; white space at a joint goes to the part behind it."""
+    title, text = prompt.index("{title}"), prompt.index("{text}")
+    before = prompt[: min(title, text)].rstrip()
+    end = max(title + len("{title}"), text + len("{text}"))
+    return before, prompt[len(before) : end], prompt[end:]
+
+
+def _fill(template: str, **fields: str) -> str:
+    filled = re.sub(r"\{(title|text|question)\}", lambda match: fields[match[1]].strip(), template)
+    return filled.replace("  ", " ")
+
+
+def _fill_passage(template: str, passage: Passage) -> str:
+    return _fill(template, title=passage.title.removeprefix('"').removesuffix('"'), text=passage.text)
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and behind a text, such as <s> and </s>."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full) - len(bare) + 1) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]

@@ -1,0 +1,262 @@
+"""RagModel: question encoder, passage encoder and generator, and how likely they find an answer together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from ragtune.errors import ModelError
+from ragtune.models.encoders import Encoder
+from ragtune.models.losses import (
+    IGNORED,
+    doc_log_probabilities,
+    rag_sequence_loss,
+    rag_token_loss,
+    token_log_likelihoods,
+)
+from ragtune.models.pretrained import load_pretrained
+
+METHODS = ("rag", "rag-token")
+
+
+@dataclass
+class RagConfig:
+    """What a RagModel is besides its weights.
+
+    Attributes:
+        method: "rag" (RAG-Sequence: one passage explains the whole answer) or "rag-token" (each token its own).
+        n_docs: passages retrieved for a question.
+        temperature: τ in p(z | x) = softmax(q·d/τ); 1 for DPR, about .05 for encoders whose vectors have length 1.
+        max_question_tokens: longest question for the question encoder.
+        max_answer_tokens: longest answer, its end included.
+        max_input_tokens: longest input of the generator; the passage is cut to fit, never the question.
+        prompt: the generator's input; the default is Hugging Face RAG's own.
+    """
+
+    method: str = "rag"
+    n_docs: int = 5
+    temperature: float = 1.0
+    max_question_tokens: int = 32
+    max_answer_tokens: int = 32
+    max_input_tokens: int = 300
+    prompt: str = "{title} / {text} // {question}"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ModelError(f'method "{self.method}": choose one of {", ".join(METHODS)}')
+        if not self.temperature > 0:
+            raise ModelError(f"temperature {self.temperature}: must be above 0")
+        for field in ("{title}", "{text}", "{question}"):
+            if self.prompt.count(field) != 1:
+                raise ModelError(f'prompt "{self.prompt}": {field} must stand in it exactly once')
+        title, question, text = (self.prompt.index(field) for field in ("{title}", "{question}", "{text}"))
+        if min(title, text) < question < max(title, text):
+            raise ModelError(f'prompt "{self.prompt}": {{question}} must not stand between {{title}} and {{text}}')
+
+
+@dataclass
+class RagOutput(ModelOutput):
+    """What `RagModel.forward` gives.
+
+    Attributes:
+        loss: mean over the batch of -log p(y | x), a scalar.
+        doc_scores: q·d/τ, (batch, n_docs); None without documents.
+        doc_log_probs: log p(z | x), (batch, n_docs), -inf for padding; 0 without documents.
+        answer_log_likelihoods: log p(y | x, z), (batch, n_docs), in nats.
+    """
+
+    loss: Tensor | None = None
+    doc_scores: Tensor | None = None
+    doc_log_probs: Tensor | None = None
+    answer_log_likelihoods: Tensor | None = None
+
+
+class RagModel(nn.Module):
+    """Question encoder + generator, trained jointly through p(z | x), and the passage encoder that made the documents.
+
+    The passage encoder is frozen; a method that trains it says `model.passage_encoder.requires_grad_(True)`.
+    """
+
+    def __init__(
+        self,
+        question_encoder: Encoder,
+        passage_encoder: Encoder,
+        generator: PreTrainedModel,
+        generator_tokenizer: PreTrainedTokenizerBase,
+        config: RagConfig,
+    ) -> None:
+        """Put loaded parts together.
+
+        Raises:
+            ModelError: the encoders' vectors differ in length, or the generator's tokenizer is not the generator's.
+        """
+        super().__init__()
+        _check_encoders(question_encoder, passage_encoder)
+        _check_generator(generator, generator_tokenizer)
+        self.question_encoder = question_encoder
+        self.passage_encoder = passage_encoder.requires_grad_(False)
+        self.generator: Any = generator
+        self.generator_tokenizer = generator_tokenizer
+        self.config = config
+
+    @classmethod
+    def from_parts(
+        cls,
+        question_encoder: str | Path,
+        passage_encoder: str | Path,
+        generator: str | Path,
+        config: RagConfig | None = None,
+        trust_remote_code: bool = False,
+    ) -> "RagModel":
+        """Load three folders or hub names, all as float32; the encoders may be the same sentence-transformers folder.
+
+        Args:
+            question_encoder: DPR or sentence-transformers.
+            passage_encoder: of the same kind, the one that embeds the knowledge base.
+            generator: anything that AutoModelForSeq2SeqLM loads (BART, T5, encoder-decoder), with its tokenizer.
+            config: `RagConfig()` where it is not given.
+            trust_remote_code: run Python code that comes with the models. Off unless their source is trusted.
+
+        Raises:
+            ModelError: a part is missing, broken, or does not fit the others.
+        """
+        place = str(generator)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{place}: the generator's tokenizer cannot be loaded: {error}") from error
+        return cls(
+            Encoder.from_pretrained(question_encoder, "question", trust_remote_code),
+            Encoder.from_pretrained(passage_encoder, "passage", trust_remote_code),
+            load_pretrained(AutoModelForSeq2SeqLM, place, trust_remote_code=trust_remote_code),
+            tokenizer,
+            config or RagConfig(),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+    def forward(
+        self,
+        context_input_ids: Tensor,
+        context_attention_mask: Tensor,
+        labels: Tensor,
+        question_input_ids: Tensor | None = None,
+        question_attention_mask: Tensor | None = None,
+        doc_embeddings: Tensor | None = None,
+        doc_mask: Tensor | None = None,
+    ) -> RagOutput:
+        """The loss of a batch, with gradient to question encoder and generator, and to `doc_embeddings` if they ask.
+
+        Without `doc_embeddings` it is the closed-book baseline: one context a question, the bare question itself
+        (`PromptBuilder.build_closed_book`); the question encoder takes no part and should be frozen under DDP.
+
+        Args:
+            context_input_ids: the generator's inputs, (batch · n_docs, length), a question's documents in a row.
+            context_attention_mask: 1 for a token, (batch · n_docs, length).
+            labels: the answer's tokens with their end, (batch, answer length), padded with -100.
+            question_input_ids: (batch, question length), by the question encoder's tokenizer.
+            question_attention_mask: 1 for a token, (batch, question length).
+            doc_embeddings: (batch, n_docs, dimension), as the knowledge base holds them.
+            doc_mask: True for a document, False for padding, (batch, n_docs).
+
+        Raises:
+            ModelError: a row of labels holds no token, or a question has no document.
+        """
+        answer_mask = labels != IGNORED
+        if doc_embeddings is None:
+            doc_mask = torch.ones_like(labels[:, :1], dtype=torch.bool)
+        elif doc_mask is None:
+            doc_mask = torch.ones(doc_embeddings.shape[:2], dtype=torch.bool, device=labels.device)
+        _check_rows(answer_mask, doc_mask)
+
+        if doc_embeddings is None:
+            doc_scores = None
+            doc_log_probs = torch.zeros(doc_mask.shape, device=labels.device)
+        else:
+            if question_input_ids is None or question_attention_mask is None:
+                raise ModelError("doc_embeddings need question_input_ids and question_attention_mask to be scored")
+            doc_scores = self.doc_scores(
+                self.question_encoder(question_input_ids, question_attention_mask), doc_embeddings
+            )
+            doc_log_probs = doc_log_probabilities(doc_scores, doc_mask)
+
+        n_docs = doc_mask.shape[1]
+        logits = self.generator(
+            input_ids=context_input_ids,
+            attention_mask=context_attention_mask,
+            decoder_input_ids=self.decoder_inputs(labels).repeat_interleave(n_docs, dim=0),
+            use_cache=False,
+        ).logits
+        by_doc = labels.unsqueeze(1).expand(-1, n_docs, -1)
+        log_likelihoods = token_log_likelihoods(logits.view(*by_doc.shape, -1), by_doc)
+        answer_log_likelihoods = log_likelihoods.sum(dim=-1)
+        if self.config.method == "rag-token":
+            loss = rag_token_loss(doc_log_probs, log_likelihoods, answer_mask)
+        else:
+            loss = rag_sequence_loss(doc_log_probs, answer_log_likelihoods)
+        return RagOutput(loss, doc_scores, doc_log_probs, answer_log_likelihoods)
+
+    def doc_scores(self, question_embeddings: Tensor, doc_embeddings: Tensor) -> Tensor:
+        """q·d/τ in at least float32, autocast or not: (batch, d) and (batch, n_docs, d) to (batch, n_docs)."""
+        dtype = torch.promote_types(question_embeddings.dtype, torch.float32)
+        with torch.autocast(question_embeddings.device.type, enabled=False):
+            products = torch.einsum("bd,bkd->bk", question_embeddings.to(dtype), doc_embeddings.to(dtype))
+        return products / self.config.temperature
+
+    def decoder_inputs(self, labels: Tensor) -> Tensor:
+        """Labels moved right by one behind the generator's own start token, -100 as padding; (batch, length)."""
+        return self.generator.prepare_decoder_input_ids_from_labels(labels)
+
+
+def _check_rows(answer_mask: Tensor, doc_mask: Tensor) -> None:
+    """One synchronisation with the device for both checks."""
+    if bool((answer_mask.any(dim=1) & doc_mask.any(dim=1)).all()):
+        return
+    empty = (~answer_mask.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ModelError(f"labels: rows {empty} of the batch hold no token; drop questions without an answer")
+    raise ModelError(
+        f"doc_mask: rows {(~doc_mask.any(dim=1)).nonzero().flatten().tolist()} of the batch have no document"
+    )
+
+
+def _check_encoders(question_encoder: Encoder, passage_encoder: Encoder) -> None:
+    if question_encoder.dimension != passage_encoder.dimension:
+        raise ModelError(
+            f"{question_encoder.name} makes vectors of {question_encoder.dimension}, {passage_encoder.name} of "
+            f"{passage_encoder.dimension}: question and passage encoder must belong together"
+        )
+
+
+def _check_generator(generator: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    place = generator.name_or_path or type(generator).__name__
+    rows = generator.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{place}: the tokenizer has {len(tokenizer)} tokens, the generator embeds {rows}: use the tokenizer that "
+            "the generator was trained with"
+        )
+    for name in ("pad_token_id", "eos_token_id"):
+        of_tokenizer, of_generator = getattr(tokenizer, name), getattr(generator.config, name, None)
+        if of_tokenizer is None:
+            raise ModelError(f"{place}: the tokenizer has no {name.removesuffix('_id')}; a generator needs one")
+        if isinstance(of_generator, int) and of_generator != of_tokenizer:
+            raise ModelError(
+                f"{place}: {name} is {of_tokenizer} for the tokenizer, {of_generator} for the generator: use the "
+                "tokenizer that the generator was trained with"
+            )
+    try:
+        generator.prepare_decoder_input_ids_from_labels(
+            torch.tensor([[tokenizer.eos_token_id]], device=generator.device)
+        )
+    except (AttributeError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"{place}: {type(generator).__name__} does not say how its decoder's inputs follow from labels ({error}); "
+            "decoder_start_token_id and pad_token_id must stand in its config.json"
+        ) from error
