@@ -1,0 +1,229 @@
+"""The knowledge base: passages and their vectors, written through Feast into Milvus, and searched in batches."""
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.knowledge.embedding import EmbeddingCache
+from ragtune.knowledge.feature_repo import open_feature_store, write_feature_repo
+from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, online_store, only_one, plan
+from ragtune.knowledge.manifest import Manifest, resolve, write_pointer
+from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
+
+_QUERIES_PER_CALL = 256
+_FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
+
+
+class KnowledgeBase:
+    """An open knowledge base; a context manager.
+
+    Attributes:
+        folder: where it is.
+        manifest: which version, of what, made with which encoder.
+        passages: by row, as `search` names them.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, token: str = "", uri: str = ""):
+        """Connect; `open` is the way in."""
+        self.folder = folder
+        self.manifest = manifest
+        self.passages = Passages.open(folder / manifest.passages)
+        self._store = open_feature_store(folder, token)
+        if uri:
+            self._store.config.online_store.uri = uri
+        self._online = online_store(self._store)
+        self._rows = {identifier: row for row, identifier in enumerate(self.passages.ids)}
+        try:
+            self._view = self._store.get_feature_view(manifest.version)
+            self._check_rows()
+            self.search(np.zeros((1, manifest.dimension), np.float32), 1)  # loads the index
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, encoder_fingerprint: str = "", token: str = "", uri: str = ""
+    ) -> "KnowledgeBase":
+        """Open what `ingest_passages` made, with its index loaded.
+
+        Args:
+            folder: the knowledge base's, or one that holds a pointer to it (`write_pointer`).
+            encoder_fingerprint: of the encoder that will ask; "" asks nothing.
+            token: for a Milvus server; "" takes the environment variable RAGTUNE_MILVUS_TOKEN, if it is set.
+            uri: reach Milvus there instead of where feature_store.yaml says, such as an embedded database that
+                `milvus-lite server --host 127.0.0.1` serves to several processes.
+
+        Raises:
+            KnowledgeBaseError: there is none, it is not whole, was made with another encoder, has moved on since the
+                pointer was written, is open in another process, or Milvus cannot be reached or refuses the token.
+        """
+        folder, manifest = resolve(folder)
+        if encoder_fingerprint and encoder_fingerprint != manifest.encoder_fingerprint:
+            raise KnowledgeBaseError(
+                f"{folder}: {manifest.version} was made with the encoder {manifest.encoder} "
+                f"({manifest.encoder_fingerprint[:12]}, {manifest.dimension} dimensions), not with the one that asks "
+                f"({encoder_fingerprint[:12]}); ingest the passages with that one"
+            )
+        return cls(folder, manifest, token, uri)
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
+        """The best k passages for each query by inner product.
+
+        Args:
+            queries: (B, d) vectors of the encoder's other half; any B, 0 and 1 too.
+            k: passages a query; more than there are gives padding.
+
+        Raises:
+            KnowledgeBaseError: the queries have another dimension, k is not possible, or Milvus does not answer.
+        """
+        queries = np.asarray(queries, dtype=np.float32)
+        at_once = max(1, min(_QUERIES_PER_CALL, _FLOATS_PER_CALL // (max(k, 1) * self.manifest.dimension)))
+        found = [
+            self._online.search_batch(self._store.config, self._view, queries[start : start + at_once], k)
+            for start in range(0, max(len(queries), 1), at_once)
+        ]
+        ids = np.concatenate([part[0] for part in found])
+        return Retrieved(
+            rows=np.array([self._row(identifier) for identifier in ids.ravel()], np.int64).reshape(ids.shape),
+            scores=np.concatenate([part[1] for part in found]),
+            embeddings=np.concatenate([part[2] for part in found]),
+        )
+
+    def close(self) -> None:
+        """Let go of Milvus; an embedded database can then be opened by another process."""
+        self._online.disconnect()
+
+    def __enter__(self) -> "KnowledgeBase":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_rows(self) -> None:
+        rows = self._online.count(self._store.config, self._view)
+        if rows != self.manifest.rows:
+            held = "no such collection" if rows < 0 else f"{rows:,} rows"
+            raise KnowledgeBaseError(
+                f"{self.folder}: {self.manifest.version} has {self.manifest.rows:,} rows, but Milvus holds {held}; run "
+                "ingest_passages again to write what is missing"
+            )
+
+    def _row(self, identifier: str) -> int:
+        if not identifier:
+            return PADDING_ROW
+        try:
+            return self._rows[identifier]
+        except KeyError as error:
+            raise KnowledgeBaseError(
+                f'{self.folder}: Milvus found "{identifier}", which {self.manifest.passages} does not hold; the '
+                "knowledge base was changed while it was open. Open it again"
+            ) from error
+
+
+def ingest_passages(
+    passages_path: str | Path,
+    folder: str | Path,
+    encoder: PassageEncoder,
+    *,
+    uri: str = "",
+    token: str = "",
+    name: str = "passages",
+    index: str = "HNSW",
+    embedding_cache: str | Path = "",
+    chunk_rows: int = 5000,
+) -> Manifest:
+    """Make a knowledge base of passages, or bring one in line with them; what is there already is not done again.
+
+    With the encoder that made it, only changed and new passages are embedded and written, vanished ones deleted, and
+    the folder says meanwhile that it is not whole. With another encoder a new version is built beside the old, which is
+    served until the new one is verified. A killed run is gone on with by running it again.
+
+    Args:
+        passages_path: what `split_passages` wrote.
+        folder: the knowledge base's.
+        encoder: makes the passages' vectors.
+        uri: of a Milvus server; "" keeps everything in `folder` (Milvus Lite).
+        token: for the server; "" takes the environment variable RAGTUNE_MILVUS_TOKEN. Never written to disk.
+        name: of the knowledge base in Feast and Milvus: letters, digits and _.
+        index: "HNSW" or "FLAT".
+        embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
+        chunk_rows: rows that are written at once.
+
+    Returns:
+        The manifest of what is served now.
+
+    Raises:
+        KnowledgeBaseError: nothing to ingest, a parameter is not possible, the disk is full, Milvus cannot be reached
+            or refuses the token, or what was written cannot be found again. What was served before is served still,
+            unless it was being updated in place.
+    """
+    return _ingest(passages_path, Path(folder), encoder, uri, token, name, index, embedding_cache, chunk_rows).manifest
+
+
+def ingest_into_workspace(
+    passages_path: str | Path,
+    pointer_folder: str | Path,
+    encoder: PassageEncoder,
+    workspace: str | Path,
+    *,
+    name: str = "passages",
+    uri: str = "",
+) -> dict[str, int]:
+    """As `ingest_passages`, into the knowledge base `name` of a workspace that outlives the run; leave a pointer to it.
+
+    Args:
+        passages_path: what `split_passages` wrote.
+        pointer_folder: where the pointer shall be, which `KnowledgeBase.open` follows.
+        encoder: makes the passages' vectors.
+        workspace: a folder that the next run will find again.
+        name: of the knowledge base.
+        uri: of a Milvus server; "" is embedded.
+
+    Returns:
+        Counts: `rows`, `written`, `unchanged`, `deleted`, `embedded`, and the number of the `version`.
+
+    Raises:
+        KnowledgeBaseError: as `ingest_passages`.
+    """
+    folder = Path(workspace) / "knowledge_bases" / name
+    done = _ingest(passages_path, folder, encoder, uri, "", name, "HNSW", "", 5000)
+    write_pointer(pointer_folder, folder)
+    return {
+        "rows": done.manifest.rows,
+        "written": done.written,
+        "unchanged": done.manifest.rows - done.written,
+        "deleted": done.deleted,
+        "embedded": done.embedded,
+        "version": int(done.manifest.version.removeprefix("kb_v")),
+    }
+
+
+def _ingest(
+    passages_path: str | Path,
+    folder: Path,
+    encoder: PassageEncoder,
+    uri: str,
+    token: str,
+    name: str,
+    index: str,
+    embedding_cache: str | Path,
+    chunk_rows: int,
+) -> Ingestion:
+    try:
+        passages = Passages.open(passages_path)
+        with only_one(folder):
+            write_feature_repo(folder, name, uri, index)
+            wanted = plan(folder, name, index, passages, encoder)
+            if served := is_served(folder, wanted, uri, token):
+                return Ingestion(served)
+            cache = EmbeddingCache(embedding_cache or folder / "embeddings", encoder.fingerprint, encoder.dimension)
+            return bring_in_line(folder, wanted, passages, encoder, cache, token, chunk_rows)
+    except StorageError as error:
+        raise KnowledgeBaseError(str(error)) from error

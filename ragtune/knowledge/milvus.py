@@ -1,0 +1,116 @@
+"""Connections to Milvus, embedded or a server, and what its errors mean to a user."""
+
+import contextlib
+import fcntl
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from milvus_lite.server_manager import server_manager_instance
+from pymilvus import MilvusClient, MilvusException
+
+from ragtune.errors import KnowledgeBaseError
+
+CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
+CALL_SECONDS = 120.0  # one call, its retries included
+
+# Both log each failure with a traceback before they raise it; the KnowledgeBaseError says it once, and clearer.
+for _name in ("pymilvus", "milvus_lite"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+_users: Counter[str] = Counter()  # how many clients of this process share an embedded database
+_users_lock = threading.Lock()
+
+
+def connect_embedded(path: Path) -> MilvusClient:
+    """Open the Milvus Lite database in a folder; clients in this process share it, other processes are shut out.
+
+    Raises:
+        KnowledgeBaseError: another process has it open, or it cannot be opened.
+    """
+    place = str(path.absolute())
+    with _users_lock, translated_errors(place):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _users[place]:
+            _check_no_other_owner(path)
+        client = MilvusClient(place)
+        _users[place] += 1
+    return client
+
+
+def close_embedded(path: Path, client: MilvusClient) -> None:
+    """Close a client of `connect_embedded`; the last one lets other processes in."""
+    place = str(path.absolute())
+    client.close()
+    with _users_lock:
+        _users[place] -= 1
+        if not _users[place]:
+            server_manager_instance.release_server(place)
+
+
+def connect_server(uri: str, token: str) -> MilvusClient:
+    """Connect to a Milvus server, trying for `CONNECT_SECONDS` while nothing listens there.
+
+    Raises:
+        KnowledgeBaseError: it cannot be reached, or refuses the token.
+    """
+    _wait_until_listening(uri)
+    with translated_errors(uri):
+        return MilvusClient(uri=uri, token=token, timeout=CONNECT_SECONDS)
+
+
+@contextlib.contextmanager
+def translated_errors(place: str) -> Iterator[None]:
+    """Turn what pymilvus raises into a KnowledgeBaseError that names the place and the way out."""
+    try:
+        yield
+    except MilvusException as error:
+        raise KnowledgeBaseError(f"{place}: {_explain(error)}") from error
+
+
+def _explain(error: MilvusException) -> str:
+    text = str(error.message)
+    lower = text.lower()
+    if "auth" in lower or "permission" in lower or "privilege" in lower:
+        return "Milvus refuses the token; set RAGTUNE_MILVUS_TOKEN to a valid user:password or API key"
+    if "no space left" in lower or "enospc" in lower:
+        return "the disk is full; free some space and run again, it goes on from where it was"
+    if "fail connecting" in lower or "unavailable" in lower or "deadline" in lower or "timeout" in lower:
+        return f"Milvus does not answer ({text}); is it running, and is this its URI?"
+    return f"Milvus: {text}"
+
+
+def _check_no_other_owner(path: Path) -> None:
+    lock = path / "LOCK"
+    if not lock.exists():
+        return
+    with open(lock, "rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise KnowledgeBaseError(
+                f"{path}: is open in another process, and an embedded Milvus has only one owner. Wait until that one "
+                f"is done, or let both use a server: `milvus-lite server --data-dir {path} --host 127.0.0.1`"
+            ) from error
+
+
+def _wait_until_listening(uri: str) -> None:
+    parts = urlsplit(uri)
+    address = (parts.hostname or "localhost", parts.port or (443 if parts.scheme == "https" else 19530))
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection(address, timeout=CONNECT_SECONDS / 2).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise KnowledgeBaseError(
+                    f"{uri}: no Milvus answers there ({error}); tried for {CONNECT_SECONDS:.0f} s. Is it running, and "
+                    "is this its URI?"
+                ) from error
+        time.sleep(0.5)

@@ -1,0 +1,54 @@
+"""Whether a freshly written index finds what it should: a sample of its own vectors against exact search."""
+
+import numpy as np
+from feast import FeatureView, RepoConfig
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge.embedding import EmbeddingCache, Vectors, slices
+from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
+from ragtune.knowledge.passages import Passages
+
+_PROBES = 64
+_NEIGHBOURS = 10
+_LOWEST_RECALL = 0.9
+_ROWS_AT_ONCE = 65_536
+
+
+def check_recall(
+    config: RepoConfig, view: FeatureView, online: BatchedMilvusOnlineStore, passages: Passages, cache: EmbeddingCache
+) -> None:
+    """Search with the vectors of some passages, and compare with exact search over all that should be there.
+
+    Raises:
+        KnowledgeBaseError: too few of the nearest ten are found, or a vector comes back other than it was written.
+    """
+    hashes = passages.content_hashes
+    chosen = np.random.default_rng(0).permutation(len(passages))[:_PROBES]
+    queries = cache.vectors([hashes[row] for row in chosen])
+    k = min(_NEIGHBOURS, len(passages))
+    ids, scores, embeddings = online.search_batch(config, view, queries, k, consistency_level="Strong")
+    found = ids != ""
+    expected = cache.vectors([hashes[passages.row_of(identifier)] for identifier in ids[found]])
+    if not np.array_equal(embeddings[found], expected):
+        raise KnowledgeBaseError(
+            f"{passages.place}: Milvus gives back other vectors than were written to {view.name}; nothing was "
+            "switched. Ingest into a new folder"
+        )
+    worst = _exact_worst_scores(queries, hashes, cache, k)
+    # By score, not by id: which of several equally good passages is found does not matter.
+    tolerance = 1e-5 * np.abs(worst) + 1e-6
+    recall = float((scores >= (worst - tolerance)[:, None]).mean())
+    if recall < _LOWEST_RECALL:
+        raise KnowledgeBaseError(
+            f"{passages.place}: the index of {view.name} finds only {recall:.0%} of the nearest {k}; nothing was "
+            'switched. Raise "ef" under search_params in feature_store.yaml, or choose index="FLAT" in a new folder'
+        )
+
+
+def _exact_worst_scores(queries: Vectors, hashes: list[str], cache: EmbeddingCache, k: int) -> Vectors:
+    """The inner product of each query with its k-th best vector, (B,)."""
+    best = np.full((len(queries), k), -np.inf, np.float32)
+    for part in slices(len(hashes), _ROWS_AT_ONCE):
+        scores = np.concatenate([best, queries @ cache.vectors(hashes[part]).T], axis=1)
+        best = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    return best.min(axis=1)
