@@ -4,7 +4,6 @@ Two kinds, told apart by what the folder holds: DPR (the first token's vector) a
 normalisation as the folder itself says). https://arxiv.org/abs/2004.04906, https://arxiv.org/abs/1908.10084
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,7 @@ from transformers import (
 from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
 from ragtune.models.pooling import Pooling, read_json, read_sentence_transformers
-from ragtune.models.pretrained import load_pretrained
+from ragtune.models.pretrained import evaluating, load_pretrained
 from ragtune.progress import progress as show_progress
 
 _DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
@@ -193,7 +192,7 @@ class Encoder(nn.Module):
         batches = self._batches(items, batch_size, max_length or self.pooling.max_length)
         if progress:
             batches = show_progress(batches, "encoding", total=-(-len(items) // batch_size), unit="batches")
-        with _evaluating(self), torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             for positions, tokens in batches:
                 input_ids, attention_mask = self._pad(tokens)
                 vectors[positions] = self(input_ids, attention_mask).float().cpu().numpy()
@@ -218,16 +217,6 @@ class Encoder(nn.Module):
             input_ids[row, : len(ids)] = torch.tensor(ids)
             attention_mask[row, : len(ids)] = 1
         return input_ids.to(self.device), attention_mask.to(self.device)
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 def _dpr_class(place: str, role: str) -> type[PreTrainedModel]:

@@ -1,8 +1,11 @@
 """Loading a transformer from a folder or the hub: float32, safetensors only, and never a weight made up on the way."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from ragtune.errors import ModelError
 
@@ -39,3 +42,14 @@ def load_pretrained(model_class: Any, name_or_path: str, may_miss: tuple[str, ..
             "architecture, or only in part"
         )
     return model.eval()
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout off inside the block, as it was behind it."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

@@ -1,0 +1,261 @@
+"""Answers by RAG-Sequence's "thorough" decoding: every passage proposes, all passages vote.
+
+Beam search proposes answers from each passage alone; each distinct answer is scored against every passage of its
+question, log p(y | x) = log Σ_k p_k p(y | x, z_k), and the best is given. Contexts are encoded once, for beam search
+and scoring alike. Source: Lewis et al. 2020, section 2.5, https://arxiv.org/abs/2005.11401
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from ragtune.errors import ModelError
+from ragtune.knowledge.passages import Passage
+from ragtune.models.inputs import PromptBuilder
+from ragtune.models.losses import (
+    IGNORED,
+    rag_sequence_log_likelihood,
+    rag_token_log_likelihood,
+    token_log_likelihoods,
+)
+from ragtune.models.pretrained import evaluating
+from ragtune.models.rag import RagModel
+from ragtune.progress import progress as show_progress
+
+# Logits that are held at once while candidates are scored: 256 MiB in float32.
+_LOGITS_AT_ONCE = 1 << 26
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The winning answer to a question.
+
+    Attributes:
+        text: the answer, special tokens removed.
+        log_likelihood: log p(y | x), marginalised over the passages, in nats; a token that the generator is forced to
+            begin with (BART's <s>) does not count.
+        doc_probs: p(z | x) of the question's passages, float32 (passages,), sums to 1.
+    """
+
+    text: str
+    log_likelihood: float
+    doc_probs: np.ndarray
+
+
+def generate_answers(
+    model: RagModel,
+    questions: Sequence[str],
+    passages: Sequence[Sequence[Passage]],
+    doc_log_probs: np.ndarray | Tensor,
+    num_beams: int = 2,
+    max_new_tokens: int = 0,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[str]:
+    """The texts of `answer_questions`, which see."""
+    answers = answer_questions(
+        model, questions, passages, doc_log_probs, num_beams, max_new_tokens, batch_size, progress
+    )
+    return [answer.text for answer in answers]
+
+
+@torch.inference_mode()
+def answer_questions(
+    model: RagModel,
+    questions: Sequence[str],
+    passages: Sequence[Sequence[Passage]],
+    doc_log_probs: np.ndarray | Tensor,
+    num_beams: int = 2,
+    max_new_tokens: int = 0,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[Answer]:
+    """Answer each question from its retrieved passages.
+
+    A model of method "rag-token" scores the same candidates by RAG-Token's likelihood.
+
+    Args:
+        model: any RagModel, on any device; dropout is off meanwhile.
+        questions: n questions.
+        passages: each question's passages, best first, without padding.
+        doc_log_probs: log p(z | x) in the order of `passages`, (n, k), k at least the most passages of a question.
+            Scores q·d/τ do as well: each row is normalised over the question's own passages.
+        num_beams: beams, and candidates, a passage; 1 is greedy search.
+        max_new_tokens: longest answer in tokens; 0 means the model's own `max_answer_tokens`.
+        batch_size: questions at once; they are sorted by length for the work.
+        progress: show how far it is.
+
+    Returns:
+        n answers, in the order of the questions.
+
+    Raises:
+        ModelError: a question has no passage, or more than `doc_log_probs` has columns.
+    """
+    scores = torch.as_tensor(doc_log_probs, dtype=torch.float32, device=model.device)
+    _check(questions, passages, scores)
+    rows = {passage: row for row, passage in enumerate(dict.fromkeys(p for found in passages for p in found))}
+    builder = PromptBuilder(model.generator_tokenizer, list(rows), model.config)
+    lengths = [
+        len(question) + max(len(p.title) + len(p.text) for p in passages[n]) for n, question in enumerate(questions)
+    ]
+    answers: dict[int, Answer] = {}
+    with evaluating(model.generator):
+        for batch in _by_length(lengths, batch_size, progress):
+            padded = np.full((len(batch), max(len(passages[n]) for n in batch)), -1)
+            for place, n in enumerate(batch):
+                padded[place, : len(passages[n])] = [rows[passage] for passage in passages[n]]
+            prompts = builder.build([questions[n] for n in batch], padded)
+            prompts = {name: tensor[torch.from_numpy(padded.ravel() >= 0)] for name, tensor in prompts.items()}
+            counts = [len(passages[n]) for n in batch]
+            log_probs = [scores[n, : len(passages[n])].log_softmax(dim=-1) for n in batch]
+            answers |= zip(
+                batch, _answer_batch(model, prompts, counts, log_probs, num_beams, max_new_tokens), strict=True
+            )
+    return [answers[n] for n in range(len(questions))]
+
+
+@torch.inference_mode()
+def generate_closed_book(
+    model: RagModel,
+    questions: Sequence[str],
+    num_beams: int = 2,
+    max_new_tokens: int = 0,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[str]:
+    """What the generator answers to the bare questions, no passage given: the closed-book baseline.
+
+    Arguments and order as `answer_questions`.
+    """
+    builder = PromptBuilder(model.generator_tokenizer, [], model.config)
+    answers: dict[int, str] = {}
+    with evaluating(model.generator):
+        for batch in _by_length([len(question) for question in questions], batch_size, progress):
+            prompts = builder.build_closed_book([questions[n] for n in batch])
+            encoded, attention_mask = _encode(model, prompts)
+            best = _search(model, encoded, attention_mask, num_beams, 1, max_new_tokens)
+            answers |= zip(batch, (_text(model, tokens) for tokens in best), strict=True)
+    return [answers[n] for n in range(len(questions))]
+
+
+def _answer_batch(
+    model: RagModel,
+    prompts: dict[str, Tensor],
+    counts: list[int],
+    doc_log_probs: list[Tensor],
+    num_beams: int,
+    max_new_tokens: int,
+) -> list[Answer]:
+    """Answers to questions whose contexts follow one another in `prompts`, `counts` of them each."""
+    encoded, attention_mask = _encode(model, prompts)
+    proposals = _search(model, encoded, attention_mask, num_beams, num_beams, max_new_tokens)
+    ends = np.cumsum(counts).tolist()
+    context_numbers = [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+    candidates = [
+        list(dict.fromkeys(proposals[own.start * num_beams : own.stop * num_beams])) for own in context_numbers
+    ]
+    pairs = [
+        (context, candidate)
+        for own, distinct in zip(context_numbers, candidates, strict=True)
+        for candidate in distinct
+        for context in own
+    ]
+    log_likelihoods = _score(model, encoded, attention_mask, pairs)
+    answers, start = [], 0
+    for distinct, log_probs in zip(candidates, doc_log_probs, strict=True):
+        shape = (len(distinct), len(log_probs), -1)
+        stop = start + len(distinct) * len(log_probs)
+        marginal = _marginalise(model, log_probs, log_likelihoods[start:stop].view(shape))
+        best = int(marginal.argmax())
+        answers.append(Answer(_text(model, distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy()))
+        start = stop
+    return answers
+
+
+def _encode(model: RagModel, prompts: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    input_ids, attention_mask = prompts["input_ids"].to(model.device), prompts["attention_mask"].to(model.device)
+    encoder = model.generator.get_encoder()
+    return encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)[0], attention_mask
+
+
+def _search(
+    model: RagModel, encoded: Tensor, attention_mask: Tensor, num_beams: int, returned: int, max_new_tokens: int
+) -> list[tuple[int, ...]]:
+    """Beam search from every context: `returned` answers each, as tokens without start and padding, with their end."""
+    sequences = model.generator.generate(
+        encoder_outputs=BaseModelOutput(encoded),
+        attention_mask=attention_mask,
+        num_beams=num_beams,
+        num_return_sequences=returned,
+        max_new_tokens=max_new_tokens or model.config.max_answer_tokens,
+        do_sample=False,
+    )
+    ends = model.generator.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    return [_until_end(tokens, ends) for tokens in sequences[:, 1:].tolist()]
+
+
+def _until_end(tokens: list[int], ends: set[int]) -> tuple[int, ...]:
+    length = next((position + 1 for position, token in enumerate(tokens) if token in ends), len(tokens))
+    return tuple(tokens[:length])
+
+
+def _score(
+    model: RagModel, encoded: Tensor, attention_mask: Tensor, pairs: list[tuple[int, tuple[int, ...]]]
+) -> Tensor:
+    """log p of every token of every (context, candidate) pair, (pairs, longest candidate), 0 beyond its end."""
+    longest = max(len(candidate) for _, candidate in pairs)
+    labels = torch.full((len(pairs), longest), IGNORED)
+    for row, (_, candidate) in enumerate(pairs):
+        labels[row, : len(candidate)] = torch.tensor(candidate)
+    labels = labels.to(model.device)
+    decoder_inputs = model.decoder_inputs(labels)
+    if model.generator.generation_config.forced_bos_token_id is not None:
+        labels[:, 0] = IGNORED
+    contexts = torch.tensor([context for context, _ in pairs], device=model.device)
+    at_once = max(1, _LOGITS_AT_ONCE // (longest * model.generator.get_output_embeddings().weight.shape[0]))
+    scored = []
+    for start in range(0, len(pairs), at_once):
+        rows = slice(start, start + at_once)
+        logits = model.generator(
+            encoder_outputs=BaseModelOutput(encoded[contexts[rows]]),
+            attention_mask=attention_mask[contexts[rows]],
+            decoder_input_ids=decoder_inputs[rows],
+            use_cache=False,
+        ).logits
+        scored.append(token_log_likelihoods(logits.float(), labels[rows]))
+    return torch.cat(scored)
+
+
+def _marginalise(model: RagModel, doc_log_probs: Tensor, log_likelihoods: Tensor) -> Tensor:
+    """(candidates, passages, tokens) log-likelihoods to log p(y | x) of every candidate, (candidates,)."""
+    doc_log_probs = doc_log_probs.expand(len(log_likelihoods), -1)
+    if model.config.method == "rag-token":
+        # Beyond a candidate's end all passages give 0, and log Σ_k p_k is 0 too: nothing needs masking.
+        everywhere = torch.ones_like(log_likelihoods[:, 0], dtype=torch.bool)
+        return rag_token_log_likelihood(doc_log_probs, log_likelihoods, everywhere)
+    return rag_sequence_log_likelihood(doc_log_probs, log_likelihoods.sum(dim=-1))
+
+
+def _text(model: RagModel, tokens: tuple[int, ...]) -> str:
+    return str(model.generator_tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+
+def _by_length(lengths: Sequence[int], batch_size: int, progress: bool) -> Iterator[list[int]]:
+    order = sorted(range(len(lengths)), key=lambda n: -lengths[n])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return show_progress(batches, "answering", unit="batches") if progress else iter(batches)
+
+
+def _check(questions: Sequence[str], passages: Sequence[Sequence[Passage]], scores: Tensor) -> None:
+    if not len(questions) == len(passages) == len(scores):
+        raise ModelError(f"{len(questions)} questions, {len(passages)} lists of passages, {len(scores)} rows of scores")
+    for question, found in zip(questions, passages, strict=True):
+        if not found:
+            raise ModelError(f'"{question}": no passage was retrieved; generate_closed_book answers without')
+        if len(found) > scores.shape[1]:
+            raise ModelError(f'"{question}": {len(found)} passages, but scores of {scores.shape[1]} only')
