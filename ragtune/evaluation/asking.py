@@ -1,0 +1,92 @@
+"""Ask a model questions: retrieve once a question, then generate from what was retrieved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.models.generation import generate_answers, generate_closed_book
+from ragtune.models.rag import RagModel
+
+_SEARCHED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came back for n questions.
+
+    Attributes:
+        answers: n texts.
+        rows: (n, k) int64, rows of the knowledge base's passages, best first; -1 where fewer were found.
+        probabilities: (n, n_docs) float64, p(z|x) of the first n_docs, which the answers were made from; a row sums to
+            1, padding has 0.
+    """
+
+    answers: list[str]
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
+def ask(
+    model: RagModel,
+    knowledge_base: KnowledgeBase,
+    questions: Sequence[str],
+    *,
+    k: int = 0,
+    num_beams: int = 2,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Asked:
+    """Retrieve passages for each question, and answer it from the first `model.config.n_docs` of them.
+
+    Args:
+        model: moved to the GPU if there is one.
+        knowledge_base: made with the model's passage encoder.
+        questions: any number.
+        k: passages retrieved, n_docs at least; those beyond serve recall@k.
+        num_beams: beams a passage.
+        batch_size: questions that are answered at once.
+        progress: show how far it is.
+    """
+    model.to(_device())
+    n_docs = model.config.n_docs
+    rows, scores = _retrieve(model, knowledge_base, questions, max(k, n_docs))
+    log_probabilities = _log_softmax(scores[:, :n_docs] / model.config.temperature)
+    passages = [[knowledge_base.passages[row] for row in found if row >= 0] for found in rows[:, :n_docs].tolist()]
+    answers = generate_answers(
+        model, questions, passages, log_probabilities, num_beams=num_beams, batch_size=batch_size, progress=progress
+    )
+    return Asked(answers, rows, np.exp(log_probabilities))
+
+
+def ask_closed_book(
+    model: RagModel, questions: Sequence[str], *, num_beams: int = 2, batch_size: int = 16, progress: bool = False
+) -> list[str]:
+    """The generator's answers to the bare questions, no passage given; arguments as for `ask`."""
+    model.to(_device())
+    return generate_closed_book(model, questions, num_beams=num_beams, batch_size=batch_size, progress=progress)
+
+
+def _retrieve(
+    model: RagModel, knowledge_base: KnowledgeBase, questions: Sequence[str], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and inner products, (n, k) each; the vectors are let go of batch by batch."""
+    rows, scores = np.empty((len(questions), k), np.int64), np.empty((len(questions), k), np.float64)
+    for start in range(0, len(questions), _SEARCHED_AT_ONCE):
+        part = slice(start, start + _SEARCHED_AT_ONCE)
+        queries = model.question_encoder.encode(questions[part], max_length=model.config.max_question_tokens)
+        found = knowledge_base.search(queries, k)
+        rows[part], scores[part] = found.rows, found.scores
+    return rows, scores
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Along the last axis; -inf, a padding document's score, stays -inf."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

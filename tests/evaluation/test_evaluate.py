@@ -1,0 +1,186 @@
+import json
+import math
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("pymilvus")
+
+from tiny_models import save_tiny_parts
+
+from ragtune.errors import EvaluationError, KnowledgeBaseError
+from ragtune.evaluation.asking import ask
+from ragtune.evaluation.evaluate import evaluate
+from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
+from ragtune.knowledge.passages import Passages
+from ragtune.models.checkpoint import save_model
+from ragtune.models.encoders import Encoder
+from ragtune.models.rag import RagConfig, RagModel
+
+LANDS = 40
+QUESTIONS = [f"what is the capital of land{n}" for n in range(24)]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A corpus of 40 passages, its knowledge base, a base model, a model that differs from it, and 24 questions.
+
+    The model's own answer is a reference of every second question, so its EM is known.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    texts = [f"The capital of land{n} is city{n}." for n in range(LANDS)]
+    ids = [f"w{n}" for n in range(LANDS)]
+    table = pa.table({"id": ids, "title": [f"Land{n}" for n in range(LANDS)], "text": texts})
+    Passages(table).save(folder / "passages.parquet")
+    base = save_tiny_parts(folder / "base", texts + QUESTIONS, seed=0)
+    other = save_tiny_parts(folder / "other", texts + QUESTIONS, seed=1)
+    encoder = Encoder.from_pretrained(base[1], "passage")
+    ingest_passages(folder / "passages.parquet", folder / "kb", encoder)
+
+    config = RagConfig(n_docs=3, temperature=8.0)
+    model = RagModel.from_parts(other[0], base[1], other[2], config)
+    save_model(model, folder / "model", {"parameters": {"learning_rate": 3e-5}})
+    (folder / "model" / "training_log.json").write_text(
+        json.dumps([{"step": 1, "loss": 2.5}, {"step": 2, "loss": 2.0}])
+    )
+    save_model(RagModel.from_parts(*base, config), folder / "closed_book")
+    with KnowledgeBase.open(folder / "kb") as knowledge_base:
+        own_answers = ask(model, knowledge_base, QUESTIONS, num_beams=2).answers
+    with open(folder / "test.jsonl", "w") as stream:
+        for n, question in enumerate(QUESTIONS):
+            answers = [f"city{n}"] + ([own_answers[n]] if n % 2 else [])
+            stream.write(
+                json.dumps({"id": f"q{n}", "question": question, "answers": answers, "gold_ids": [f"w{n}"]}) + "\n"
+            )
+    (folder / "rejected.jsonl").write_text('{"reason": "yes_no"}\n{"reason": "yes_no"}\n{"reason": "empty"}\n')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated(world, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    metrics = run(world, output, closed_book_folder=world / "closed_book", rejected_path=world / "rejected.jsonl")
+    return output, metrics
+
+
+def run(world, output, **changes):
+    parts = tuple(str(world / "base" / part) for part in ("question_encoder", "passage_encoder", "generator"))
+    inputs = {"model_folder": world / "model", "base_parts": parts, "questions_path": world / "test.jsonl"}
+    inputs |= {"knowledge_base_folder": world / "kb", "output_folder": output}
+    return evaluate(**(inputs | changes))
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_metrics_are_flat_finite_fractions(evaluated):
+    output, metrics = evaluated
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert all(isinstance(value, int | float) and math.isfinite(value) for value in metrics.values())
+    counts = {"test_questions", "answerable_test_questions", "gold_questions", "answerable_k"}
+    assert all(-1 <= value <= 1 for name, value in metrics.items() if name not in counts)
+    for name in ("em", "f1", "rouge1", "rouge2", "rougeL"):
+        assert {f"{name}_before", f"{name}_after", f"{name}_closed_book"} <= metrics.keys()
+    for name in ("recall@1", "recall@5", "recall@20", "mrr@10", "ndcg@10"):
+        assert {f"{name}_before", f"{name}_after", f"answer_{name}_before", f"answer_{name}_after"} <= metrics.keys()
+
+
+def test_half_the_questions_are_right_after_as_they_were_made_to_be(evaluated):
+    _, metrics = evaluated
+    assert metrics["em_after"] >= 0.5 > metrics["em_before"]
+    assert metrics["em_difference_low"] > 0
+
+
+def test_metrics_are_the_means_of_the_predictions(evaluated):
+    output, metrics = evaluated
+    predictions = lines(output / "predictions.jsonl")
+    assert len(predictions) == metrics["test_questions"] == len(QUESTIONS)
+    for name in ("em_before", "em_after", "em_closed_book", "f1_before", "f1_after", "f1_closed_book"):
+        assert metrics[name] == pytest.approx(np.mean([row[name] for row in predictions]))
+    for style in ("before", "after"):
+        ranks = [row[f"gold_rank_{style}"] for row in predictions]
+        assert metrics[f"recall@5_{style}"] == pytest.approx(
+            np.mean([rank is not None and rank <= 5 for rank in ranks])
+        )
+
+
+@pytest.mark.parametrize(("style", "parts"), [("before", "base"), ("after", "other")])
+def test_passages_ranks_and_probabilities_are_those_of_exact_inner_products(world, evaluated, style, parts):
+    questions = Encoder.from_pretrained(world / parts / "question_encoder").encode(QUESTIONS)
+    passages = Passages.open(world / "passages.parquet")
+    vectors = Encoder.from_pretrained(world / "base" / "passage_encoder", "passage").encode_passages(list(passages))
+    for n, row in enumerate(lines(evaluated[0] / "predictions.jsonl")):
+        scores = vectors @ questions[n]
+        order = np.argsort(-scores)
+        shares = np.exp(scores[order[:3]] / 8.0)
+        assert [entry["id"] for entry in row[f"retrieved_{style}"]] == [passages[i].id for i in order[:3]]
+        assert [entry["probability"] for entry in row[f"retrieved_{style}"]] == pytest.approx(
+            (shares / shares.sum()).tolist(), abs=1e-4
+        )
+        rank = order.tolist().index(n) + 1
+        assert row[f"gold_rank_{style}"] == (rank if rank <= 20 else None)
+
+
+def test_answerable_questions_are_those_with_an_answer_in_the_top_ten_of_the_base_retriever(evaluated):
+    output, metrics = evaluated
+    predictions = lines(output / "predictions.jsonl")
+    answerable = [row for row in predictions if row["answer_rank_before"] and row["answer_rank_before"] <= 10]
+    assert [row["id"] for row in predictions if row["answerable"]] == [row["id"] for row in answerable]
+    assert metrics["answerable_test_questions"] == len(answerable) > 0
+    assert metrics["answerable_em_after"] == pytest.approx(np.mean([row["em_after"] for row in answerable]))
+
+
+def test_the_report_tells_figures_training_and_what_was_rejected(evaluated):
+    html = (evaluated[0] / "report.html").read_text()
+    for part in (
+        "Fine-tuning raised exact match",
+        "Training loss",
+        "yes no",
+        "learning rate",
+        "generator with question",
+    ):
+        assert part in html, part
+
+
+def test_every_retrieved_passage_is_there_to_be_read(evaluated):
+    output, _ = evaluated
+    known = {row["id"]: row["text"] for row in lines(output / "passages.jsonl")}
+    for row in lines(output / "predictions.jsonl"):
+        assert {entry["id"] for entry in row["retrieved_before"] + row["retrieved_after"]} <= known.keys()
+
+
+def test_without_a_baseline_there_are_no_closed_book_figures(world, tmp_path):
+    (tmp_path / "empty").mkdir()
+    metrics = run(
+        world, tmp_path / "out", closed_book_folder=tmp_path / "empty", report_path=tmp_path / "report", answerable_k=1
+    )
+    assert not [name for name in metrics if "closed_book" in name]
+    assert (tmp_path / "report").read_text() == (tmp_path / "out" / "report.html").read_text()
+
+
+def test_no_question_is_an_error_and_leaves_what_was_there(world, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    with pytest.raises(EvaluationError, match=r"empty\.jsonl: no question to evaluate on"):
+        run(world, tmp_path / "out", questions_path=tmp_path / "empty.jsonl")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+
+
+def test_a_base_model_of_another_knowledge_base_is_an_error(world, tmp_path):
+    parts = tuple(str(world / "other" / part) for part in ("question_encoder", "passage_encoder", "generator"))
+    with pytest.raises(KnowledgeBaseError, match="encoder"):
+        run(world, tmp_path / "out", base_parts=parts)
+
+
+def test_before_may_have_a_knowledge_base_of_its_own(world, tmp_path):
+    encoder = Encoder.from_pretrained(world / "other" / "passage_encoder", "passage")
+    ingest_passages(world / "passages.parquet", tmp_path / "kb", encoder)
+    parts = tuple(str(world / "other" / part) for part in ("question_encoder", "passage_encoder", "generator"))
+    metrics = run(world, tmp_path / "out", base_parts=parts, base_knowledge_base_folder=tmp_path / "kb")
+    assert metrics["test_questions"] == len(QUESTIONS)
+    shutil.rmtree(tmp_path / "kb")
