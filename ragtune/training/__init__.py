@@ -1,0 +1,1 @@
+"""Fine-tuning: from tokenised pairs, a knowledge base and a base model to a model that answers better."""

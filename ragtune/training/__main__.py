@@ -1,0 +1,82 @@
+"""`python -m ragtune.training` or `torchrun -m ragtune.training`: one process of a run.
+
+Arguments are those of `RunFiles` and `RagTrainingArguments`, as --name value, or one JSON file that holds them.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from ragtune.errors import RagtuneError, TrainingError
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.run import run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run; 0 if it went well, 1 after an error, which is told in one line if the user can mend it."""
+    groups: list[Any] = [RunFiles, RagTrainingArguments]
+    parser = HfArgumentParser(groups, prog="ragtune.training", allow_abbrev=False)
+    given: dict[str, Any] = {}
+    try:
+        given = _given(parser, arguments)
+        figures = _run(parser, given)
+    except RagtuneError as error:
+        return _fail(given, type(error).__name__, " ".join(str(error).split()))
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(given, TrainingError.__name__, f"{type(error).__name__}: {error}")
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        _leave(given, {"results": figures})
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def _given(parser: HfArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    if len(arguments) == 1 and arguments[0].endswith(".json"):
+        try:
+            return json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{arguments[0]}: cannot be read as JSON ({error})") from error
+    return vars(parser.parse_args(arguments))
+
+
+def _run(parser: HfArgumentParser, given: dict[str, Any]) -> dict[str, float]:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        files, args = parser.parse_dict(given)
+        return run(files, args)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]}); lower per_device_train_batch_size and raise "
+            "gradient_accumulation_steps instead, lower n_docs or max_input_tokens, or set activation_checkpointing"
+        ) from error
+
+
+def _fail(given: dict[str, Any], kind: str, message: str) -> int:
+    print(f"ragtune.training: {message}", file=sys.stderr, flush=True)
+    _leave(given, {"error": kind, "message": message})
+    return 1
+
+
+def _leave(given: dict[str, Any], outcome: dict[str, Any]) -> None:
+    """For whoever started the run; of several processes that fail the first tells why."""
+    if path := given.get("outcome_file"):
+        try:
+            with open(path, "x", encoding="utf-8") as stream:
+                json.dump(outcome, stream)
+        except FileExistsError:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

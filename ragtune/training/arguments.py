@@ -1,0 +1,178 @@
+"""What a fine-tuning run reads and writes, and every parameter that it can be given."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+
+from ragtune.errors import TrainingError
+
+METHODS = ("rag", "rag-token")
+RETRIEVALS = ("direct", "gather")
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+@dataclass
+class RunFiles:
+    """The inputs and outputs of one run. The base model is `model_folder`, or the three parts by name or path.
+
+    Attributes:
+        dataset_folder: tokenised pairs, as `ragtune.questions.tokenization.tokenize_pairs` leaves them.
+        knowledge_base_folder: as `ragtune.knowledge.knowledge_base.ingest_passages` leaves it, or a pointer to one.
+        output_folder: the model lands here, whole or not at all.
+        work_folder: checkpoints live here, under a fingerprint of all inputs and parameters, until the run is done.
+        closed_book_folder: the closed-book baseline lands here; "" trains none.
+        milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
+        outcome_file: the run's metrics or its error, as JSON, for whoever started it.
+    """
+
+    dataset_folder: str = field(metadata={"help": "tokenised pairs"})
+    knowledge_base_folder: str = field(metadata={"help": "the knowledge base to retrieve from"})
+    output_folder: str = field(metadata={"help": "where the model lands, whole or not at all"})
+    work_folder: str = field(metadata={"help": "where checkpoints live until the run is done"})
+    model_folder: str = field(default="", metadata={"help": "base model that ragtune has saved"})
+    question_encoder: str = field(default="", metadata={"help": "name or path of the question encoder"})
+    passage_encoder: str = field(default="", metadata={"help": "name or path of the passage encoder"})
+    generator: str = field(default="", metadata={"help": "name or path of the generator"})
+    closed_book_folder: str = field(
+        default="", metadata={"help": "where the closed-book baseline lands; none if empty"}
+    )
+    milvus_uri: str = field(default="", metadata={"help": "reach the knowledge base's Milvus there"})
+    outcome_file: str = field(default="", metadata={"help": "metrics or error of the run, as JSON"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a model"})
+
+    def __post_init__(self) -> None:
+        parts = (self.question_encoder, self.passage_encoder, self.generator)
+        if self.model_folder and any(parts):
+            raise TrainingError("give model_folder, or question_encoder, passage_encoder and generator; not both")
+        if not self.model_folder and not all(parts):
+            raise TrainingError(
+                "no base model: give model_folder, or all three of question_encoder, passage_encoder and generator"
+            )
+        for name in ("dataset_folder", "knowledge_base_folder", "model_folder"):
+            folder = getattr(self, name)
+            if folder and not Path(folder).is_dir():
+                raise TrainingError(f"{folder}: no such folder; check {name}")
+        if self.closed_book_folder and Path(self.closed_book_folder).resolve() == Path(self.output_folder).resolve():
+            raise TrainingError(
+                f"{self.output_folder}: is both output_folder and closed_book_folder; choose two folders"
+            )
+
+
+@dataclass
+class RagTrainingArguments(Seq2SeqTrainingArguments):
+    """`Seq2SeqTrainingArguments` with safe defaults, and what retrieval needs besides.
+
+    `max_steps` wins over `num_train_epochs` where it is positive. A step sees `per_device_train_batch_size` x
+    `gradient_accumulation_steps` x processes questions. `warmup_steps` below 1 is a share of all steps.
+
+    Attributes:
+        method: "rag" (RAG-sequence) or "rag-token".
+        retrieval: "direct", each process asks the knowledge base, or "gather", the first process asks for all.
+        n_docs: passages retrieved for a question.
+        temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
+        prompt: the generator's input, with {title}, {text} and {question} in it.
+        max_input_tokens: the generator's input, passage and question together; the passage is cut.
+        question_encoder_learning_rate: 0 takes `learning_rate`.
+        freeze_question_encoder, freeze_generator: leave that part as it is.
+        closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
+        max_eval_questions: validation questions answered at each evaluation; 0 takes all.
+        eval_num_beams: beams of the generation in an evaluation.
+        tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
+        precision: "auto" is bf16 on a GPU that has it, else fp32.
+    """
+
+    method: str = field(default="rag", metadata={"help": f"one of {METHODS}", "choices": METHODS})
+    retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
+    n_docs: int = field(default=5, metadata={"help": "passages retrieved for a question"})
+    temperature: float = field(default=1.0, metadata={"help": "temperature of p(z | x)"})
+    prompt: str = field(default="{title} / {text} // {question}", metadata={"help": "the generator's input"})
+    max_input_tokens: int = field(default=300, metadata={"help": "generator's input, passage and question together"})
+    question_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes learning_rate"})
+    freeze_question_encoder: bool = field(default=False, metadata={"help": "leave the question encoder as it is"})
+    freeze_generator: bool = field(default=False, metadata={"help": "leave the generator as it is"})
+    closed_book_steps: int = field(default=-1, metadata={"help": "-1: as many as the model; 0: no baseline"})
+    max_eval_questions: int = field(default=500, metadata={"help": "validation questions an evaluation; 0: all"})
+    eval_num_beams: int = field(default=1, metadata={"help": "beams in an evaluation"})
+    tensorboard_folder: str = field(default="", metadata={"help": "TensorBoard's event files"})
+    precision: str = field(default="auto", metadata={"help": f"one of {PRECISIONS}", "choices": PRECISIONS})
+
+    # Trainer's own, with other defaults.
+    learning_rate: float = field(default=3e-5, metadata={"help": "peak learning rate"})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay"})
+    warmup_steps: float = field(default=0.05, metadata={"help": "warm-up; below 1 a share of all steps"})
+    eval_strategy: str = field(default="steps", metadata={"help": "no, steps or epoch"})
+    eval_steps: float = field(default=100, metadata={"help": "steps between two evaluations"})
+    eval_on_start: bool = field(default=True, metadata={"help": "evaluate the base model first"})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "questions at a time in an evaluation"})
+    save_steps: float = field(default=0, metadata={"help": "steps between two checkpoints; 0: as eval_steps"})
+    save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept"})
+    logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
+    logging_first_step: bool = field(default=True, metadata={"help": "log the first step"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "must stay off: a NaN stops the run"})
+    report_to: str = field(default="tensorboard", metadata={"help": "tensorboard or none"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the best step by validation EM"})
+    metric_for_best_model: str = field(default="em", metadata={"help": "ties are decided by the loss"})
+    greater_is_better: bool = field(default=True, metadata={"help": "EM: the more the better"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off"})
+    disable_tqdm: bool = field(default=True, metadata={"help": "progress is a line per log instead"})
+
+    def __post_init__(self) -> None:
+        """Check the parameters, then let the parent set up the device and the processes.
+
+        Raises:
+            TrainingError: a parameter is out of its range, or two of them contradict each other.
+        """
+        self._check()
+        self.save_steps = self.save_steps or self.eval_steps
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False
+            self.eval_on_start = False
+        else:
+            self.save_strategy = self.eval_strategy
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.bf16 = self.bf16 or self.precision == "bf16" or (self.precision == "auto" and _gpu_has_bf16(self.use_cpu))
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise TrainingError(f"parameters: {error}") from error
+        self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
+
+    def _check(self) -> None:
+        for name, choices in (("method", METHODS), ("retrieval", RETRIEVALS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(choices)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name}={getattr(self, name)}: must be at least {least}")
+        for name in ("temperature", "learning_rate", "num_train_epochs"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name}={getattr(self, name)}: must be greater than 0")
+        if self.max_steps == 0:
+            raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
+        if self.freeze_question_encoder and self.freeze_generator:
+            raise TrainingError("freeze_question_encoder and freeze_generator together leave nothing to train")
+        if self.logging_nan_inf_filter:
+            raise TrainingError("logging_nan_inf_filter: would hide a loss that is NaN; leave it off")
+
+
+_LEAST = {
+    "n_docs": 1,
+    "max_input_tokens": 16,
+    "question_encoder_learning_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "closed_book_steps": -1,
+    "max_eval_questions": 0,
+    "eval_num_beams": 1,
+    "eval_steps": 0,
+    "save_steps": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+}
+
+
+def _gpu_has_bf16(use_cpu: bool) -> bool:
+    return not use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,90 @@
+"""What a run depends on, as one hash: a run goes on from another's checkpoints only if all of it is the same."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ragtune
+from ragtune.files import content_hash
+from ragtune.models.rag import RagModel
+from ragtune.training.arguments import RagTrainingArguments
+
+# Of Trainer's own parameters, what one compares runs by.
+_TELLING = {
+    "adam_beta1",
+    "adam_beta2",
+    "bf16",
+    "gradient_accumulation_steps",
+    "lr_scheduler_type",
+    "max_grad_norm",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "seed",
+}
+_HOUSEKEEPING = {"disable_tqdm", "logging_nan_inf_filter", "remove_unused_columns", "report_to", "save_total_limit"}
+# Where a run happens and what it prints, not what it learns.
+_WITHOUT_EFFECT = {
+    "disable_tqdm",
+    "local_rank",
+    "log_level",
+    "log_level_replica",
+    "output_dir",
+    "report_to",
+    "run_name",
+    "use_cpu",
+}
+
+
+def run_inputs(
+    model: RagModel, dataset_folder: str | Path, knowledge_base: dict[str, Any], args: RagTrainingArguments
+) -> dict[str, Any]:
+    """All that a run depends on, as JSON values: data, knowledge base, base model, parameters, processes, version.
+
+    Args:
+        model: the base model, as loaded.
+        dataset_folder: tokenised pairs.
+        knowledge_base: what its manifest says that matters.
+        args: all parameters.
+    """
+    parameters = {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT}
+    return {
+        "ragtune": ragtune.__version__,
+        "dataset": _pairs_hash(Path(dataset_folder)),
+        "knowledge_base": knowledge_base,
+        "question_encoder": model.question_encoder.fingerprint,
+        "passage_encoder": model.passage_encoder.fingerprint,
+        "generator": _weights_hash(model.generator),
+        "parameters": parameters,
+        "processes": args.world_size,
+    }
+
+
+def telling(args: RagTrainingArguments) -> dict[str, Any]:
+    """The parameters by which one compares runs, for the model's lineage and the report."""
+    own = set(RagTrainingArguments.__annotations__) - _HOUSEKEEPING
+    return {name: value for name, value in sorted(args.to_dict().items()) if name in own | _TELLING}
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """The first 16 hex digits of the SHA-256 of `inputs`: the name of a run's folder."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _pairs_hash(folder: Path) -> str:
+    """Of the rows and of how they were tokenised; not of what `datasets` writes about itself beside them."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.arrow"), *folder.glob("tokenization.json")]):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _weights_hash(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return digest.hexdigest()

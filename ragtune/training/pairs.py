@@ -1,0 +1,91 @@
+"""The tokenised pairs of a run, opened and checked against the model before anything is trained."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import pyarrow.compute as pc
+
+from ragtune.errors import TrainingError
+from ragtune.models.rag import RagModel
+from ragtune.questions.tokenization import FEATURES, TOKENIZATION_FILE, tokenizer_fingerprint
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What `ragtune.questions.tokenization.tokenize_pairs` wrote.
+
+    Attributes:
+        folder: where it was read from.
+        train, validation: with the columns of `ragtune.questions.tokenization.FEATURES`.
+        question_tokenizer, generator_tokenizer: fingerprints.
+        max_question_tokens, max_answer_tokens: lengths that were cut to.
+    """
+
+    folder: Path
+    train: datasets.Dataset
+    validation: datasets.Dataset
+    question_tokenizer: str
+    generator_tokenizer: str
+    max_question_tokens: int
+    max_answer_tokens: int
+
+    def check_tokenizers(self, model: RagModel) -> None:
+        """Ask whether the tokens are this model's.
+
+        Raises:
+            TrainingError: they were made with other tokenizers.
+        """
+        for part, wanted, tokenizer in (
+            ("question encoder", self.question_tokenizer, model.question_encoder.tokenizer),
+            ("generator", self.generator_tokenizer, model.generator_tokenizer),
+        ):
+            if tokenizer_fingerprint(tokenizer) != wanted:
+                raise TrainingError(
+                    f"{self.folder}: was tokenised with another tokenizer than that of the model's {part}; run "
+                    "tokenize_pairs with this model's tokenizers"
+                )
+
+
+def open_pairs(folder: str | Path) -> Pairs:
+    """Open a folder of tokenised pairs.
+
+    Raises:
+        TrainingError: it is none, has no question to train on, or a row without an answer.
+    """
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / TOKENIZATION_FILE).read_text(encoding="utf-8"))
+        splits = datasets.load_from_disk(str(folder))
+        pairs = Pairs(
+            folder,
+            splits["train"],
+            splits["validation"],
+            description["question_tokenizer"],
+            description["generator_tokenizer"],
+            description["max_question_tokens"],
+            description["max_answer_tokens"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder}: no tokenised pairs ({error!r}); tokenize_pairs writes them") from error
+    if not len(pairs.train):
+        raise TrainingError(f"{folder}: no question to train on; filter_questions and check_answerability say why")
+    for name, split in (("train", pairs.train), ("validation", pairs.validation)):
+        _check(f"{folder}/{name}", split)
+    return pairs
+
+
+def _check(place: str, split: datasets.Dataset) -> None:
+    if missing := sorted(set(FEATURES) - set(split.column_names)):
+        raise TrainingError(f"{place}: no column {', '.join(missing)}; tokenize_pairs writes them")
+    for column in ("question_input_ids", "labels"):
+        lengths = pc.fill_null(pc.list_value_length(split.data.column(column)), 0)
+        if (at := pc.index(lengths, 0).as_py()) >= 0:
+            raise TrainingError(f"{place}: row {at} has no {column}; run tokenize_pairs again")
+    values = pc.list_flatten(split.data.column("labels"))
+    if len(values) and pc.min(values).as_py() < 0:
+        raise TrainingError(
+            f"{place}: labels hold {pc.min(values).as_py()}; on disk they are the answer's tokens without padding, as "
+            "tokenize_pairs writes them"
+        )

@@ -1,0 +1,163 @@
+"""A whole run, or one process's part of it: load, check, train, train the baseline, publish."""
+
+import copy
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from ragtune.errors import TrainingError
+from ragtune.files import atomic_path
+from ragtune.models.checkpoint import load_model, save_model
+from ragtune.models.inputs import PromptBuilder
+from ragtune.models.rag import RagConfig, RagModel
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.fingerprint import fingerprint, run_inputs, telling
+from ragtune.training.knowledge import check_knowledge, open_knowledge
+from ragtune.training.pairs import Pairs, open_pairs
+from ragtune.training.trainer import RagTrainer
+from ragtune.training.training_log import curve, results
+
+TRAINING_LOG = "training_log.json"
+_RESULTS = "training_results.json"
+
+
+def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
+    """Train, and leave the model in `files.output_folder`; every process of a run calls it.
+
+    What a killed run of the same inputs and parameters has left in `files.work_folder` is gone on from; what it had
+    finished is not done again.
+
+    Returns:
+        What `ragtune.training.training_log.results` says, and the same of the baseline with the prefix `closed_book_`.
+
+    Raises:
+        TrainingError, ModelError, KnowledgeBaseError, StorageError: with the way out.
+    """
+    first = args.process_index == 0
+    pairs = open_pairs(files.dataset_folder)
+    model = _base_model(files, args, pairs)
+    pairs.check_tokenizers(model)
+    if args.eval_strategy != "no" and not len(pairs.validation):
+        raise TrainingError(f"{pairs.folder}/validation: holds no question; give some, or set eval_strategy to no")
+    base_folder, manifest = check_knowledge(files, args, model)
+    base = {name: getattr(manifest, name) for name in ("version", "content_hash", "encoder_fingerprint", "rows")}
+    inputs = run_inputs(model, pairs.folder, base, args)
+    work = Path(files.work_folder) / fingerprint(inputs)
+    lineage = {
+        **{name: inputs[name] for name in ("dataset", "question_encoder", "generator", "processes")},
+        "knowledge_base": base | {"path": str(base_folder.absolute())},
+        "parameters": telling(args),
+    }
+    with _only_run(work) if first else nullcontext():
+        _wait()
+        if not (work / "model").is_dir():
+            with open_knowledge(base_folder, manifest, files, args) as knowledge:
+                prompts = PromptBuilder(model.generator_tokenizer, knowledge.passages, model.config)
+                own = _for_stage(args, work / "rag")
+                trainer = RagTrainer(model, own, prompts, pairs.train, pairs.validation, search=knowledge.search)
+                _train(trainer, work / "model", lineage)
+        if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
+            del model
+            base_model = _base_model(files, args, pairs)
+            prompts = PromptBuilder(base_model.generator_tokenizer, [], base_model.config)
+            own = _for_stage(args, work / "closed_book")
+            own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
+            trainer = RagTrainer(base_model, own, prompts, pairs.train, pairs.validation)
+            _train(trainer, work / "closed_book_model", lineage | {"closed_book": True})
+        figures = _results(work)
+        _wait()
+        if first:
+            _publish(work, files, args)
+    return figures
+
+
+def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
+    config = RagConfig(
+        method=args.method,
+        n_docs=args.n_docs,
+        temperature=args.temperature,
+        max_question_tokens=pairs.max_question_tokens,
+        max_answer_tokens=pairs.max_answer_tokens,
+        max_input_tokens=args.max_input_tokens,
+        prompt=args.prompt,
+    )
+    if files.model_folder:
+        model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code)
+        model.config = config
+        return model
+    parts = (files.question_encoder, files.passage_encoder, files.generator)
+    return RagModel.from_parts(*parts, config, trust_remote_code=files.trust_remote_code)
+
+
+def _trains_closed_book(files: RunFiles, args: RagTrainingArguments) -> bool:
+    return bool(files.closed_book_folder and args.closed_book_steps)
+
+
+def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments:
+    """A copy with the stage's own folders; the device and the processes stay those that are set up."""
+    own = copy.copy(args)
+    own.output_dir = str(folder)
+    own.tensorboard_folder = str(Path(args.tensorboard_folder or folder.parent / "tensorboard") / folder.name)
+    return own
+
+
+def _train(trainer: RagTrainer, folder: Path, lineage: dict[str, Any]) -> None:
+    trainer.fit()
+    if trainer.is_world_process_zero():
+        with atomic_path(folder) as temporary:
+            save_model(trainer.rag, temporary, lineage)
+            _write(temporary / TRAINING_LOG, curve(trainer.state.log_history))
+            _write(temporary / _RESULTS, results(trainer.state, trainer.clock))
+    _wait()
+
+
+def _results(work: Path) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for folder, prefix in (("model", ""), ("closed_book_model", "closed_book_")):
+        path = work / folder / _RESULTS
+        if path.is_file():
+            stage = json.loads(path.read_text(encoding="utf-8"))
+            figures |= {prefix + name: value for name, value in stage.items()}
+    return figures
+
+
+def _publish(work: Path, files: RunFiles, args: RagTrainingArguments) -> None:
+    """Copy what was trained to where it was asked for, the model last, and drop the checkpoints."""
+    outputs = [(work / "model", files.output_folder)]
+    if _trains_closed_book(files, args):
+        outputs.insert(0, (work / "closed_book_model", files.closed_book_folder))
+    for source, target in outputs:
+        with atomic_path(target) as temporary:
+            shutil.copytree(source, temporary)
+    shutil.rmtree(work)
+
+
+@contextmanager
+def _only_run(work: Path) -> Iterator[None]:
+    """Keep a second start of the same run out, as long as this one goes on."""
+    lock = work.parent / f".{work.name}.lock"
+    work.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"{work}: this very run is going on in another process; wait for it or end it"
+            ) from error
+        yield
+        lock.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _wait() -> None:
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,52 @@
+"""A run's log as a curve, one entry a step that was logged or evaluated, and as a few figures."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transformers import TrainerState
+
+from ragtune.training.monitor import Clock
+
+_NAMES = {"eval_loss": "validation_loss"}  # `loss` is the training's
+_LEFT_OUT = {"epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+
+
+def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """What was logged, by step.
+
+    Args:
+        history: `TrainerState.log_history`.
+
+    Returns:
+        Entries with `step`; where a step was logged, loss, learning_rate, grad_norm, entropy, distinct_passages,
+        train_recall@k, samples_per_second, search_fraction; where it was evaluated, em, validation_loss, recall@k.
+
+    Example: [{"step": 2, "loss": 1.5}, {"step": 2, "eval_em": 0.1, "eval_loss": 1.7}] gives
+    [{"step": 2, "loss": 1.5, "em": 0.1, "validation_loss": 1.7}].
+    """
+    by_step: dict[int, dict[str, float]] = {}
+    for entry in history:
+        if "loss" in entry or "eval_loss" in entry:
+            point = by_step.setdefault(entry["step"], {"step": entry["step"]})
+            for name, value in entry.items():
+                if name not in _LEFT_OUT:
+                    point[_NAMES.get(name, name.removeprefix("eval_"))] = value
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def results(state: TrainerState, clock: Clock) -> dict[str, float]:
+    """A run in a few figures.
+
+    Returns:
+        train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
+        samples_per_second; search_fraction of these seconds; where it was evaluated, best_step, best_em and
+        best_loss on the validation questions.
+    """
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}
+    if losses:
+        figures["train_loss"] = losses[-1]
+    for entry in state.log_history:
+        if "eval_loss" in entry and entry["step"] == state.best_global_step:
+            figures |= {"best_step": entry["step"], "best_em": entry["eval_em"], "best_loss": entry["eval_loss"]}
+    return figures
