@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ragtune.questions.normalization import normalize_answer
+from ragtune.questions.normalization import normalize_for_matching
 
 EXAMPLES = 10
 
@@ -58,10 +58,10 @@ def highlight(text: str, answers: Sequence[str]) -> str:
     Example: "Along the Nile, Egypt" with answer "nile" gives "Along the <mark>Nile,</mark> Egypt".
     """
     tokens = text.split(" ")
-    words = [(word, place) for place, token in enumerate(tokens) for word in normalize_answer(token).split()]
+    words = [(word, place) for place, token in enumerate(tokens) for word in normalize_for_matching(token).split()]
     starts, ends = set(), set()
     free = 0  # tokens before this are marked already
-    wanted = sorted((normalize_answer(answer).split() for answer in answers), key=len, reverse=True)
+    wanted = sorted((normalize_for_matching(answer).split() for answer in answers), key=len, reverse=True)
     for first in range(len(words)):
         for answer in wanted:
             last = first + len(answer) - 1

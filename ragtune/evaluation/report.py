@@ -26,12 +26,6 @@ _RANKING_ROWS = {
     "mrr@10": "MRR@10",
     "ndcg@10": "nDCG@10",
 }
-_LEGEND = "".join(
-    f'<span><svg viewBox="0 0 26 12" aria-hidden="true"><g class="{style}">'
-    f'<polyline points="1,6 25,6"/><circle cx="13" cy="6" r="3.4"/></g></svg>{label}</span>'
-    for label, style in (("before", "before"), ("after", "after"), ("closed-book (no passages)", "closed-book"))
-)
-
 Metrics = Mapping[str, float]
 
 
@@ -75,7 +69,7 @@ def write_report(
         verdict=headline,
         lead=lead,
         cards="".join(_card(metrics, name, label) for name, label in _CARDS),
-        legend=_LEGEND,
+        legend=_legend(metrics),
         sections="".join(sections),
         footer=f"ragtune {escape(__version__)}. Intervals: paired bootstrap over questions, 95 %, 10,000 resamples.",
     )
@@ -122,6 +116,17 @@ def verdict(metrics: Metrics) -> tuple[str, str]:
     if "em_closed_book" in metrics:
         lead += f" The same generator trained without passages answers {percent(metrics['em_closed_book'])}."
     return headline, lead
+
+
+def _legend(metrics: Metrics) -> str:
+    styles = {"before": "before", "after": "after"}
+    if "em_closed_book" in metrics:
+        styles["closed-book"] = "closed-book (no passages)"
+    return "".join(
+        f'<span><svg viewBox="0 0 26 12" aria-hidden="true"><g class="{style}">'
+        f'<polyline points="1,6 25,6"/><circle cx="13" cy="6" r="3.4"/></g></svg>{label}</span>'
+        for style, label in styles.items()
+    )
 
 
 def _card(metrics: Metrics, name: str, label: str) -> str:

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,20 +31,17 @@ _TRIES, _PAUSE_SECONDS = 3, 1.0
 T = TypeVar("T")
 
 
-def register_in_kubeflow(
-    registration: Registration, url: str, metrics: Mapping[str, float], lineage: Mapping[str, str]
-) -> str:
+def register_in_kubeflow(registration: Registration, url: str) -> str:
     """Make the registered version known to a Kubeflow Model Registry; mirror the champion.
 
-    The same registration again completes or refreshes the version that is there.
+    Figures go into the version's custom properties as numbers, lineage as text. The same registration again completes
+    or refreshes the version that is there.
 
     Args:
         registration: what `ragtune.registry.mlflow.register` gave back; its `model_uri` must be one that the cluster's
             serving can read.
         url: http(s)://host[:port] of the registry. The token is the pod's own, or in the file that
             KF_PIPELINES_SA_TOKEN_PATH names.
-        metrics: figures, kept as numbers in the version's custom properties.
-        lineage: as `collect_lineage` gives it, kept as text.
 
     Returns:
         The version's name there: MLflow's version and the first digits of its run, such as "3-a1b2c3d4".
@@ -56,8 +53,8 @@ def register_in_kubeflow(
         raise RegistryError(f'Kubeflow Model Registry "{url}": give http(s)://host[:port]')
     version = f"{registration.version}-{registration.run_id[:8]}"
     properties: dict[str, Any] = {
-        **lineage,
-        **{name: float(value) for name, value in metrics.items()},
+        **registration.lineage,
+        **{name: float(value) for name, value in registration.metrics.items()},
         CHAMPION: registration.promoted,
         "promotion_reason": registration.reason,
         "mlflow_run": registration.run_id,

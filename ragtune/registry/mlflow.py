@@ -46,6 +46,8 @@ class Registration:
         reason: why, or why not, in words.
         run_id: the MLflow run that holds figures and lineage.
         model_uri: where the version's model lies.
+        metrics: the figures of its evaluation.
+        lineage: where it comes from, as `collect_lineage` gives it.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Registration:
     reason: str
     run_id: str
     model_uri: str
+    metrics: dict[str, float]
+    lineage: dict[str, str]
 
 
 def register(
@@ -109,7 +113,14 @@ def register(
             _apply(client, name, version, decision)
         client.set_terminated(run.info.run_id)
     return Registration(
-        name, int(version.version), decision.promote, decision.reason, run.info.run_id, str(version.source)
+        name=name,
+        version=int(version.version),
+        promoted=decision.promote,
+        reason=decision.reason,
+        run_id=run.info.run_id,
+        model_uri=str(version.source),
+        metrics=metrics,
+        lineage=facts,
     )
 
 

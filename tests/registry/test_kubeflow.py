@@ -16,9 +16,9 @@ from ragtune.errors import RegistryError
 from ragtune.registry.kubeflow import register_in_kubeflow
 from ragtune.registry.mlflow import Registration
 
-FIRST = Registration("countries", 1, True, "there is no champion yet", "a1b2c3d4e5f6", "s3://models/1")
-SECOND = Registration("countries", 2, True, "better", "b2c3d4e5f6a1", "s3://models/2")
-METRICS, LINEAGE = {"em_after": 0.72, "recall@5_after": 0.9}, {"knowledge_base.version": "kb_v1"}
+FACTS = {"metrics": {"em_after": 0.72, "recall@5_after": 0.9}, "lineage": {"knowledge_base.version": "kb_v1"}}
+FIRST = Registration("countries", 1, True, "there is no champion yet", "a1b2c3d4e5f6", "s3://models/1", **FACTS)
+SECOND = Registration("countries", 2, True, "better", "b2c3d4e5f6a1", "s3://models/2", **FACTS)
 
 
 class ModelRegistryServer(ThreadingHTTPServer):
@@ -132,7 +132,7 @@ def properties(row):
 
 
 def test_a_version_carries_its_place_figures_and_lineage(server):
-    assert register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE) == "1-a1b2c3d4"
+    assert register_in_kubeflow(FIRST, server.url) == "1-a1b2c3d4"
     (version,) = server.versions.values()
     (artifact,) = server.artifacts.values()
     assert version["name"] == "1-a1b2c3d4"
@@ -143,27 +143,27 @@ def test_a_version_carries_its_place_figures_and_lineage(server):
 
 
 def test_one_version_at_most_is_champion(server):
-    register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
-    register_in_kubeflow(SECOND, server.url, METRICS, LINEAGE)
-    register_in_kubeflow(dataclasses.replace(SECOND, version=3, promoted=False), server.url, METRICS, LINEAGE)
+    register_in_kubeflow(FIRST, server.url)
+    register_in_kubeflow(SECOND, server.url)
+    register_in_kubeflow(dataclasses.replace(SECOND, version=3, promoted=False), server.url)
     assert [properties(row)["champion"] for row in server.versions.values()] == [False, True, False]
     assert properties(server.models["1"])["champion"] == "2-b2c3d4e5"
 
 
 def test_registering_twice_changes_nothing(server):
-    register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
+    register_in_kubeflow(FIRST, server.url)
     before = json.dumps([server.models, server.versions, server.artifacts])
-    register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
+    register_in_kubeflow(FIRST, server.url)
     assert json.dumps([server.models, server.versions, server.artifacts]) == before
 
 
 def test_a_version_cut_short_before_its_artifact_is_completed(server):
     server.refuse_artifacts = True
     with pytest.raises(RegistryError, match="refused with 503"):
-        register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
+        register_in_kubeflow(FIRST, server.url)
     assert len(server.versions) == 1 and not server.artifacts
     server.refuse_artifacts = False
-    register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
+    register_in_kubeflow(FIRST, server.url)
     assert len(server.versions) == len(server.artifacts) == 1
 
 
@@ -173,7 +173,7 @@ def test_a_registry_out_of_reach_is_an_error_within_seconds():
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     start = time.monotonic()
     with pytest.raises(RegistryError, match="cannot be reached"):
-        register_in_kubeflow(FIRST, url, METRICS, LINEAGE)
+        register_in_kubeflow(FIRST, url)
     assert time.monotonic() - start < 15
 
 
@@ -181,7 +181,7 @@ def test_a_server_that_hangs_up_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_hang_up_on_everyone, args=[listener], daemon=True).start()
         with pytest.raises(RegistryError, match="cannot be reached"):
-            register_in_kubeflow(FIRST, f"http://127.0.0.1:{listener.getsockname()[1]}", METRICS, LINEAGE)
+            register_in_kubeflow(FIRST, f"http://127.0.0.1:{listener.getsockname()[1]}")
 
 
 def _hang_up_on_everyone(listener):
@@ -193,10 +193,10 @@ def _hang_up_on_everyone(listener):
 @pytest.mark.parametrize("url", ["registry:8080", "", "http://host/some/path"])
 def test_an_address_of_no_use_is_an_error(url):
     with pytest.raises(RegistryError, match=r"give http\(s\)://host"):
-        register_in_kubeflow(FIRST, url, METRICS, LINEAGE)
+        register_in_kubeflow(FIRST, url)
 
 
 def test_the_client_does_not_configure_our_logging(server):
     before = list(logging.root.handlers)
-    register_in_kubeflow(FIRST, server.url, METRICS, LINEAGE)
+    register_in_kubeflow(FIRST, server.url)
     assert logging.root.handlers == before
