@@ -214,8 +214,9 @@ def test_a_real_server_takes_the_model_with_it(make_run, tmp_path, empty_databas
         "--artifacts-destination",
         str(tmp_path / "a"),
     ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with open(tmp_path / "server.log", "w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=environment)
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", tmp_path / "server.log")
         register(*make_run(100, "first"), NAME, f"http://127.0.0.1:{port}")
