@@ -1,0 +1,177 @@
+"""Warm-up tasks made from passages alone, that only copying solves.
+
+A generator that has to learn both to read and to copy from a thousand questions learns the answers by heart instead. So
+it is given tasks in the prompt's own shape, "title / text // task", whose answer is a few words of the text. In every
+example the words are exchanged for random other words, the same ones in input and answer: nothing can be remembered
+from one example to the next, neither a fact nor a word's meaning.
+
+- continue: the task is a few words of the text, the answer the ones that follow.
+- fill: the task is a sentence with a blank, the answer what stood there.
+- find: the task is some words of a sentence, out of order, among words from elsewhere (as a question would have them);
+  the answer is a run of the sentence's other words.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ragtune.knowledge.passages import Passage
+from ragtune.sample.word_tokenizer import BLANK
+
+LONGEST_ANSWER = 4  # words
+_ENDS = frozenset(".!?")
+_COMMON_SHARE = 0.2
+
+
+class CopyTasks:
+    """Batches of warm-up tasks, endless, the same for the same seed."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        passages: Sequence[Passage],
+        seed: int = 0,
+        shares: Sequence[float] = (1, 1, 2),
+    ) -> None:
+        """Tokenise the passages.
+
+        Args:
+            tokenizer: a word-level one, `build_word_tokenizer`.
+            passages: those with fewer than two words are left out.
+            seed: of all choices.
+            shares: how often to continue, fill and find, relative to each other.
+        """
+        self._chance = random.Random(seed)
+        self._numbers = np.random.default_rng(seed)
+        self._shares = shares
+        self._end = tokenizer.eos_token_id
+        self._pad = tokenizer.pad_token_id
+        self._slash, self._slashes = self._ids(tokenizer, "/"), self._ids(tokenizer, "//")
+        self._blank = self._ids(tokenizer, BLANK)
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        special = set(tokenizer.all_special_tokens)
+        self._words = np.array([number for number, token in enumerate(tokens) if _is_word(token, special)])
+        self._is_word = np.isin(np.arange(len(tokens)), self._words)
+        counts = np.zeros(len(tokens))
+        for passage in passages:
+            counts[list(set(self._ids(tokenizer, f"{passage.title} {passage.text}")))] += 1
+        rare = counts < _COMMON_SHARE * len(passages)
+        self._is_name = (
+            self._is_word
+            & rare
+            & np.array([token.lower() != token or any(map(str.isdigit, token)) for token in tokens])
+        )
+        self._names = np.flatnonzero(self._is_name)
+        self._common = np.flatnonzero(self._is_word & ~self._is_name)
+        self._stops = {number for number, token in enumerate(tokens) if token in _ENDS}
+        self._pages = [
+            (self._ids(tokenizer, passage.title), sentences)
+            for passage in passages
+            if (sentences := self._sentences(self._ids(tokenizer, passage.text)))
+        ]
+
+    def batch(self, size: int) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` (size, longest input), `labels` (size, longest answer, -100 as padding)."""
+        pairs = [self.example() for _ in range(size)]
+        inputs, answers = zip(*pairs, strict=True)
+        input_ids = _padded(inputs, self._pad)
+        lengths = torch.tensor([len(tokens) for tokens in inputs])
+        attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": _padded(answers, -100)}
+
+    def example(self) -> tuple[list[int], list[int]]:
+        """One task: the generator's input and its answer, both with their end, words already exchanged."""
+        title, sentences = self._chance.choice(self._pages)
+        make = self._chance.choices((self._continue, self._fill, self._find), self._shares)[0]
+        task, answer = make(title, self._chance.choice(sentences))
+        text = [token for sentence in sentences for token in sentence]
+        return self._exchange([*title, *self._slash, *text, *self._slashes, *task], answer)
+
+    def _continue(self, title: list[int], sentence: list[int]) -> tuple[list[int], list[int]]:
+        runs = [run for run in self._runs(sentence) if run[0] > 0 and self._ends(sentence, run)]
+        first, last = self._chance.choice(runs)
+        return sentence[max(0, first - self._chance.randint(1, 4)) : first], sentence[first:last]
+
+    def _fill(self, title: list[int], sentence: list[int]) -> tuple[list[int], list[int]]:
+        first, last = self._pick(sentence, self._runs(sentence))
+        return sentence[:first] + self._blank + sentence[last:], sentence[first:last]
+
+    def _find(self, title: list[int], sentence: list[int]) -> tuple[list[int], list[int]]:
+        runs = [run for run in self._runs(sentence) if run[0] == 0 or self._ends(sentence, run)]
+        first, last = self._pick(sentence, runs)
+        others = [token for token in sentence[:first] + sentence[last:] if self._is_word[token]]
+        task = self._chance.sample(others, round(self._chance.uniform(0.5, 1) * len(others)))
+        task += self._numbers.choice(self._common, self._chance.randint(0, 4)).tolist()
+        self._chance.shuffle(task)
+        if self._chance.random() < 0.8:
+            at = self._chance.choice((0, len(task), self._chance.randint(0, len(task))))
+            task[at:at] = title
+        return task, sentence[first:last]
+
+    def _runs(self, sentence: list[int]) -> list[tuple[int, int]]:
+        """All runs of at most LONGEST_ANSWER words, (first, end exclusive), that leave something of the sentence."""
+        runs = []
+        for first in range(len(sentence)):
+            last = first
+            while last < len(sentence) and last - first < LONGEST_ANSWER and self._is_word[sentence[last]]:
+                last += 1
+                runs.append((first, last))
+        words = int(self._is_word[sentence].sum())
+        return [run for run in runs if run[1] - run[0] < words]
+
+    def _pick(self, sentence: list[int], runs: list[tuple[int, int]]) -> tuple[int, int]:
+        """One of the runs; four times in five one that is a whole name, where there is one."""
+        if self._chance.random() < 0.8:
+            name = self._is_name[sentence].tolist()
+            runs = [
+                (first, last)
+                for first, last in runs
+                if all(name[first:last]) and not any(name[max(0, first - 1) : first]) and not any(name[last : last + 1])
+            ] or runs
+        return self._chance.choice(runs)
+
+    def _ends(self, sentence: list[int], run: tuple[int, int]) -> bool:
+        """Whether the run is followed by a punctuation mark or by nothing."""
+        return run[1] == len(sentence) or not self._is_word[sentence[run[1]]]
+
+    def _exchange(self, prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
+        used = {token for token in prompt + answer if self._is_word[token]}
+        names = sorted(token for token in used if self._is_name[token])
+        share = self._chance.choice((0, 0, 1, self._chance.random()))
+        others = sorted(token for token in used if not self._is_name[token] and self._chance.random() < share)
+        kept = used - set(names) - set(others)
+        exchanged = dict(zip(names, self._numbers.choice(self._names, len(names), replace=False).tolist(), strict=True))
+        free = np.setdiff1d(self._words, [*kept, *exchanged.values()])
+        exchanged |= zip(others, self._numbers.choice(free, len(others), replace=False).tolist(), strict=True)
+        return (
+            [exchanged.get(token, token) for token in prompt] + [self._end],
+            [exchanged.get(token, token) for token in answer] + [self._end],
+        )
+
+    def _sentences(self, tokens: list[int]) -> list[list[int]]:
+        """Sentences with at least two words; a shorter one goes to the one before it, or is left out."""
+        sentences: list[list[int]] = [[]]
+        for token in tokens:
+            sentences[-1].append(token)
+            if token in self._stops:
+                sentences.append([])
+        return [sentence for sentence in sentences if self._is_word[sentence].sum() > 1]
+
+    @staticmethod
+    def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _is_word(token: str, special: set[str]) -> bool:
+    return token not in special and any(map(str.isalnum, token))
+
+
+def _padded(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
+    padded = torch.full((len(rows), max(map(len, rows))), filling)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = torch.tensor(row)
+    return padded

@@ -1,0 +1,154 @@
+"""Make the tiny base models of the offline demo, from passages alone.
+
+    python -m ragtune.sample.warm_up [--passages FILE] [--questions FILE ...] [--output DIR]
+
+Two folders come out, both float16 safetensors: `encoder`, in the layout of sentence-transformers, for questions and
+passages, and `generator`, a T5. Neither has seen a question; of the question files, only the words are taken.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+
+from ragtune.files import atomic_path
+from ragtune.knowledge.corpus import read_corpus
+from ragtune.knowledge.passages import Passage
+from ragtune.models.encoders import Encoder
+from ragtune.progress import progress
+from ragtune.questions.nq import read_questions
+from ragtune.sample.copy_tasks import CopyTasks
+from ragtune.sample.copying import copying_generator
+from ragtune.sample.inverse_cloze import inverse_cloze_batches, inverse_cloze_loss, tiny_encoder
+from ragtune.sample.word_tokenizer import build_word_tokenizer, build_wordpiece_tokenizer
+
+SAMPLE = Path(__file__).parent
+GENERATOR_STEPS = 4500
+ENCODER_STEPS = 300
+_RAMP_STEPS = 50
+_LAST_RATE = 0.02  # of the peak learning rate
+_REPORTS = 20  # lines of a training
+
+
+def warm_up(
+    passages: Sequence[Passage],
+    questions: Sequence[str],
+    folder: str | Path,
+    *,
+    generator_steps: int = GENERATOR_STEPS,
+    encoder_steps: int = ENCODER_STEPS,
+    max_words: int = 30_000,
+    seed: int = 0,
+) -> None:
+    """Train both models from their first weights and write them to `folder`/encoder and `folder`/generator.
+
+    Args:
+        passages: what they learn to read.
+        questions: their words join the vocabularies; nothing else of them is used.
+        folder: what stands there before is replaced in the end.
+        generator_steps: batches of copying tasks.
+        encoder_steps: batches of the inverse cloze task.
+        max_words: the most frequent words that have a token of their own.
+        seed: of the weights and of the tasks.
+    """
+    titles = [f"{passage.title} {passage.title.lower()}" for passage in passages]
+    texts = [*titles, *(passage.text for passage in passages), *questions]
+    encoder = warm_encoder(build_wordpiece_tokenizer(texts, max_words), passages, encoder_steps, seed=seed)
+    tokenizer = build_word_tokenizer(texts, max_words)
+    generator = warm_generator(tokenizer, passages, generator_steps, seed=seed)
+    with atomic_path(folder) as temporary:
+        encoder.half().save_pretrained(temporary / "encoder")
+        generator.half().save_pretrained(temporary / "generator")
+        tokenizer.save_pretrained(temporary / "generator")
+
+
+def warm_generator(
+    tokenizer: PreTrainedTokenizerBase,
+    passages: Sequence[Passage],
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> T5ForConditionalGeneration:
+    """A structured T5 trained on copying tasks for `steps` batches."""
+    generator = copying_generator(tokenizer, seed)
+    tasks = CopyTasks(tokenizer, passages, seed)
+
+    _train(generator, lambda: generator(**tasks.batch(batch_size)).loss, steps, learning_rate, "generator's warm-up")
+    return generator
+
+
+def warm_encoder(
+    tokenizer: PreTrainedTokenizerBase,
+    passages: Sequence[Passage],
+    steps: int,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> Encoder:
+    """A tiny encoder trained on the inverse cloze task for `steps` batches."""
+    encoder = tiny_encoder(tokenizer, seed)
+    batches = inverse_cloze_batches(passages, batch_size, seed)
+    _train(encoder, lambda: inverse_cloze_loss(encoder, *next(batches)), steps, learning_rate, "encoder's warm-up")
+    return encoder
+
+
+def _train(model: nn.Module, next_loss: Callable[[], Tensor], steps: int, learning_rate: float, what: str) -> None:
+    optimizer = AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = LambdaLR(optimizer, lambda step: min((step + 1) / _RAMP_STEPS, _decayed(step / steps)))
+    model.train()
+    recent: list[float] = []
+    for step in progress(range(1, steps + 1), what, unit="steps"):
+        loss = next_loss()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        recent.append(loss.item())
+        if step % max(1, steps // _REPORTS) == 0:
+            print(f"{what}: step {step}, loss {sum(recent) / len(recent):.3f}", flush=True)
+            recent.clear()
+    model.eval()
+
+
+def _decayed(done: float) -> float:
+    """The learning rate's share of its peak: 1 for the first third, then down a straight line."""
+    return max(_LAST_RATE, min(1.0, (1 - done) * 1.5))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make a tiny encoder and a tiny generator that can read and copy.")
+    parser.add_argument("--passages", default=SAMPLE / "corpus.jsonl", help="corpus with id, title, text (any URI)")
+    parser.add_argument(
+        "--questions",
+        nargs="*",
+        default=[SAMPLE / "train.simplified.jsonl.gz"],
+        help="question files whose words join the vocabularies",
+    )
+    parser.add_argument("--output", type=Path, default=SAMPLE / "base", help="folder for encoder/ and generator/")
+    parser.add_argument("--steps", type=int, default=GENERATOR_STEPS, help="batches of the generator's warm-up")
+    parser.add_argument("--encoder-steps", type=int, default=ENCODER_STEPS, help="batches of the encoder's")
+    parser.add_argument("--max-words", type=int, default=30_000, help="words that have a token of their own")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    passages = [Passage(row.id, row.title, row.text, (row.id,)) for row in read_corpus(options.passages)]
+    questions = [row.question for uri in options.questions for row in read_questions(uri)]
+    warm_up(
+        passages,
+        questions,
+        options.output,
+        generator_steps=options.steps,
+        encoder_steps=options.encoder_steps,
+        max_words=options.max_words,
+        seed=options.seed,
+    )
+
+
+if __name__ == "__main__":
+    main()
