@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -24,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else _as_table(answer))
+    try:
+        print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else _as_table(answer), flush=True)
+    except BrokenPipeError:  # the reader, such as head, has had enough; nothing is to be flushed at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -75,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--knowledge-base", default="", metavar="DIR", help="default: the one that the model was trained with"
     )
-    ask.add_argument("--num-beams", type=_at_least_one, default=2, metavar="N", help="beams a passage (default: %(default)s)")
+    ask.add_argument(
+        "--num-beams", type=_at_least_one, default=2, metavar="N", help="beams a passage (default: %(default)s)"
+    )
     ask.add_argument("--json", action="store_true", help="for programs: question, answer and passages as JSON")
     return parser
 
