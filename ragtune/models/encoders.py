@@ -98,7 +98,7 @@ class Encoder(nn.Module):
             pooling = replace(pooling, max_length=longest)
         if pooling.lowercase:
             _lowercase(tokenizer)
-        return cls(backbone, tokenizer, pooling, place)
+        return cls(backbone, tokenizer, pooling, place).eval()
 
     @property
     def dimension(self) -> int:

@@ -5,8 +5,8 @@ the other: what stands before the passage, the passage, what stands after it. Th
 string where the tokenizer splits at white space, which is tried out before it is relied on.
 """
 
-import logging
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 from ragtune.knowledge.passages import Passage
 from ragtune.models.rag import RagConfig
 
-_log = logging.getLogger(__name__)
 _PASSAGES_TRIED = 8
 _QUESTIONS_TRIED = ("who wrote the play?", "When was it founded, in 1837 or later?", "the capital of Côte d'Ivoire is")
 
@@ -136,10 +135,10 @@ class PromptBuilder:
                 pieces = (_fill(self._before, question=question), middle, _fill(self._after, question=question))
                 in_pieces = [token for tokens in self._tokens(pieces) for token in tokens]
                 if in_pieces != self._tokens(["".join(pieces)])[0]:
-                    _log.warning(
-                        "%s makes other tokens of a prompt's pieces than of the whole: each prompt is tokenised whole, "
-                        "which is slower",
-                        type(self.tokenizer).__name__,
+                    warnings.warn(
+                        f"{type(self.tokenizer).__name__} makes other tokens of a prompt's pieces than of the whole: "
+                        "each prompt is tokenised whole, which is slower",
+                        stacklevel=3,
                     )
                     return False
         return True

@@ -112,11 +112,11 @@ class RagModel(nn.Module):
         config: RagConfig | None = None,
         trust_remote_code: bool = False,
     ) -> "RagModel":
-        """Load three folders or hub names, all as float32; the encoders may be the same sentence-transformers folder.
+        """Load three folders or hub names as float32, in evaluation mode.
 
         Args:
             question_encoder: DPR or sentence-transformers.
-            passage_encoder: of the same kind, the one that embeds the knowledge base.
+            passage_encoder: the one that embeds the knowledge base; with sentence-transformers the same folder.
             generator: anything that AutoModelForSeq2SeqLM loads (BART, T5, encoder-decoder), with its tokenizer.
             config: `RagConfig()` where it is not given.
             trust_remote_code: run Python code that comes with the models. Off unless their source is trusted.
@@ -129,13 +129,14 @@ class RagModel(nn.Module):
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{place}: the generator's tokenizer cannot be loaded: {error}") from error
-        return cls(
+        model = cls(
             Encoder.from_pretrained(question_encoder, "question", trust_remote_code),
             Encoder.from_pretrained(passage_encoder, "passage", trust_remote_code),
             load_pretrained(AutoModelForSeq2SeqLM, place, trust_remote_code=trust_remote_code),
             tokenizer,
             config or RagConfig(),
         )
+        return model.eval()
 
     @property
     def device(self) -> torch.device:

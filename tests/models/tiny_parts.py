@@ -1,0 +1,183 @@
+"""Encoders and generators of a few thousand random weights, by the real classes, for BART, T5 and encoder-decoder."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BartTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    DPRConfig,
+    DPRContextEncoder,
+    DPRQuestionEncoder,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
+
+from ragtune.knowledge.passages import Passage
+from ragtune.models.encoders import Encoder
+from ragtune.models.pooling import Pooling
+from ragtune.models.rag import RagConfig, RagModel
+
+PASSAGES = [
+    Passage("p0", "Paris", "Paris is the capital of France, founded in the 3rd century BC.", ("p0",)),
+    Passage("p1", "", "Berlin is the capital (and largest city) of Germany; it isn't on the sea.", ("p1",)),
+    Passage("p2", '"Rome"', "Rome is the capital of Italy / Latium  and was built on seven hills.", ("p2",)),
+    Passage("p3", "Côte d'Ivoire", "Yamoussoukro is its capital since 1983, 100% so.", ("p3",)),
+    Passage("p4", "Vienna", "Vienna is the capital of Austria.", ("p4",)),
+]
+QUESTIONS = [
+    "what is the capital of France?",
+    "Which city was built on seven hills",
+    "is Berlin on the sea?",
+    "capital of Côte d'Ivoire since 1983",
+]
+TEXTS = [f"{passage.title} {passage.text}" for passage in PASSAGES] + QUESTIONS
+ENCODER_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+KINDS = ("bart", "t5", "encoder-decoder")
+
+
+def bert_tokenizer():
+    words = {w for text in TEXTS for w, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text.lower())}
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words)]
+    return BertTokenizer(vocab={word: number for number, word in enumerate(vocabulary)}, model_max_length=128)
+
+
+def bart_tokenizer():
+    """Byte-level BPE, <s> … </s>."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(vocab_size=360, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    model = _model(tokenizer)
+    return BartTokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]])
+
+
+def t5_tokenizer():
+    """Unigrams, no beginning, … </s>."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(
+        [*TEXTS, "/ //"],
+        trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False),
+    )
+    return T5Tokenizer(vocab=[tuple(piece) for piece in _model(tokenizer)["vocab"]], extra_ids=0)
+
+
+def word_tokenizer():
+    """A word a token, … </s>; what the offline sample's T5 reads."""
+    words = sorted({w for text in [*TEXTS, "/ //"] for w, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text)})
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = TemplateProcessing("$A </s>", "$A $B </s>", [("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def straddling_tokenizer():
+    """Unigrams over the whole string, spaces like letters: a token may reach over a word's end, as in "of the"."""
+    tokenizer = Tokenizer(
+        models.Unigram(
+            [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), (". // ", -1.0), ("?", -2.0)]
+            + [(letter, -5.0) for letter in sorted({letter for text in TEXTS for letter in text + "/"})],
+            unk_id=2,
+        )
+    )
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = TemplateProcessing("$A </s>", "$A $B </s>", [("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def bart(tokenizer, init_std=0.4, **settings):
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 320}
+    config = BartConfig(
+        vocab_size=len(tokenizer), init_std=init_std, dropout=0.0, **sizes, **heads, **_ids(tokenizer, 2), **settings
+    )
+    return BartForConditionalGeneration(config).eval()
+
+
+def t5(tokenizer, **settings):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+    config = T5Config(vocab_size=len(tokenizer) + 3, initializer_factor=4.0, **sizes, **_ids(tokenizer, 0), **settings)
+    return T5ForConditionalGeneration(config).eval()
+
+
+def encoder_decoder(tokenizer):
+    """Two BERTs; CLS begins an answer and SEP ends it."""
+    part = BertConfig(vocab_size=len(tokenizer), initializer_range=0.8, hidden_dropout_prob=0.0, **ENCODER_SIZES)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(part, part)
+    model = EncoderDecoderModel(config)
+    for settings in (model.config, model.generation_config):
+        settings.decoder_start_token_id = tokenizer.cls_token_id
+        settings.pad_token_id = tokenizer.pad_token_id
+        settings.eos_token_id = tokenizer.sep_token_id
+    return model.eval()
+
+
+def generator_and_tokenizer(kind, **settings):
+    if kind == "bart":
+        tokenizer = bart_tokenizer()
+        return bart(tokenizer, **settings), tokenizer
+    if kind == "t5":
+        tokenizer = t5_tokenizer()
+        return t5(tokenizer, **settings), tokenizer
+    tokenizer = bert_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "[SEP]"})
+    return encoder_decoder(tokenizer), tokenizer
+
+
+def dpr_encoder(role="question", dimension=16):
+    """A DPR encoder; a dimension other than 16 comes from a projection."""
+    model_class = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}[role]
+    tokenizer = bert_tokenizer()
+    projection = 0 if dimension == 16 else dimension
+    config = DPRConfig(
+        vocab_size=len(tokenizer),
+        projection_dim=projection,
+        initializer_range=0.3,
+        hidden_dropout_prob=0.0,
+        **ENCODER_SIZES,
+    )
+    return Encoder(model_class(config).eval(), tokenizer, Pooling("dpr", ("cls",), False, 128), f"tiny-{role}")
+
+
+def bert(tokenizer, **settings):
+    config = BertConfig(
+        vocab_size=len(tokenizer), initializer_range=0.3, hidden_dropout_prob=0.0, **ENCODER_SIZES, **settings
+    )
+    return BertModel(config).eval()
+
+
+def rag_model(kind="bart", seed=0, method="rag", temperature=1.0, **settings):
+    torch.manual_seed(seed)
+    config = RagConfig(method=method, temperature=temperature, n_docs=3, max_answer_tokens=8)
+    generator, tokenizer = generator_and_tokenizer(kind, **settings)
+    return RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, tokenizer, config)
+
+
+def _ids(tokenizer, start):
+    return {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "decoder_start_token_id": start,
+    }
+
+
+def _model(tokenizer):
+    import json
+
+    return json.loads(tokenizer.to_str())["model"]
