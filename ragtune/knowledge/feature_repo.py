@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 
 import yaml
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.errors import FeatureViewNotFoundException
 from feast.types import Array, Float32, String
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.manifest import MANIFEST, METRIC, read_manifest
+from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
 TOKEN_VARIABLE = "RAGTUNE_MILVUS_TOKEN"  # noqa: S105
 EMBEDDED_DATABASE = "milvus.db"
@@ -136,9 +138,27 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
         store = FeatureStore(repo_path=str(folder))
         online = store.config.online_store
     except Exception as error:  # Feast raises whatever its YAML, pydantic and registry raise
-        raise KnowledgeBaseError(f"{path}: Feast cannot use it: {error}") from error
+        reason = str(error)
+        if secret := os.environ.get(TOKEN_VARIABLE):  # pydantic repeats what it was given
+            reason = reason.replace(secret, "***")
+        raise KnowledgeBaseError(f"{path}: Feast cannot use it: {reason}") from None
     online.token = token or os.environ.get(TOKEN_VARIABLE) or None
     return store
+
+
+def batched_store(store: FeatureStore) -> BatchedMilvusOnlineStore:
+    """The online store of a Feast store.
+
+    Raises:
+        KnowledgeBaseError: feature_store.yaml names another kind.
+    """
+    online = store._get_provider().online_store  # Feast has no public way to it
+    if not isinstance(online, BatchedMilvusOnlineStore):
+        raise KnowledgeBaseError(
+            f"{store.repo_path}/feature_store.yaml: its online store is {type(online).__name__}, which cannot search "
+            "in batches; type must be ragtune.knowledge.online_store.BatchedMilvusOnlineStore"
+        )
+    return online
 
 
 def apply_view(store: FeatureStore, folder: Path, view: FeatureView) -> None:
@@ -152,6 +172,21 @@ def apply_view(store: FeatureStore, folder: Path, view: FeatureView) -> None:
     except Exception:  # protobuf's DecodeError, and what Feast wraps around it
         registry.unlink(missing_ok=True)
     store.apply([PASSAGE, view])
+
+
+def registered_view(store: FeatureStore, version: str) -> FeatureView:
+    """A version's view from Feast's registry.
+
+    Raises:
+        KnowledgeBaseError: it is not there.
+    """
+    try:
+        return store.get_feature_view(version)
+    except FeatureViewNotFoundException as error:
+        raise KnowledgeBaseError(
+            f"{store.repo_path}: {version} is not in Feast's registry; was {_REGISTRY} deleted? `feast -c "
+            f"{store.repo_path} apply` makes it again"
+        ) from error
 
 
 def forget_view(store: FeatureStore, view: FeatureView) -> None:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.embedding import EmbeddingCache
-from ragtune.knowledge.feature_repo import open_feature_store, write_feature_repo
-from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, online_store, only_one, plan
+from ragtune.knowledge.feature_repo import batched_store, open_feature_store, registered_view, write_feature_repo
+from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, only_one, plan
 from ragtune.knowledge.manifest import Manifest, resolve, write_pointer
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
@@ -31,14 +31,17 @@ class KnowledgeBase:
         """Connect; `open` is the way in."""
         self.folder = folder
         self.manifest = manifest
-        self.passages = Passages.open(folder / manifest.passages)
+        try:
+            self.passages = Passages.open(folder / manifest.passages)
+        except StorageError as error:
+            raise KnowledgeBaseError(str(error)) from error
         self._store = open_feature_store(folder, token)
         if uri:
             self._store.config.online_store.uri = uri
-        self._online = online_store(self._store)
+        self._online = batched_store(self._store)
         self._rows = {identifier: row for row, identifier in enumerate(self.passages.ids)}
         try:
-            self._view = self._store.get_feature_view(manifest.version)
+            self._view = registered_view(self._store, manifest.version)
             self._check_rows()
             self.search(np.zeros((1, manifest.dimension), np.float32), 1)  # loads the index
         except BaseException:
@@ -223,7 +226,9 @@ def _ingest(
             wanted = plan(folder, name, index, passages, encoder)
             if served := is_served(folder, wanted, uri, token):
                 return Ingestion(served)
-            cache = EmbeddingCache(embedding_cache or folder / "embeddings", encoder.fingerprint, encoder.dimension)
+            cache = EmbeddingCache(
+                embedding_cache or folder / "embeddings", wanted.encoder_fingerprint, wanted.dimension
+            )
             return bring_in_line(folder, wanted, passages, encoder, cache, token, chunk_rows)
     except StorageError as error:
         raise KnowledgeBaseError(str(error)) from error

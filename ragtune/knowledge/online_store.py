@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import repeat
@@ -13,7 +14,6 @@ import numpy.typing as npt
 from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
-from feast.infra.online_stores.milvus_online_store.milvus import MilvusOnlineStore, MilvusOnlineStoreConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import to_naive_utc
@@ -23,6 +23,10 @@ from pymilvus import MilvusClient
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.manifest import METRIC
 from ragtune.knowledge.milvus import CALL_SECONDS, close_embedded, connect_embedded, connect_server, translated_errors
+
+with warnings.catch_warnings():  # a field of Feast's configuration hides one of its parent's
+    warnings.simplefilter("ignore", UserWarning)
+    from feast.infra.online_stores.milvus_online_store.milvus import MilvusOnlineStore, MilvusOnlineStoreConfig
 
 _ID, _EMBEDDING, _CONTENT_HASH = "id", "embedding", "content_hash"
 _ROW_KEY = "id_pk"  # Feast's name for the serialised entity key
@@ -160,14 +164,13 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
     def content_hashes(self, config: RepoConfig, table: FeatureView) -> dict[str, str]:
         """What is stored now: id → content_hash of every row."""
         stored: dict[str, str] = {}
+        wanted: dict[str, Any] = {"output_fields": [_ID, _CONTENT_HASH], "timeout": CALL_SECONDS}
         with translated_errors(self._place):
-            pages = self._collected(config, table).query_iterator(
-                collection_name=_collection(config, table),
-                batch_size=_ROWS_PER_PAGE,
-                output_fields=[_ID, _CONTENT_HASH],
-                timeout=CALL_SECONDS,
-                consistency_level="Strong",
-            )
+            client, collection = self._collected(config, table), _collection(config, table)
+            if self._embedded_path:  # gives any number of rows at once, and logs a traceback when it is asked for pages
+                rows = client.query(collection, filter="", **wanted)
+                return {row[_ID]: row[_CONTENT_HASH] for row in rows}
+            pages = client.query_iterator(collection, batch_size=_ROWS_PER_PAGE, consistency_level="Strong", **wanted)
             while page := pages.next():
                 stored.update((row[_ID], row[_CONTENT_HASH]) for row in page)
             pages.close()
@@ -178,6 +181,11 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         keys = [_row_key(config, identifier) for identifier in ids]
         with translated_errors(self._place):
             self._collected(config, table).delete(_collection(config, table), ids=keys, timeout=CALL_SECONDS)
+
+    def drop(self, config: RepoConfig, table: FeatureView) -> None:
+        """Drop a table's collection, if there is one."""
+        with translated_errors(self._place):
+            self.teardown(config, [table], [])
 
     def count(self, config: RepoConfig, table: FeatureView) -> int:
         """How many rows are stored; -1 where there is no collection."""

@@ -1,0 +1,138 @@
+"""Rows in Milvus: written through Feast, deleted, put under the index, and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import FeatureStore, FeatureView
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.files import atomic_path
+from ragtune.knowledge.embedding import EmbeddingCache, slices
+from ragtune.knowledge.feature_repo import apply_view, batched_store
+from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.probe import probe_recall
+from ragtune.progress import progress
+
+_MOST_OBSOLETE = 1 / 3  # of the rows that are there; with more to delete or overwrite, all are written afresh
+
+_OFFLINE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("content_hash", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+        ("event_timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one view in Milvus, and the passages that they shall be.
+
+    Attributes:
+        store: Feast's.
+        view: of the version that is written.
+        folder: the knowledge base's.
+        passages: what the rows shall be.
+        cache: holds the vectors of all of them.
+        timestamp: the rows' event timestamp, ISO 8601.
+        chunk_rows: rows a call of Feast's `write_to_online_store`.
+    """
+
+    store: FeatureStore
+    view: FeatureView
+    folder: Path
+    passages: Passages
+    cache: EmbeddingCache
+    timestamp: str
+    chunk_rows: int
+
+    def bring_in_line(self) -> tuple[int, int]:
+        """Write rows that are missing or changed, delete those that are in excess; how many of both.
+
+        What Milvus holds is asked, not remembered: whatever an earlier run got done before it was killed counts.
+        """
+        online = batched_store(self.store)
+        apply_view(self.store, self.folder, self.view)
+        stored = online.content_hashes(self.store.config, self.view)
+        wanted = zip(self.passages.ids, self.passages.content_hashes, strict=True)
+        rows = [row for row, (identifier, hash_) in enumerate(wanted) if stored.get(identifier) != hash_]
+        gone = sorted(stored.keys() - set(self.passages.ids))
+        overwritten = sum(self.passages.ids[row] in stored for row in rows)
+        # In a graph index deleted rows stay in the way of the others until Milvus compacts them away.
+        if len(gone) + overwritten > _MOST_OBSOLETE * len(stored):
+            return self.write_afresh(), len(gone)
+        self._write(rows)
+        for part in slices(len(gone), self.chunk_rows):
+            online.delete(self.store.config, self.view, gone[part])
+        return len(rows), len(gone)
+
+    def write_afresh(self) -> int:
+        """Drop the collection and write every row; how many."""
+        batched_store(self.store).drop(self.store.config, self.view)
+        apply_view(self.store, self.folder, self.view)
+        self._write(range(len(self.passages)))
+        return len(self.passages)
+
+    def index_and_probe(self) -> float:
+        """Put all rows under the index; which fraction of the nearest ten a sample of them finds.
+
+        Raises:
+            KnowledgeBaseError: there are more or fewer rows than passages, or vectors come back changed.
+        """
+        online, config = batched_store(self.store), self.store.config
+        online.build_index(config, self.view)
+        found = online.count(config, self.view)
+        if found != len(self.passages):
+            raise KnowledgeBaseError(
+                f"{self.folder}: Milvus holds {found:,} rows of {self.view.name} after {len(self.passages):,} were "
+                "written; was something else writing to the same collection? Nothing was switched"
+            )
+        return probe_recall(config, self.view, online, self.passages, self.cache)
+
+    def _write(self, rows: Sequence[int]) -> None:
+        shown = progress(rows, "writing", unit="passages")
+        texts = self.passages.table.select(["id", "title", "text"])
+        for part in slices(len(rows), self.chunk_rows):
+            chunk = rows[part]
+            hashes = [self.passages.content_hashes[row] for row in chunk]
+            frame = texts.take(pa.array(chunk)).to_pandas()
+            frame["content_hash"] = hashes
+            frame["embedding"] = list(self.cache.vectors(hashes))
+            frame["event_timestamp"] = pd.Timestamp(self.timestamp)
+            self.store.write_to_online_store(self.view.name, df=frame)
+            for _ in chunk:
+                next(shown)
+        next(shown, None)
+
+
+def write_offline_source(
+    path: Path, passages: Passages, cache: EmbeddingCache, timestamp: str, chunk_rows: int
+) -> None:
+    """Write Feast's offline source, Parquet, with every feature of every passage."""
+    moment = datetime.fromisoformat(timestamp)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _OFFLINE_SCHEMA) as writer:
+        for part in slices(len(passages), chunk_rows):
+            hashes = passages.content_hashes[part]
+            vectors = cache.vectors(hashes)
+            offsets = pa.array(np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32))
+            columns = passages.table.slice(part.start, part.stop - part.start)
+            writer.write_table(
+                pa.table(
+                    [
+                        *(columns.column(name) for name in ("id", "title", "text")),
+                        pa.array(hashes, pa.string()),
+                        pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
+                        pa.array([moment] * len(hashes), _OFFLINE_SCHEMA.field("event_timestamp").type),
+                    ],
+                    schema=_OFFLINE_SCHEMA,
+                )
+            )

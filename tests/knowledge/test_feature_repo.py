@@ -1,0 +1,102 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from feast import FeatureStore
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge.feature_repo import open_feature_store, passages_view, write_feature_repo
+from ragtune.knowledge.online_store import BatchedMilvusOnlineStoreConfig
+
+
+def test_dimension_and_metric_stand_on_the_field():
+    embedding = next(field for field in passages_view("kb_v1", 384).schema if field.name == "embedding")
+    assert (embedding.vector_index, embedding.vector_length, embedding.vector_search_metric) == (True, 384, "IP")
+
+
+def test_feast_reads_the_folder_that_ingestion_leaves(folder):
+    store = FeatureStore(repo_path=str(folder))
+    assert store.project == "passages"
+    assert isinstance(store.config.online_store, BatchedMilvusOnlineStoreConfig)
+    assert store.get_feature_view("kb_v1") == passages_view("kb_v1", 32)
+    assert [entity.join_key for entity in store.list_entities()] == ["id"]
+
+
+@pytest.mark.slow
+def test_the_feast_command_line_lists_the_view(folder):
+    feast = Path(sys.executable).with_name("feast")
+    listed = subprocess.run([feast, "-c", folder, "feature-views", "list"], capture_output=True, text=True, check=True)
+    assert "kb_v1" in listed.stdout
+
+
+def test_the_offline_source_holds_every_feature(folder):
+    store = FeatureStore(repo_path=str(folder))
+    source = store.get_feature_view("kb_v1").batch_source
+    frame = (
+        store._get_provider()
+        .offline_store.pull_all_from_table_or_query(
+            config=store.config,
+            data_source=source,
+            join_key_columns=["id"],
+            feature_name_columns=["title", "text", "content_hash", "embedding"],
+            timestamp_field="event_timestamp",
+        )
+        .to_df()
+    )
+    assert len(frame) == 300
+    assert frame["embedding"].map(len).eq(32).all()
+
+
+def test_paths_are_relative_so_that_the_folder_can_be_moved(tmp_path):
+    write_feature_repo(tmp_path, "passages", "", "HNSW")
+    assert str(tmp_path) not in (tmp_path / "feature_store.yaml").read_text()
+
+
+def test_a_server_is_named_and_its_token_is_a_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAGTUNE_MILVUS_TOKEN", "root:secret")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "FLAT")
+    online = yaml.safe_load((tmp_path / "feature_store.yaml").read_text())["online_store"]
+    assert (online["uri"], online["token"]) == ("http://127.0.0.1:19530", "${RAGTUNE_MILVUS_TOKEN}")
+    assert open_feature_store(tmp_path).config.online_store.token == "root:secret"
+
+
+def test_an_unset_token_is_no_token(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAGTUNE_MILVUS_TOKEN", raising=False)
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    assert open_feature_store(tmp_path).config.online_store.token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "uri", "index", "message"),
+    [
+        ("my passages", "", "HNSW", 'name "my passages": only letters, digits and _'),
+        ("passages", "", "DISKANN", 'index "DISKANN": choose one of HNSW, FLAT'),
+        ("passages", "http://root:secret@127.0.0.1:19530", "HNSW", "RAGTUNE_MILVUS_TOKEN as user:password"),
+        ("passages", "127.0.0.1:19530", "HNSW", "127.0.0.1:19530: is no URI of a Milvus server"),
+    ],
+)
+def test_what_is_not_possible_is_refused_before_anything_is_written(tmp_path, name, uri, index, message):
+    with pytest.raises(KnowledgeBaseError, match=message) as refused:
+        write_feature_repo(tmp_path, name, uri, index)
+    assert "secret" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_folder_holds_one_kind_of_knowledge_base(tmp_path):
+    write_feature_repo(tmp_path, "passages", "", "HNSW")
+    write_feature_repo(tmp_path, "passages", "", "HNSW")
+    with pytest.raises(KnowledgeBaseError, match="another uri and index than asked for"):
+        write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "FLAT")
+
+
+@pytest.mark.parametrize(("old", "new"), [("project: passages", "project: ["), ("index_type", "indextype")])
+def test_a_broken_configuration_is_named_without_its_token(tmp_path, monkeypatch, old, new):
+    monkeypatch.setenv("RAGTUNE_MILVUS_TOKEN", "root:secret")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    path = tmp_path / "feature_store.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(KnowledgeBaseError, match=r"feature_store.yaml: Feast cannot use it") as refused:
+        open_feature_store(tmp_path)
+    assert "secret" not in str(refused.value)

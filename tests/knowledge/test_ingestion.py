@@ -1,0 +1,305 @@
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from animals import WordEncoder, animal_texts, exact_rows, write_passages
+from elsewhere import elsewhere, ingest_and_die
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge import ingestion, online_store, rows
+from ragtune.knowledge.feature_repo import batched_store, open_feature_store, passages_view
+from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
+from ragtune.knowledge.manifest import MANIFEST, read_manifest, write_manifest
+from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
+from ragtune.knowledge.passages import Passages
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Sizes of the chunks that are written to Milvus."""
+    chunks = []
+    write = BatchedMilvusOnlineStore.online_write_batch
+    monkeypatch.setattr(
+        BatchedMilvusOnlineStore,
+        "online_write_batch",
+        lambda *args: chunks.append(len(args[3])) or write(*args),
+    )
+    return chunks
+
+
+def assert_holds(folder, encoder, texts):
+    """The base holds these passages, each once, and finds them."""
+    with KnowledgeBase.open(folder, encoder_fingerprint=encoder.fingerprint) as base:
+        assert dict(zip(base.passages.ids, base.passages.table["text"].to_pylist(), strict=True)) == texts
+        queries = encoder.encode(["the otter of the forest eats moss", "number 7"])
+        assert base.search(queries, 10).rows.tolist() == exact_rows(encoder, base.passages, queries, 10).tolist()
+        everything = base.search(queries, len(texts) + 1)
+        assert all(sorted(rows[:-1]) == list(range(len(texts))) and rows[-1] == -1 for rows in everything.rows)
+
+
+def test_rows_are_written_in_chunks(tmp_path, corpus, encoder, written):
+    ingest_passages(corpus, tmp_path / "base", encoder, chunk_rows=128)
+    assert written == [128, 128, 44]
+
+
+def test_a_flat_index_serves_too(tmp_path, corpus, encoder):
+    assert ingest_passages(corpus, tmp_path / "base", encoder, index="FLAT").index == "FLAT"
+    assert_holds(tmp_path / "base", encoder, animal_texts(300))
+
+
+def test_an_unchanged_corpus_is_left_alone(folder, corpus, encoder, written):
+    before = read_manifest(folder / MANIFEST)
+    assert ingest_passages(corpus, folder, encoder) == before
+    assert (written, encoder.embedded) == ([], 0)
+
+
+def test_an_unchanged_corpus_is_left_alone_while_the_base_is_open_elsewhere(folder, corpus, encoder, lite_server):
+    lite_server(folder / "milvus.db")
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
+
+
+def test_only_what_changed_is_embedded_written_and_deleted(folder, tmp_path, encoder, written):
+    texts = animal_texts(310)
+    texts["w5"] = "a fox crosses the tundra"
+    for gone in ("w7", "w8", "w9"):
+        del texts[gone]
+    manifest = ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
+    assert (manifest.version, manifest.rows) == ("kb_v1", 307)
+    assert written == [11]
+    assert encoder.embedded == 11
+    assert_holds(folder, encoder, texts)
+
+
+def test_passages_may_change_their_order_and_sources_without_being_written(folder, tmp_path, encoder, written):
+    texts = dict(reversed(animal_texts(300).items()))
+    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
+    assert written == []
+    assert_holds(folder, encoder, texts)
+
+
+def test_the_cache_gives_back_a_vector_when_a_passage_returns(folder, tmp_path, corpus, encoder):
+    ingest_passages(write_passages(tmp_path / "fewer.parquet", animal_texts(200)), folder, encoder)
+    ingest_passages(corpus, folder, encoder)
+    assert encoder.embedded == 0
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+@pytest.mark.parametrize("other", [WordEncoder(seed=1), WordEncoder(dimension=16)], ids=["weights", "dimension"])
+def test_another_encoder_makes_a_new_version_and_keeps_the_last_one(folder, corpus, other):
+    assert ingest_passages(corpus, folder, other).version == "kb_v2"
+    assert_holds(folder, other, animal_texts(300))
+    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v1", "kb_v2"]
+
+
+def test_versions_before_the_last_are_removed_with_their_collections(folder, corpus):
+    for seed in (1, 2):
+        ingest_passages(corpus, folder, WordEncoder(seed=seed))
+    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v2", "kb_v3"]
+    store = open_feature_store(folder)
+    online = batched_store(store)
+    rows = [online.count(store.config, passages_view(f"kb_v{number}", 32)) for number in (1, 2, 3)]
+    online.disconnect()
+    assert rows == [-1, 300, 300]
+    assert {view.name for view in store.list_feature_views()} == {"kb_v2", "kb_v3"}
+
+
+def test_a_new_version_that_fails_leaves_the_old_one_serving(folder, corpus, encoder, monkeypatch):
+    monkeypatch.setattr(rows, "probe_recall", fail)
+    with pytest.raises(KnowledgeBaseError, match="the probe failed"):
+        ingest_passages(corpus, folder, WordEncoder(seed=1))
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+def test_a_new_version_that_had_begun_is_gone_on_with(folder, corpus, monkeypatch, written):
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "probe_recall", fail)
+        with pytest.raises(KnowledgeBaseError):
+            ingest_passages(corpus, folder, WordEncoder(seed=1))
+    assert ingest_passages(corpus, folder, WordEncoder(seed=1)).version == "kb_v2"
+    assert written == [300]
+
+
+def test_an_abandoned_version_is_removed_by_the_next(folder, corpus, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "probe_recall", fail)
+        with pytest.raises(KnowledgeBaseError):
+            ingest_passages(corpus, folder, WordEncoder(seed=1))
+    assert ingest_passages(corpus, folder, WordEncoder(seed=2)).version == "kb_v3"
+    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v1", "kb_v3"]
+
+
+def fail(*args):
+    raise KnowledgeBaseError("the probe failed")
+
+
+def test_while_it_is_updated_it_is_not_taken_for_whole(folder, tmp_path, encoder, monkeypatch):
+    texts = animal_texts(310)
+    path = write_passages(tmp_path / "new.parquet", texts)
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "probe_recall", fail)
+        with pytest.raises(KnowledgeBaseError):
+            ingest_passages(path, folder, encoder)
+    with pytest.raises(KnowledgeBaseError, match="kb_v1 is being updated, or an update was interrupted"):
+        KnowledgeBase.open(folder)
+    ingest_passages(path, folder, encoder)
+    assert_holds(folder, encoder, texts)
+
+
+def test_rows_that_milvus_lost_are_written_again(folder, corpus, encoder, written):
+    store = open_feature_store(folder)
+    online = batched_store(store)
+    online.delete(store.config, passages_view("kb_v1", 32), ["w3", "w4"])
+    online.disconnect()
+    with pytest.raises(KnowledgeBaseError, match="has 300 rows, but Milvus holds 298 rows"):
+        KnowledgeBase.open(folder)
+    write_manifest(replace(read_manifest(folder / MANIFEST), whole=False), folder / MANIFEST)
+    ingest_passages(corpus, folder, encoder)
+    assert written == [2]
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+def test_a_broken_registry_is_made_again(folder, tmp_path, encoder):
+    (folder / "registry.db").write_bytes(b"half written")
+    texts = animal_texts(301)
+    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
+    assert_holds(folder, encoder, texts)
+
+
+def test_two_ingestions_at_once_are_one_too_many(folder, corpus, encoder):
+    with ingestion.only_one(folder), pytest.raises(KnowledgeBaseError, match="another process is ingesting into it"):
+        ingest_passages(corpus, folder, encoder)
+
+
+def test_an_index_that_finds_too_little_is_not_switched_to(tmp_path, corpus, encoder, monkeypatch):
+    search = BatchedMilvusOnlineStore.search_batch
+
+    def forgetful(*args, **options):
+        ids, scores, embeddings = search(*args, **options)
+        return ids, scores - 1, embeddings
+
+    monkeypatch.setattr(BatchedMilvusOnlineStore, "search_batch", forgetful)
+    with pytest.raises(KnowledgeBaseError, match=r"finds only 0% of what is nearest; nothing was switched"):
+        ingest_passages(corpus, tmp_path / "base", encoder)
+    assert not (tmp_path / "base" / MANIFEST).exists()
+
+
+def test_vectors_that_come_back_changed_are_not_switched_to(tmp_path, corpus, encoder, monkeypatch):
+    vectors = online_store._stored_vectors
+    monkeypatch.setattr(online_store, "_stored_vectors", lambda *args: vectors(*args) * np.float32(1.01))
+    with pytest.raises(KnowledgeBaseError, match="gives back other vectors than were written"):
+        ingest_passages(corpus, tmp_path / "base", encoder)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "no passages; did split_passages drop every row"),
+        ({"w1": "word " * 20_000}, r'passage "w1" holds a text of 100,000 bytes, and Milvus takes 65,535 at most'),
+    ],
+)
+def test_passages_that_cannot_be_ingested_are_named(tmp_path, encoder, texts, message):
+    path = write_passages(tmp_path / "passages.parquet", texts)
+    with pytest.raises(KnowledgeBaseError, match=message):
+        ingest_passages(path, tmp_path / "base", encoder)
+
+
+def test_absent_passages_are_named(tmp_path, encoder):
+    with pytest.raises(KnowledgeBaseError, match=r"nowhere.parquet: no such file"):
+        ingest_passages(tmp_path / "nowhere.parquet", tmp_path / "base", encoder)
+
+
+def test_ids_that_stand_twice_are_refused(tmp_path, encoder):
+    table = Passages.open(write_passages(tmp_path / "passages.parquet", animal_texts(3))).table
+    Passages(table.take([0, 1, 1, 2])).save(tmp_path / "twice.parquet")
+    with pytest.raises(KnowledgeBaseError, match="1 ids stand more than once"):
+        ingest_passages(tmp_path / "twice.parquet", tmp_path / "base", encoder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", place]).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["while embedding", "while writing"])
+def test_a_full_disk_is_named_and_space_is_all_that_it_takes_to_go_on(tmp_path, small_disk, cached):
+    encoder = WordEncoder(dimension=256)
+    texts = animal_texts(1000)
+    path = write_passages(tmp_path / "passages.parquet", texts)
+    options = {"embedding_cache": tmp_path / "cache"} if cached else {}
+    with pytest.raises(KnowledgeBaseError, match="the disk is full"):
+        ingest_passages(path, small_disk / "base", encoder, **options)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    ingest_passages(path, small_disk / "base", encoder, **options)
+    assert_holds(small_disk / "base", encoder, texts)
+
+
+@pytest.mark.parametrize(
+    ("place", "still_to_write"),
+    [("embedding", [100, 100, 100]), ("writing", [100]), ("indexing", []), ("switching", []), ("cleaning", [])],
+)
+def test_a_killed_first_ingestion_is_gone_on_with(tmp_path, corpus, encoder, written, place, still_to_write):
+    assert elsewhere(ingest_and_die, place, corpus, tmp_path / "base") == -signal.SIGKILL
+    if place != "cleaning":
+        with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
+            KnowledgeBase.open(tmp_path / "base")
+    ingest_passages(corpus, tmp_path / "base", encoder, chunk_rows=100)
+    assert written == still_to_write
+    assert encoder.embedded == (150 if place == "embedding" else 0)
+    assert_holds(tmp_path / "base", encoder, animal_texts(300))
+
+
+@pytest.mark.parametrize(("place", "still_to_write"), [("writing", [10]), ("deleting", []), ("indexing", [])])
+def test_a_killed_update_is_gone_on_with(folder, tmp_path, encoder, written, place, still_to_write):
+    texts = animal_texts(450)
+    for number in range(60):
+        texts[f"w{number}"] = f"a fox number {number} crosses the tundra"
+    for number in range(200, 220):
+        del texts[f"w{number}"]
+    path = write_passages(tmp_path / "new.parquet", texts)
+    assert elsewhere(ingest_and_die, place, path, folder) == -signal.SIGKILL
+    with pytest.raises(KnowledgeBaseError, match="is being updated, or an update was interrupted"):
+        KnowledgeBase.open(folder)
+    ingest_passages(path, folder, encoder, chunk_rows=100)
+    assert written == still_to_write
+    assert encoder.embedded == 0
+    assert_holds(folder, encoder, texts)
+
+
+def test_progress_is_shown(tmp_path, corpus, encoder, capsys, monkeypatch):
+    monkeypatch.setattr("ragtune.progress._LOG_EVERY_SECONDS", 0.0)
+    ingest_passages(corpus, tmp_path / "base", encoder)
+    shown = capsys.readouterr().err
+    assert "embedding: 300 of 300 passages" in shown
+    assert "writing: 300 of 300 passages" in shown
+
+
+def test_when_most_of_the_corpus_is_new_it_is_written_afresh(folder, tmp_path, encoder, written):
+    texts = animal_texts(20)
+    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
+    assert (written, encoder.embedded) == ([20], 0)
+    assert_holds(folder, encoder, texts)
+
+
+def test_an_index_that_updates_have_worn_out_is_written_afresh(folder, tmp_path, encoder, written, monkeypatch):
+    recalls = [0.5, 1.0]
+    monkeypatch.setattr(rows, "probe_recall", lambda *args: recalls.pop(0))
+    texts = animal_texts(301)
+    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
+    assert written == [1, 301]
+    assert_holds(folder, encoder, texts)
+
+
+def test_a_copied_folder_is_brought_in_line_by_itself(folder, tmp_path, encoder):
+    shutil.copytree(folder, tmp_path / "copy")
+    ingest_passages(write_passages(tmp_path / "new.parquet", animal_texts(20)), tmp_path / "copy", encoder)
+    assert_holds(tmp_path / "copy", encoder, animal_texts(20))
+    assert_holds(folder, encoder, animal_texts(300))
