@@ -15,7 +15,7 @@ def tokenize_pairs(
     max_answer_tokens: int = 32,
 ):
     """Tokenise questions for the question encoder and answers for the generator, and check them by decoding back."""
-    from ragtune.questions.tokenization import load_tokenizer, tokenize_pairs
+    from ragtune.questions.tokenization import load_question_prompt, load_tokenizer, tokenize_pairs
 
     counts = tokenize_pairs(
         train.path,
@@ -25,6 +25,7 @@ def tokenize_pairs(
         pairs.path,
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
+        question_prompt=load_question_prompt(question_encoder),
     )
     for name, count in counts.items():
         metrics.log_metric(name, count)

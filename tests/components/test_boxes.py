@@ -1,0 +1,124 @@
+"""The nine boxes, run for real by kfp.local on a short run of the bundled sample."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ragtune.run_folder import box_folder, box_metrics
+
+ROOT = Path(__file__).parents[2]
+BOXES = [
+    "fingerprint_sources",
+    "filter_questions",
+    "split_passages",
+    "ingest_passages",
+    "check_answerability",
+    "tokenize_pairs",
+    "finetune_rag",
+    "evaluate_rag",
+    "register_model",
+]
+SHORT = {
+    "max_questions": 200,
+    "max_test_questions": 40,
+    "max_steps": 4,
+    "eval_steps": 2,
+    "closed_book_steps": 4,
+    "batch_size": 8,
+}
+
+
+def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProcess:
+    values = {**SHORT, "workspace": folder / "workspace", **parameters}
+    sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "pipeline.py", "run", "--params", "params/demo.yaml", "--output", folder / output, *sets]
+    return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("run")
+    result = start(folder, "first")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "first", result.stdout
+
+
+def test_every_box_shows_a_line_and_leaves_its_outputs(run):
+    folder, printed = run
+    lines = [line for line in printed.splitlines() if line.startswith("[") and " s " in line]
+    assert sorted(line.split()[1] for line in lines) == sorted(BOXES)
+    for box in BOXES:
+        assert (box_folder(folder / "boxes", box) / "executor_output.json").exists()
+
+
+def test_the_table_at_the_end_has_before_and_after(run):
+    folder, printed = run
+    figures = json.loads((folder / "metrics.json").read_text())
+    for label, name in {"EM": "em", "F1": "f1", "recall@5": "recall@5"}.items():
+        row = next(line.split() for line in printed.splitlines() if line.startswith(f"{label} "))
+        assert row[1:3] == [f"{figures[f'{name}_{moment}']:.3f}" for moment in ("before", "after")]
+    assert f"{folder / 'report.html'}" in printed
+
+
+def test_metrics_hold_every_figure_as_a_fraction(run):
+    figures = json.loads((run[0] / "metrics.json").read_text())
+    names = ["em", "f1", "rouge1", "rouge2", "rougeL", "recall@1", "recall@5", "recall@20", "mrr@10"]
+    for prefix in ("", "answerable_"):
+        for name in names:
+            for moment in ("before", "after"):
+                assert 0 <= figures[f"{prefix}{name}_{moment}"] <= 1
+        assert 0 <= figures[f"{prefix}em_closed_book"] <= 1
+    assert figures["questions_kept"] > 200
+    assert figures["questions_rejected"] > 0
+    assert figures["passages"] > 300
+    assert {f"seconds_{box}" for box in BOXES} <= figures.keys()
+
+
+def test_questions_that_cannot_be_used_are_rejected_with_file_line_and_reason(run):
+    path = box_folder(run[0] / "boxes", "filter_questions") / "rejected"
+    rejected = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {"yes_no", "long_only", "malformed"} <= {row["reason"] for row in rejected}
+    assert all(row["file"] and row["line"] > 0 for row in rejected)
+
+
+def test_the_model_is_registered_and_the_first_one_is_champion(run):
+    figures = box_metrics(run[0] / "boxes", "register_model")
+    assert figures == {"version": 1, "champion": 1}
+
+
+def test_ask_answers_from_the_run_folder(run):
+    command = [sys.executable, "-m", "ragtune", "ask", "--json", "--model", run[0] / "model"]
+    command.append("what is the capital of Norway ?")
+    result = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert len(answer["passages"]) == 5
+    assert sum(passage["probability"] for passage in answer["passages"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_second_run_writes_no_passage_again(run):
+    result = start(run[0].parent, "second", closed_book_steps=0, max_steps=2)
+    assert result.returncode == 0, result.stdout + result.stderr
+    figures = box_metrics(run[0].parent / "second" / "boxes", "ingest_passages")
+    assert figures["written"] == 0
+    assert figures["unchanged"] == figures["rows"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"questions": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
+        ({"corpus": "/dev/null"}, "/dev/null"),
+        ({"generator": "tests"}, "tests"),
+        ({"milvus_uri": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+    ],
+)
+def test_a_bad_input_ends_the_run_with_its_name_and_nothing_half_written(tmp_path, parameters, message):
+    result = start(tmp_path, "bad", **parameters)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "bad" / "metrics.json").exists()
