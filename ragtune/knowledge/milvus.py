@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
@@ -76,7 +77,9 @@ def translated_errors(place: str) -> Iterator[None]:
 def _explain(error: MilvusException) -> str:
     text = str(error.message)
     lower = text.lower()
-    if "auth" in lower or "permission" in lower or "privilege" in lower:
+    call = error.__cause__
+    refused = isinstance(call, grpc.RpcError) and call.code() == grpc.StatusCode.UNAUTHENTICATED
+    if refused or "auth" in lower or "permission" in lower or "privilege" in lower:
         return "Milvus refuses the token; set RAGTUNE_MILVUS_TOKEN to a valid user:password or API key"
     if "no space left" in lower or "enospc" in lower:
         return "the disk is full; free some space and run again, it goes on from where it was"

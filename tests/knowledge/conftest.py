@@ -1,6 +1,8 @@
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -32,19 +34,37 @@ def folder(tmp_path, _built):
     return shutil.copytree(_built, tmp_path / "base")
 
 
-@pytest.fixture
-def lite_server():
-    """Start `milvus-lite server` on loopback for a database; its URI."""
-    started = []
+class LiteServer:
+    """`milvus-lite server` on loopback; call it with a database to start it, and to get its URI."""
 
-    def start(database):
+    def __init__(self):
+        self.processes = []
+
+    def __call__(self, database):
         port = free_port()
         command = [Path(sys.executable).with_name("milvus-lite"), "server", "--data-dir", database]
         command += ["--host", "127.0.0.1", "--port", str(port)]
-        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         return f"http://127.0.0.1:{port}"
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(timeout=20)
+    def stop(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def lite_server():
+    server = LiteServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def http_server():
+    """The URI of something that is no Milvus."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
