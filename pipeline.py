@@ -76,6 +76,7 @@ def rag_finetuning(
     seed: int = 0,
     model_name: str = "ragtune",
     tracking_uri: str = "",
+    model_registry_url: str = "",
     workspace: str = WORKSPACE,
     workspace_volume: str = "ragtune-workspace",
     gpus: int = 1,
@@ -172,6 +173,7 @@ def rag_finetuning(
         questions_fingerprint=sources.outputs["questions"],
         corpus_fingerprint=sources.outputs["corpus"],
         tracking_uri=tracking_uri,
+        model_registry_url=model_registry_url,
     )
 
     for task in (ingested, checked, tokenized, finetuned, evaluated, registered):

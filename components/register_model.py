@@ -13,8 +13,10 @@ def register_model(
     questions_fingerprint: str,
     corpus_fingerprint: str,
     tracking_uri: str = "",
+    model_registry_url: str = "",
 ):
     """Register the model with its lineage; it becomes champion only if it answers better than today's champion."""
+    from ragtune.registry.kubeflow import register_in_kubeflow
     from ragtune.registry.mlflow import register
 
     result = register(
@@ -24,5 +26,7 @@ def register_model(
         tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
     )
+    if model_registry_url:
+        register_in_kubeflow(result, model_registry_url)
     metrics.log_metric("version", result.version)
     metrics.log_metric("champion", int(result.promoted))

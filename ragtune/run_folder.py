@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ragtune.errors import RagtuneError
+from ragtune.evaluation.report import report_from_folder
 from ragtune.files import atomic_file
 from ragtune.progress import PROGRESS_LINE
 
@@ -97,7 +98,7 @@ def box_metrics(boxes: Path, box: str) -> dict[str, float]:
 
 
 def finish(run: Path, boxes: Path, seconds: Mapping[str, float], latest: Path) -> dict[str, float]:
-    """Write metrics.json, link the report, model and knowledge base beside it, and point `latest` at the run.
+    """Write metrics.json, write the report, link model and knowledge base beside it, and point `latest` at the run.
 
     Args:
         run: the run's folder.
@@ -117,12 +118,12 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float], latest: Path) -
     figures |= {f"registry_{name}": value for name, value in box_metrics(boxes, "register_model").items()}
     figures |= {f"seconds_{box}": round(took, 3) for box, took in seconds.items()}
     links = {
-        "report.html": box_folder(boxes, "evaluate_rag") / "report",
         "model": box_folder(boxes, "finetune_rag") / "model",
         "knowledge_base": box_folder(boxes, "ingest_passages") / "knowledge_base",
         "tensorboard": box_folder(boxes, "finetune_rag") / "tensorboard",
         "predictions.jsonl": box_folder(boxes, "evaluate_rag") / "evaluation" / "predictions.jsonl",
     }
+    report_from_folder(box_folder(boxes, "evaluate_rag") / "evaluation", run / "report.html", seconds)
     for name, target in links.items():
         _link(run / name, target)
     with atomic_file(run / "metrics.json") as stream:
