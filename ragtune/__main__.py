@@ -1,4 +1,4 @@
-"""The `ragtune` command: ask a fine-tuned model a question."""
+"""The `ragtune` command: ask a fine-tuned model a question, or hand it to Hugging Face's RAG classes."""
 
 import argparse
 import json
@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it went well, 1 after an error that the user can mend, told in one line on stderr."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "export":
+            export(options.model, options.output)
+            return 0
         answer = ask_one(options.model, options.question, options.knowledge_base, options.num_beams)
     except RagtuneError as error:
         print(f"ragtune: {' '.join(str(error).split())}", file=sys.stderr)
@@ -70,9 +73,21 @@ def ask_one(model_folder: str, question: str, knowledge_base_folder: str = "", n
     }
 
 
+def export(model_folder: str, output_folder: str) -> None:
+    """Write a model as a folder that `RagSequenceForGeneration.from_pretrained` loads, with the same weights.
+
+    Raises:
+        ModelError: the model is missing or broken, or its parts are none that Hugging Face's RAG classes know.
+    """
+    _quiet_transformers()
+    from ragtune.models.checkpoint import export_huggingface, load_model
+
+    export_huggingface(load_model(model_folder), output_folder)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ragtune", description="Fine-tuned retrieval-augmented generation.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     ask = commands.add_parser("ask", help="ask a model a question", description="Answer a question from passages.")
     ask.add_argument("question")
     ask.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
@@ -83,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         "--num-beams", type=_at_least_one, default=2, metavar="N", help="beams a passage (default: %(default)s)"
     )
     ask.add_argument("--json", action="store_true", help="for programs: question, answer and passages as JSON")
+    export = commands.add_parser(
+        "export", help="write a model for Hugging Face", description="For RagSequenceForGeneration.from_pretrained."
+    )
+    export.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
+    export.add_argument("--output", required=True, metavar="DIR", help="folder to write, whole or not at all")
     return parser
 
 

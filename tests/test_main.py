@@ -5,16 +5,13 @@ import sys
 
 import pyarrow as pa
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("pymilvus")
-
+import torch
 from tiny_models import save_tiny_parts
 
 from ragtune.__main__ import main
 from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.passages import Passages
-from ragtune.models.checkpoint import save_model
+from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -96,3 +93,24 @@ def test_the_command_says_nothing_but_the_answer(world):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stderr == ""
     assert "p(z|x)  passage" in done.stdout
+
+
+def test_export_loads_in_hugging_face_with_the_same_weights(world, tmp_path):
+    from transformers import RagSequenceForGeneration
+
+    ours = load_model(world / "model")
+    ours.config.temperature = 1.0  # theirs know no other
+    save_model(ours, tmp_path / "model")
+    assert main(["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "rag")]) == 0
+    theirs = RagSequenceForGeneration.from_pretrained(tmp_path / "rag")
+    assert torch.equal(theirs.generator.lm_head.weight, ours.generator.lm_head.weight)
+    for mine, other in zip(
+        ours.question_encoder.backbone.parameters(), theirs.rag.question_encoder.parameters(), strict=True
+    ):
+        assert torch.equal(mine, other)
+
+
+def test_exporting_what_is_no_model_is_one_line_of_error(tmp_path, capsys):
+    assert main(["export", "--model", str(tmp_path), "--output", str(tmp_path / "rag")]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+    assert not (tmp_path / "rag").exists()
