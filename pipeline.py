@@ -33,9 +33,7 @@ LATEST = Path("runs/latest")
 COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
 
 
-@dsl.pipeline(
-    name="rag-finetuning", description="Fine-tune a RAG model on questions and a corpus; register it if better"
-)
+@dsl.pipeline(name="rag-finetuning")
 def rag_finetuning(
     questions: str,
     corpus: str,
@@ -82,6 +80,54 @@ def rag_finetuning(
     gpus: int = 1,
     train_memory: str = "64Gi",
 ):
+    """Fine-tune a RAG model on questions and a corpus; register it if it is better than before.
+
+    Args:
+        questions: what to train on: a path, fsspec URI or `hf://owner/name`, in any layout.
+        corpus: the passages: a table of id, title and text.
+        validation_questions: to choose the best step by; empty splits `validation_fraction` off `questions`.
+        test_questions: held out for the evaluation; empty splits `test_fraction` off `questions`.
+        question_layout: `auto`, or one of the layouts by name where the first row misleads.
+        max_answer_words: longer answers are left out; a question that keeps none is rejected.
+        max_questions: the first so many to train on; 0 for all.
+        max_test_questions: the first so many to evaluate on; 0 for all.
+        validation_fraction: of the questions, by a hash of the question.
+        test_fraction: of the questions, by a hash of the question.
+        max_rejected_fraction: the run stops where more rows than this are malformed.
+        max_passage_words: longer texts are split, at sentences where possible.
+        question_encoder: DPR or sentence-transformers: a folder, or a name on the hub.
+        passage_encoder: its other half; the same folder for sentence-transformers.
+        generator: BART, T5 or another encoder-decoder: a folder, or a name on the hub.
+        knowledge_base: its name in the workspace, in Feast and in Milvus.
+        milvus_uri: of a Milvus server; empty is Milvus Lite in the workspace.
+        answerable_k: a question is answerable if an answer stands in so many retrieved passages.
+        max_question_tokens: longest question, for the question encoder.
+        max_answer_tokens: longest answer, for the generator, its end included.
+        method: `rag` (one passage explains the answer) or `rag-token` (each token its own).
+        retrieval: `direct` (each process searches) or `gather` (the first one searches for all).
+        n_docs: passages retrieved for a question.
+        temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
+        prompt: the generator's input.
+        max_input_tokens: longest input of the generator; the passage is cut, never the question.
+        max_steps: optimiser steps.
+        batch_size: questions a step and process.
+        gradient_accumulation_steps: batches a step.
+        learning_rate: of the generator, and of the question encoder unless it has its own.
+        question_encoder_learning_rate: 0 takes `learning_rate`.
+        adam_beta2: AdamW's second beta.
+        warmup_steps: steps until the learning rate is at its height.
+        eval_steps: steps between two validations; the best one is kept.
+        closed_book_steps: of the baseline without passages; -1 as many as `max_steps`, 0 trains none.
+        num_beams: beams a passage in the evaluation.
+        seed: of all chance.
+        model_name: under which the registry knows the model.
+        tracking_uri: MLflow's; empty is SQLite in the workspace.
+        model_registry_url: Kubeflow Model Registry's; empty registers in MLflow alone.
+        workspace: folder that outlives the run: knowledge bases, checkpoints, MLflow.
+        workspace_volume: the volume claim that is mounted there on a cluster.
+        gpus: GPUs to train on, on a cluster; one process each.
+        train_memory: memory of the boxes that embed, train and evaluate, on a cluster.
+    """
     encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
 
     sources = fingerprint_sources(
