@@ -4,7 +4,10 @@ Arguments are those of `RunFiles` and `RagTrainingArguments`, as --name value, o
 """
 
 import json
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     given: dict[str, Any] = {}
     try:
         given = _given(parser, arguments)
+        if given.get("outcome_file"):
+            threading.Thread(target=_end_with_starter, daemon=True).start()
         figures = _run(parser, given)
     except RagtuneError as error:
         return _fail(given, type(error).__name__, " ".join(str(error).split()))
@@ -38,6 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     if dist.is_initialized():
         dist.destroy_process_group()
     return 0
+
+
+def _end_with_starter() -> None:
+    """Wait for the end of the starter's pipe, see `ragtune.training.launch`."""
+    while os.read(sys.stdin.fileno(), 1):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _given(parser: HfArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:

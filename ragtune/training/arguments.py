@@ -10,6 +10,7 @@ from ragtune.errors import TrainingError
 
 METHODS = ("rag", "rag-token")
 RETRIEVALS = ("direct", "gather")
+METRICS = ("em", "loss")
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
@@ -24,7 +25,8 @@ class RunFiles:
         work_folder: checkpoints live here, under a fingerprint of all inputs and parameters, until the run is done.
         closed_book_folder: the closed-book baseline lands here; "" trains none.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
-        outcome_file: the run's metrics or its error, as JSON, for whoever started it.
+        outcome_file: the run's results or its error, as JSON, for the process that started it; with it, the run ends
+            when its standard input does.
     """
 
     dataset_folder: str = field(metadata={"help": "tokenised pairs"})
@@ -126,6 +128,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         """
         self._check()
         self.save_steps = self.save_steps or self.eval_steps
+        self.greater_is_better = self.metric_for_best_model == "em"
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
             self.eval_on_start = False
@@ -140,7 +143,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
 
     def _check(self) -> None:
-        for name, choices in (("method", METHODS), ("retrieval", RETRIEVALS), ("precision", PRECISIONS)):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise TrainingError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(choices)}")
         for name, least in _LEAST.items():
@@ -153,10 +156,19 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
             raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
         if self.freeze_question_encoder and self.freeze_generator:
             raise TrainingError("freeze_question_encoder and freeze_generator together leave nothing to train")
-        if self.logging_nan_inf_filter:
-            raise TrainingError("logging_nan_inf_filter: would hide a loss that is NaN; leave it off")
+        for name, why in _NOT_POSSIBLE.items():
+            if getattr(self, name):
+                raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")
 
 
+_CHOICES = {"method": METHODS, "retrieval": RETRIEVALS, "precision": PRECISIONS, "metric_for_best_model": METRICS}
+_NOT_POSSIBLE = {
+    "fsdp": "the search needs the whole question encoder on every device; several GPUs train with DDP",
+    "deepspeed": "the search needs the whole question encoder on every device; several GPUs train with DDP",
+    "label_smoothing_factor": "the loss is a likelihood over passages",
+    "auto_find_batch_size": "a step's questions must not depend on the memory; give per_device_train_batch_size",
+    "logging_nan_inf_filter": "it would hide a loss that is NaN",
+}
 _LEAST = {
     "n_docs": 1,
     "max_input_tokens": 16,

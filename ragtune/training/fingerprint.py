@@ -25,7 +25,6 @@ _TELLING = {
     "per_device_train_batch_size",
     "seed",
 }
-_HOUSEKEEPING = {"disable_tqdm", "logging_nan_inf_filter", "remove_unused_columns", "report_to", "save_total_limit"}
 # Where a run happens and what it prints, not what it learns.
 _WITHOUT_EFFECT = {
     "disable_tqdm",
@@ -35,7 +34,15 @@ _WITHOUT_EFFECT = {
     "output_dir",
     "report_to",
     "run_name",
+    "save_total_limit",
+    "tensorboard_folder",
     "use_cpu",
+}
+_HOUSEKEEPING = _WITHOUT_EFFECT | {
+    "eval_on_start",
+    "logging_first_step",
+    "logging_nan_inf_filter",
+    "remove_unused_columns",
 }
 
 
@@ -55,9 +62,11 @@ def run_inputs(
         "ragtune": ragtune.__version__,
         "dataset": _pairs_hash(Path(dataset_folder)),
         "knowledge_base": knowledge_base,
-        "question_encoder": model.question_encoder.fingerprint,
-        "passage_encoder": model.passage_encoder.fingerprint,
-        "generator": _weights_hash(model.generator),
+        "base_model": {
+            "question_encoder": model.question_encoder.fingerprint,
+            "passage_encoder": model.passage_encoder.fingerprint,
+            "generator": _weights_hash(model.generator),
+        },
         "parameters": parameters,
         "processes": args.world_size,
     }

@@ -1,9 +1,9 @@
 """Start a run in processes of its own, show what they say, and come back with their figures or their error."""
 
-import ctypes
 import difflib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +22,9 @@ _SHORT = {
     "eval_batch_size": "per_device_eval_batch_size",
     "gradient_checkpointing": "activation_checkpointing",
 }
-_TAIL_LINES = 40
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
+_TAIL_LINES = 100
+_KILLED = re.compile(r"Signal \d+ \(SIG\w+\) received")
+_EXCEPTION = re.compile(r"^(?:\[rank\d+\]: *)?[\w.]+(?:Error|Exception|Interrupt): ")
 
 
 def finetune(
@@ -122,40 +123,44 @@ def _environment(processes: int) -> dict[str, str]:
 
 
 def _stream(command: list[str], environment: dict[str, str]) -> tuple[int, list[str]]:
-    """Run a command with its output on our stderr; its status, and its last lines."""
+    """Run a command with its output on our stderr; its status, and its last lines.
+
+    Its standard input is a pipe that nothing is written to: it ends when this process does, however that happens, and
+    tells the run's processes to end too, so that none is left holding the knowledge base.
+    """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with subprocess.Popen(
         command,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        preexec_fn=_end_with_parent,
     ) as process:
         try:
             for line in process.stdout or ():
                 tail.append(line.rstrip())
                 print(line, end="", file=sys.stderr, flush=True)
         except BaseException:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             raise
     return process.returncode, list(tail)
-
-
-def _end_with_parent() -> None:
-    """Let the system end the run if this process is killed, so that no one is left holding the knowledge base."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _failure(status: int, outcome: dict[str, Any], tail: list[str]) -> RagtuneError:
     if "message" in outcome:
         kind = getattr(errors, outcome["error"], TrainingError)
         return kind(outcome["message"])
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = "; too little memory? lower batch_size or n_docs" if name == "SIGKILL" else ""
-        return TrainingError(f"the run was ended by {name}{hint}; the same call goes on from its last checkpoint")
-    last = next((line for line in reversed(tail) if line.strip()), "it said nothing")
-    return TrainingError(f"the run ended with status {status}: {last}")
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + _reason(tail) else ""
+    return TrainingError(f"the run {how} ({_reason(tail)}){hint}; the same call goes on from its last checkpoint")
+
+
+def _reason(tail: list[str]) -> str:
+    """The line that says why: torchrun's on a killed process, else the last exception, else the last line."""
+    for pattern in (_KILLED, _EXCEPTION, re.compile(r"\S")):
+        for line in reversed(tail):
+            if pattern.search(line):
+                return line.strip()
+    return "it said nothing"

@@ -20,6 +20,7 @@ class Pairs:
         folder: where it was read from.
         train, validation: with the columns of `ragtune.questions.tokenization.FEATURES`.
         question_tokenizer, generator_tokenizer: fingerprints.
+        question_prompt: what stands before every question in its tokens.
         max_question_tokens, max_answer_tokens: lengths that were cut to.
     """
 
@@ -28,6 +29,7 @@ class Pairs:
     validation: datasets.Dataset
     question_tokenizer: str
     generator_tokenizer: str
+    question_prompt: str
     max_question_tokens: int
     max_answer_tokens: int
 
@@ -35,7 +37,7 @@ class Pairs:
         """Ask whether the tokens are this model's.
 
         Raises:
-            TrainingError: they were made with other tokenizers.
+            TrainingError: they were made with other tokenizers, or with another prompt before the question.
         """
         for part, wanted, tokenizer in (
             ("question encoder", self.question_tokenizer, model.question_encoder.tokenizer),
@@ -46,6 +48,11 @@ class Pairs:
                     f"{self.folder}: was tokenised with another tokenizer than that of the model's {part}; run "
                     "tokenize_pairs with this model's tokenizers"
                 )
+        if self.question_prompt != model.question_encoder.prompt:
+            raise TrainingError(
+                f'{self.folder}: its questions begin with "{self.question_prompt}", but {model.question_encoder.name} '
+                f'wants "{model.question_encoder.prompt}"; run tokenize_pairs with that question_prompt'
+            )
 
 
 def open_pairs(folder: str | Path) -> Pairs:
@@ -64,6 +71,7 @@ def open_pairs(folder: str | Path) -> Pairs:
             splits["validation"],
             description["question_tokenizer"],
             description["generator_tokenizer"],
+            description["question_prompt"],
             description["max_question_tokens"],
             description["max_answer_tokens"],
         )

@@ -25,6 +25,9 @@ def say(line: str) -> None:
 class ProgressLines(TrainerCallback):
     """Prints the log as lines; the first process alone does."""
 
+    def __init__(self) -> None:
+        self.start_step, self.start = 0, time.monotonic()
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from ragtune.errors import TrainingError
 from ragtune.files import atomic_path
+from ragtune.knowledge.manifest import Manifest
 from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
@@ -20,11 +21,14 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import check_knowledge, open_knowledge
 from ragtune.training.pairs import Pairs, open_pairs
+from ragtune.training.progress_lines import say
+from ragtune.training.retrieval import Search
 from ragtune.training.trainer import RagTrainer
-from ragtune.training.training_log import curve, results
+from ragtune.training.training_log import curve, improved, results
 
 TRAINING_LOG = "training_log.json"
 _RESULTS = "training_results.json"
+_HIGH_TEMPERATURE = 0.3  # for unit vectors
 
 
 def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
@@ -42,17 +46,15 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
     first = args.process_index == 0
     pairs = open_pairs(files.dataset_folder)
     model = _base_model(files, args, pairs)
-    pairs.check_tokenizers(model)
-    if args.eval_strategy != "no" and not len(pairs.validation):
-        raise TrainingError(f"{pairs.folder}/validation: holds no question; give some, or set eval_strategy to no")
-    base_folder, manifest = check_knowledge(files, args, model)
+    base_folder, manifest = _check(files, args, pairs, model)
     base = {name: getattr(manifest, name) for name in ("version", "content_hash", "encoder_fingerprint", "rows")}
     inputs = run_inputs(model, pairs.folder, base, args)
     work = Path(files.work_folder) / fingerprint(inputs)
     lineage = {
-        **{name: inputs[name] for name in ("dataset", "question_encoder", "generator", "processes")},
+        "dataset": inputs["dataset"],
+        "base_model": inputs["base_model"],
         "knowledge_base": base | {"path": str(base_folder.absolute())},
-        "parameters": telling(args),
+        "parameters": telling(args) | {"processes": args.world_size},
     }
     with _only_run(work) if first else nullcontext():
         _wait()
@@ -60,21 +62,32 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
             with open_knowledge(base_folder, manifest, files, args) as knowledge:
                 prompts = PromptBuilder(model.generator_tokenizer, knowledge.passages, model.config)
                 own = _for_stage(args, work / "rag")
-                trainer = RagTrainer(model, own, prompts, pairs.train, pairs.validation, search=knowledge.search)
-                _train(trainer, work / "model", lineage)
+                _train(model, own, prompts, pairs, knowledge.search, work / "model", lineage)
+        del model
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
-            del model
             base_model = _base_model(files, args, pairs)
             prompts = PromptBuilder(base_model.generator_tokenizer, [], base_model.config)
             own = _for_stage(args, work / "closed_book")
             own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
-            trainer = RagTrainer(base_model, own, prompts, pairs.train, pairs.validation)
-            _train(trainer, work / "closed_book_model", lineage | {"closed_book": True})
+            _train(base_model, own, prompts, pairs, None, work / "closed_book_model", lineage | {"closed_book": True})
         figures = _results(work)
         _wait()
         if first:
             _publish(work, files, args)
     return figures
+
+
+def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: RagModel) -> tuple[Path, Manifest]:
+    """Everything that can be known to be wrong before anything is trained; the knowledge base's folder and manifest."""
+    pairs.check_tokenizers(model)
+    if args.eval_strategy != "no" and not len(pairs.validation):
+        raise TrainingError(f"{pairs.folder}/validation: holds no question; give some, or set eval_strategy to no")
+    if args.process_index == 0 and model.question_encoder.normalizes and args.temperature > _HIGH_TEMPERATURE:
+        say(
+            f"warning: temperature={args.temperature:g} with vectors of length 1 makes p(z | x) almost uniform, and "
+            "the question encoder hardly learns; about 0.05 is usual"
+        )
+    return check_knowledge(files, args, model)
 
 
 def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
@@ -107,11 +120,22 @@ def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments
     return own
 
 
-def _train(trainer: RagTrainer, folder: Path, lineage: dict[str, Any]) -> None:
+def _train(
+    model: RagModel,
+    args: RagTrainingArguments,
+    prompts: PromptBuilder,
+    pairs: Pairs,
+    search: Search | None,
+    folder: Path,
+    lineage: dict[str, Any],
+) -> None:
+    trainer = RagTrainer(model, args, prompts, pairs.train, pairs.validation, search=search)
     trainer.fit()
     if trainer.is_world_process_zero():
+        if not improved(trainer.state):
+            say("warning: no step answered the validation questions better than the base model did; see the curve")
         with atomic_path(folder) as temporary:
-            save_model(trainer.rag, temporary, lineage)
+            save_model(model, temporary, lineage)
             _write(temporary / TRAINING_LOG, curve(trainer.state.log_history))
             _write(temporary / _RESULTS, results(trainer.state, trainer.clock))
     _wait()

@@ -1,35 +1,29 @@
 """RagTrainer: transformers' Seq2SeqTrainer around one batched search a step."""
 
-import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Seq2SeqTrainer, TrainerState
-from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
-from ragtune.training import checkpoints
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
-from ragtune.training.monitor import Clock, Window
-from ragtune.training.progress_lines import ProgressLines, say
+from ragtune.training.monitor import Window
+from ragtune.training.progress_lines import say
+from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.retrieval import Queries, Search, search_at_once
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
@@ -37,7 +31,7 @@ from ragtune.training.validation import Score, chosen_questions, first_hit, reca
 Batch = dict[str, Any]
 
 
-class RagTrainer(Seq2SeqTrainer):
+class RagTrainer(ResumableTrainer):
     """Trains question encoder and generator through the passages that the live question encoder retrieves.
 
     Once a step the questions of all its accumulated batches are encoded without gradient and searched for at once; the
@@ -82,7 +76,6 @@ class RagTrainer(Seq2SeqTrainer):
         self.prompts = prompts
         self.knowledge = search
         self.window = Window()
-        self.clock = Clock()
         parts = TrainedParts(model, closed_book=search is None)
         freeze(parts, args)
         super().__init__(
@@ -93,43 +86,11 @@ class RagTrainer(Seq2SeqTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class or model.generator_tokenizer,
         )
-        self.remove_callback(PrinterCallback)
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback):
-                callback.logging_dir = args.tensorboard_folder or str(self._folder / "tensorboard")
-        self.add_callback(ProgressLines())
-        checkpoints.check_space(parts, self._folder, args.save_total_limit or 2)
 
-    @property
-    def _folder(self) -> Path:
-        return Path(self.args.output_dir or ".")
-
-    def fit(self) -> None:
-        """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights."""
-        resumable = checkpoints.last_checkpoint(self._folder) if self.args.should_save else None
-        checkpoint = broadcast_object_list([resumable])[0]
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As Trainer's; the clock starts here."""
         self.window = Window()
-        if checkpoint is None:
-            self.train()
-            return
-        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
-        if state.global_step < state.max_steps:
-            say(f"training: going on from step {state.global_step}")
-            self.args.eval_on_start = False  # it is in the log that is gone on with
-            self._continue_tensorboard(state.global_step)
-            self.train(resume_from_checkpoint=str(checkpoint))
-        else:
-            self._load_from_checkpoint(str(checkpoint))
-            self.state = state
-            if self.args.load_best_model_at_end and state.best_global_step:
-                best = checkpoints.checkpoint_folder(self._folder, state.best_global_step)
-                checkpoints.load_weights(self.model, best)
-
-    def _continue_tensorboard(self, step: int) -> None:
-        """Let TensorBoard forget what the killed run logged after its last checkpoint."""
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback) and self.is_world_process_zero():
-                callback.tb_writer = SummaryWriter(self.args.tensorboard_folder, purge_step=step + 1)
+        return super().train(*args, **kwargs)
 
     # Data and retrieval
 
@@ -243,14 +204,23 @@ class RagTrainer(Seq2SeqTrainer):
                     say(f"warning: step {self.state.global_step}: {warning}")
         super().log(logs, start_time)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self._paused():
+            super()._save_checkpoint(model, trial)
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Stop the clock."""
+        start = time.perf_counter()
+        yield
+        self.window.paused_seconds += time.perf_counter() - start
+
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """EM by generation, loss, and recall of the retrieval, on the validation questions."""
-        start = time.perf_counter()
-        figures = super().evaluate(*args, **kwargs)
-        self.window.paused_seconds += time.perf_counter() - start
-        return figures
+        with self._paused():
+            return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(
         self,
@@ -305,65 +275,3 @@ class RagTrainer(Seq2SeqTrainer):
             self.rag, texts, [p[:n_docs] for p in passages], output.doc_log_probs, num_beams=self.args.eval_num_beams
         )
         score.add(output.loss.item(), predictions, references)
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The best step has the highest EM, of equal ones the lowest loss; it is always kept as a checkpoint."""
-        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
-        best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
-        if best["step"] != self.state.global_step:
-            return False
-        self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
-        self.state.best_global_step = self.state.global_step
-        self.control.should_save = True
-        return True
-
-    def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
-        loss = -figures["eval_loss"]
-        return (figures["eval_em"], loss) if self.args.metric_for_best_model == "em" else (loss,)
-
-    # Checkpoints
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write under another name and rename in the end: a checkpoint is whole or not there."""
-        start = time.perf_counter()
-        step = self.state.global_step
-        partial = checkpoints.partial_folder(self._folder, step)
-        self.store_flos()
-        if self.args.should_save:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        with checkpoints.writing(partial):
-            if self.args.should_save:
-                checkpoints.save_weights(self.model, partial)
-            self._save_optimizer_and_scheduler(str(partial))
-            self._save_scaler(str(partial))
-            self._save_rng_state(str(partial))
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                self._save_state(partial)
-                checkpoints.publish(partial, checkpoints.checkpoint_folder(self._folder, step))
-                best = self.state.best_model_checkpoint
-                rotate_checkpoints(str(self._folder), self.args.save_total_limit, best)
-        self.accelerator.wait_for_everyone()
-        self.window.paused_seconds += time.perf_counter() - start
-
-    def _save_state(self, folder: Path) -> None:
-        if self.state.best_global_step:
-            best = checkpoints.checkpoint_folder(self._folder, self.state.best_global_step)
-            self.state.best_model_checkpoint = str(best)
-        exported: dict[str, Any] = {}
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if isinstance(callback, ExportableState):
-                exported[type(callback).__name__] = callback.state()
-        self.state.stateful_callbacks = exported  # type: ignore[assignment]
-        (folder / checkpoints.CLOCK).write_text(json.dumps(self.clock.as_dict()), encoding="utf-8")
-        self.state.save_to_json(str(folder / checkpoints.STATE))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        checkpoints.load_weights(self.model, folder)
-        self.clock = Clock(**json.loads((folder / checkpoints.CLOCK).read_text(encoding="utf-8")))
-
-    def _load_best_model(self) -> None:
-        checkpoints.load_weights(self.model, str(self.state.best_model_checkpoint))

@@ -39,14 +39,25 @@ def results(state: TrainerState, clock: Clock) -> dict[str, float]:
 
     Returns:
         train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
-        samples_per_second; search_fraction of these seconds; where it was evaluated, best_step, best_em and
-        best_loss on the validation questions.
+        samples_per_second; where there is a search, search_fraction of these seconds; where it was evaluated,
+        best_step, best_em and best_loss on the validation questions.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}
+    if not clock.search_seconds:
+        del figures["search_fraction"]
     if losses:
         figures["train_loss"] = losses[-1]
     for entry in state.log_history:
         if "eval_loss" in entry and entry["step"] == state.best_global_step:
             figures |= {"best_step": entry["step"], "best_em": entry["eval_em"], "best_loss": entry["eval_loss"]}
     return figures
+
+
+def improved(state: TrainerState) -> bool:
+    """Whether the best step did better on the validation questions than the base model; True where one is unknown."""
+    by_step = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
+    before, best = by_step.get(0), by_step.get(state.best_global_step or 0)
+    if before is None or best is None:
+        return True
+    return (best["eval_em"], -best["eval_loss"]) > (before["eval_em"], -before["eval_loss"])

@@ -4,11 +4,14 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertModel,
     BertTokenizerFast,
@@ -65,32 +68,53 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    words = sorted({*COUNTRIES, *CITIES, *QUESTION_WORDS, ".", "/", "//"})
-    save_encoder(folder / "encoder", words)
-    save_generator(folder / "generator", words)
-    write_passages(folder / "passages.parquet", PASSAGES)
-    write_pairs(folder, folder / "encoder", folder / "generator")
-    return World(*(str(folder / name) for name in ("encoder", "generator", "pairs", "passages.parquet")))
+    """With dropout in the encoder, as in earnest."""
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def still_world(tmp_path_factory):
+    """Without dropout, so that two ways of training can be compared."""
+    return make_world(tmp_path_factory.mktemp("still_world"), dropout=0.0)
 
 
 @pytest.fixture(scope="session")
 def knowledge_base_folder(world, tmp_path_factory):
     """An embedded Milvus with the 60 passages."""
+    return ingest(world, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def still_knowledge_base(still_world, tmp_path_factory):
+    """As `knowledge_base_folder`, for `still_world`."""
+    return ingest(still_world, tmp_path_factory.mktemp("still_base"))
+
+
+def make_world(folder, dropout=0.1):
+    words = sorted({*COUNTRIES, *CITIES, *QUESTION_WORDS, ".", "/", "//"})
+    save_encoder(folder / "encoder", words, dropout)
+    save_generator(folder / "generator", words)
+    table = pa.Table.from_pylist([dataclasses.asdict(passage) for passage in PASSAGES])
+    pq.write_table(table, folder / "passages.parquet")
+    write_pairs(folder, folder / "encoder", folder / "generator")
+    return World(*(str(folder / name) for name in ("encoder", "generator", "pairs", "passages.parquet")))
+
+
+def ingest(world, folder):
     from ragtune.knowledge.knowledge_base import ingest_passages
 
-    folder = tmp_path_factory.mktemp("base")
     ingest_passages(world.passages_file, folder, Encoder.from_pretrained(world.encoder, "passage"), index="FLAT")
     return str(folder)
 
 
-def save_encoder(folder, words, seed=0):
+def save_encoder(folder, words, dropout=0.1, seed=0):
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     tokenizer = BertTokenizerFast.from_pretrained(folder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.3, **sizes)
     pooling = Pooling("sentence-transformers", ("mean",), normalizes=True, max_length=64)
     Encoder(BertModel(config), tokenizer, pooling, str(folder)).save_pretrained(folder)
@@ -109,10 +133,8 @@ def save_generator(folder, words, seed=0):
     T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
-def write_pairs(folder, encoder, generator, train=range(48), validation=range(48, 60)):
-    from transformers import AutoTokenizer
-
-    for name, numbers in (("train", train), ("validation", validation)):
+def write_pairs(folder, encoder, generator):
+    for name, numbers in (("train", range(48)), ("validation", range(48, 60))):
         rows = [
             {
                 "id": f"q{n}",
@@ -132,10 +154,3 @@ def write_pairs(folder, encoder, generator, train=range(48), validation=range(48
         AutoTokenizer.from_pretrained(generator),
         folder / "pairs",
     )
-
-
-def write_passages(path, passages):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist([dataclasses.asdict(passage) for passage in passages]), path)

@@ -1,0 +1,131 @@
+"""A Seq2SeqTrainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from transformers import PrinterCallback, Seq2SeqTrainer, TrainerState
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from ragtune.training import checkpoints
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.monitor import Clock
+from ragtune.training.progress_lines import ProgressLines, say
+
+
+class ResumableTrainer(Seq2SeqTrainer):
+    """Writes a checkpoint under another name and renames it last, so that a killed run never goes on from half of one.
+
+    It also saves every step that is better than those before, where Trainer loses one between two checkpoints.
+
+    Attributes:
+        clock: the run's totals, over all its resumptions.
+    """
+
+    args: RagTrainingArguments
+    model: nn.Module
+
+    def __init__(self, *positional: Any, **options: Any):
+        """As Trainer.
+
+        Raises:
+            TrainingError: the disk cannot hold the checkpoints.
+        """
+        super().__init__(*positional, **options)
+        self.clock = Clock()
+        self.folder = Path(self.args.output_dir or ".")
+        if self.args.should_save:
+            checkpoints.check_space(self.model, self.folder, self.args.save_total_limit or 2)
+        for callback in self._tensorboard():
+            callback.logging_dir = self.args.tensorboard_folder or str(self.folder / "tensorboard")
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ProgressLines())
+
+    def fit(self) -> None:
+        """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights."""
+        resumable = checkpoints.last_checkpoint(self.folder) if self.args.should_save else None
+        checkpoint = broadcast_object_list([resumable])[0]
+        if checkpoint is None:
+            self.train()
+            return
+        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
+        if state.global_step < state.max_steps:
+            if self.is_world_process_zero():
+                say(f"training: going on from step {state.global_step}")
+            self.args.eval_on_start = False  # it is in the log that is gone on with
+            for callback in self._tensorboard():  # shall forget what was logged after the checkpoint
+                callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=state.global_step + 1)
+            self.train(resume_from_checkpoint=str(checkpoint))
+        else:
+            self._load_from_checkpoint(str(checkpoint))
+            self.state = state
+            if self.args.load_best_model_at_end and state.best_global_step:
+                best = checkpoints.checkpoint_folder(self.folder, state.best_global_step)
+                checkpoints.load_weights(self.model, best)
+
+    def _tensorboard(self) -> list[TensorBoardCallback]:
+        known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
+        return known if self.is_world_process_zero() else []
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """The best step has the highest EM, of equal ones the lowest loss; it is always kept as a checkpoint."""
+        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
+        best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
+        if best["step"] != self.state.global_step:
+            return False
+        self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
+        self.state.best_global_step = self.state.global_step
+        self.control.should_save = True
+        return True
+
+    def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
+        loss = -figures["eval_loss"]
+        return (figures["eval_em"], loss) if self.args.metric_for_best_model == "em" else (loss,)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write under another name and rename in the end: a checkpoint is whole or not there."""
+        partial = checkpoints.partial_folder(self.folder, self.state.global_step)
+        self.store_flos()
+        if self.args.should_save:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        with checkpoints.writing(partial):
+            if self.args.should_save:
+                checkpoints.save_weights(self.model, partial)
+            self._save_optimizer_and_scheduler(str(partial))
+            self._save_scaler(str(partial))
+            self._save_rng_state(str(partial))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self._save_state(partial)
+                checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
+                best = self.state.best_model_checkpoint
+                rotate_checkpoints(str(self.folder), self.args.save_total_limit, best)
+        self.accelerator.wait_for_everyone()
+
+    def _save_state(self, folder: Path) -> None:
+        if self.state.best_global_step:
+            best = checkpoints.checkpoint_folder(self.folder, self.state.best_global_step)
+            self.state.best_model_checkpoint = str(best)
+        exported: dict[str, Any] = {}
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                exported[type(callback).__name__] = callback.state()
+        self.state.stateful_callbacks = exported  # type: ignore[assignment]
+        (folder / checkpoints.CLOCK).write_text(json.dumps(self.clock.as_dict()), encoding="utf-8")
+        self.state.save_to_json(str(folder / checkpoints.STATE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        checkpoints.load_weights(self.model, folder)
+        self.clock = Clock(**json.loads((folder / checkpoints.CLOCK).read_text(encoding="utf-8")))
+
+    def _load_best_model(self) -> None:
+        checkpoints.load_weights(self.model, str(self.state.best_model_checkpoint))

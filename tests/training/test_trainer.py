@@ -1,0 +1,214 @@
+import json
+import resource
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from conftest import PASSAGES, ExactSearch
+from datasets import load_from_disk
+
+from ragtune.errors import TrainingError
+from ragtune.models.inputs import PromptBuilder
+from ragtune.models.rag import RagConfig, RagModel
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.trainer import RagTrainer
+
+QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}
+UNEVALUATED = QUIET | {"eval_strategy": "no", "save_strategy": "no"}
+
+
+@pytest.fixture
+def make_trainer(still_world, tmp_path):
+    def make(closed_book=False, folder="run", **parameters):
+        args = RagTrainingArguments(output_dir=str(tmp_path / folder), **parameters)
+        config = RagConfig(method=args.method, n_docs=args.n_docs, temperature=args.temperature)
+        model = RagModel.from_parts(*still_world.parts.values(), config)
+        search = None if closed_book else ExactSearch(model.passage_encoder.encode_passages(PASSAGES))
+        prompts = PromptBuilder(model.generator_tokenizer, PASSAGES, config)
+        pairs = load_from_disk(still_world.pairs)
+        return RagTrainer(model, args, prompts, pairs["train"], pairs["validation"], search=search)
+
+    return make
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone()
+
+
+def test_both_parts_learn_and_the_passage_encoder_does_not(make_trainer):
+    trainer = make_trainer(max_steps=12, **UNEVALUATED)
+    parts = [trainer.rag.question_encoder, trainer.rag.generator, trainer.rag.passage_encoder]
+    before = [weights(part) for part in parts]
+    trainer.train()
+    changed = [not torch.equal(old, weights(part)) for old, part in zip(before, parts, strict=True)]
+    assert changed == [True, True, False]
+    assert losses(trainer)[-1] < losses(trainer)[0] - 2
+
+
+def test_two_accumulated_batches_train_as_one_of_twice_the_size(make_trainer):
+    whole = make_trainer(max_steps=5, per_device_train_batch_size=16, **UNEVALUATED)
+    halves = make_trainer(max_steps=5, per_device_train_batch_size=8, gradient_accumulation_steps=2, **UNEVALUATED)
+    for trainer in (whole, halves):
+        trainer.train()
+    assert losses(halves) == pytest.approx(losses(whole), rel=1e-5)
+    norms = ([entry["grad_norm"] for entry in t.state.log_history if "grad_norm" in entry] for t in (whole, halves))
+    assert next(norms) == pytest.approx(next(norms), rel=1e-4)
+
+
+def test_a_step_searches_once_for_all_its_accumulated_batches(make_trainer):
+    trainer = make_trainer(max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=3, **UNEVALUATED)
+    trainer.train()
+    assert trainer.knowledge.calls == 4
+
+
+def test_the_search_is_asked_with_the_live_question_encoder(make_trainer):
+    trainer = make_trainer(max_steps=2, warmup_steps=0, **UNEVALUATED)
+    _, second = islice(trainer.get_train_dataloader().batch_sampler, 2)
+    texts = [trainer.train_dataset[row]["question"] for row in second]
+    encode, search = trainer.rag.question_encoder.encode, trainer.knowledge.search
+    asked, live = [], [encode(texts)]
+
+    def watched(queries, k):
+        asked.append(queries)
+        live.append(encode(texts))
+        return search(queries, k)
+
+    trainer.knowledge.search = watched
+    trainer.train()
+    assert asked[1] == pytest.approx(live[2], abs=1e-5)
+    assert not np.allclose(live[2], live[0], atol=1e-3)
+
+
+def test_the_log_tells_how_the_retrieval_does(make_trainer):
+    trainer = make_trainer(max_steps=1, **UNEVALUATED)
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert 0 < entry["entropy"] < np.log(3)
+    assert 3 <= entry["distinct_passages"] <= 24
+    assert 0 <= entry["train_recall@3"] <= 1
+    assert 0 < entry["search_fraction"] < 1
+    assert entry["samples_per_second"] > 0
+
+
+@pytest.mark.parametrize("method", ["rag", "rag-token"])
+def test_every_method_learns(make_trainer, method):
+    trainer = make_trainer(max_steps=6, method=method, **UNEVALUATED)
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+
+
+def test_closed_book_learns_from_bare_questions(make_trainer):
+    trainer = make_trainer(closed_book=True, max_steps=6, **UNEVALUATED)
+    before = weights(trainer.rag.question_encoder)
+    trainer.train()
+    assert losses(trainer)[-1] < losses(trainer)[0]
+    assert torch.equal(before, weights(trainer.rag.question_encoder))
+
+
+def test_checkpointed_activations_give_the_same_losses(make_trainer):
+    plain = make_trainer(max_steps=3, **UNEVALUATED)
+    saving = make_trainer(max_steps=3, activation_checkpointing=True, **UNEVALUATED)
+    for trainer in (plain, saving):
+        trainer.train()
+    assert losses(saving) == pytest.approx(losses(plain), rel=1e-5)
+
+
+def test_a_frozen_question_encoder_stays_as_it_is(make_trainer):
+    trainer = make_trainer(max_steps=3, freeze_question_encoder=True, **UNEVALUATED)
+    before = weights(trainer.rag.question_encoder)
+    trainer.train()
+    assert torch.equal(before, weights(trainer.rag.question_encoder))
+
+
+def test_closed_book_with_a_frozen_generator_has_nothing_to_train(make_trainer):
+    with pytest.raises(TrainingError, match="closed_book_steps"):
+        make_trainer(closed_book=True, max_steps=3, freeze_generator=True, **UNEVALUATED)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(make_trainer):
+    trainer = make_trainer(max_steps=3, **UNEVALUATED)
+    with torch.no_grad():
+        trainer.rag.generator.shared.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; lower learning_rate \(now 0.003\)"):
+        trainer.train()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weights(make_trainer):
+    trainer = make_trainer(max_steps=3, **UNEVALUATED)
+    trainer.rag.generator.shared.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="step 1: the gradient's norm is"):
+        trainer.train()
+    assert weights(trainer.rag.generator).isfinite().all()
+
+
+def test_an_evaluation_counts_exact_matches_loss_and_recall(make_trainer):
+    figures = make_trainer(max_steps=3, **QUIET).evaluate()
+    assert figures["eval_em"] == 0
+    assert figures["eval_loss"] > 0
+    assert 0 <= figures["eval_recall@1"] <= figures["eval_recall@3"] <= figures["eval_recall@5"] <= 1
+
+
+def test_an_evaluation_takes_no_more_questions_than_it_may(make_trainer):
+    trainer = make_trainer(max_steps=3, max_eval_questions=5, per_device_eval_batch_size=2, **QUIET)
+    trainer.evaluate()
+    assert trainer.knowledge.calls == 3
+
+
+def test_the_best_step_has_the_highest_em_and_of_equal_ones_the_lowest_loss(make_trainer):
+    trainer = make_trainer(max_steps=3, **QUIET)
+    kept = []
+    for step, em, loss in ((1, 0.0, 3.0), (2, 0.0, 2.0), (3, 0.5, 4.0), (4, 0.5, 4.0), (5, 0.4, 1.0)):
+        trainer.state.global_step = step
+        trainer.state.log_history.append({"step": step, "eval_em": em, "eval_loss": loss})
+        kept.append(trainer._determine_best_metric({}, None))
+    assert kept == [True, True, True, False, False]
+    assert trainer.state.best_global_step == 3
+
+
+def test_the_best_steps_weights_are_taken_in_the_end(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=6, eval_steps=2, **QUIET | {"learning_rate": 0.3})
+    trainer.fit()
+    best = trainer.state.best_global_step
+    evaluations = {e["step"]: e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e}
+    trainer.args.eval_strategy = "steps"
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(evaluations[best], rel=1e-4)
+
+
+def test_a_best_step_between_two_checkpoints_is_kept_too(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=6, eval_steps=2, save_steps=6, **QUIET)
+    trainer.fit()
+    assert (tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}").is_dir()
+
+
+def test_a_finished_training_is_not_gone_on_with(make_trainer):
+    first = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    first.fit()
+    again = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    again.fit()
+    assert again.knowledge.calls == 0
+    assert torch.equal(weights(first.rag.generator), weights(again.rag.generator))
+    assert again.state.log_history == json.loads(json.dumps(first.state.log_history))[: len(again.state.log_history)]
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_no_half_one(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    with files_no_larger_than(30_000), pytest.raises(TrainingError, match="checkpoint-2 could not be written"):
+        trainer.fit()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@contextmanager
+def files_no_larger_than(size):
+    """What a full disk does to a large file, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
