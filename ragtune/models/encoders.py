@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from ragtune.models.pretrained import evaluating, load_pretrained
 from ragtune.progress import progress as show_progress
 
 _DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
+# Tokens a forward pass: on a CPU what its cache holds, on a GPU what keeps it busy.
+_TOKENS_ON_CPU = 2048
+_TOKENS_ON_GPU = 65536
 # Texts that are tokenised at once and sorted among themselves by length, so that a batch holds hardly any padding.
 _SORTED_AT_ONCE = 8192
 
@@ -146,23 +150,35 @@ class Encoder(nn.Module):
         return self.pooling(output.last_hidden_state, attention_mask)
 
     def encode(
-        self, texts: Sequence[str], batch_size: int = 64, max_length: int = 0, progress: bool = False
+        self,
+        texts: Sequence[str],
+        batch_size: int = 0,
+        max_length: int = 0,
+        progress: bool = False,
+        precision: str = "float32",
     ) -> np.ndarray:
         """Vectors of texts, without gradient and without dropout.
 
         Args:
             texts: any number, any order; they are sorted by length for the work and come back in their own order.
-            batch_size: texts a forward pass.
+            batch_size: texts a forward pass; 0 means as many as suit the device.
             max_length: longest text in tokens; 0 means the encoder's own.
             progress: show how far it is.
+            precision: "float32"; "bfloat16", by autocast; or "auto": bfloat16 where the device computes in it.
 
         Returns:
             float32 (len(texts), dimension).
         """
-        return self._encode([(self.prompt + text,) for text in texts], batch_size, max_length, progress)
+        items = [(self.prompt + text,) for text in texts]
+        return self._encode(items, batch_size, max_length, progress, precision)
 
     def encode_passages(
-        self, passages: Sequence[Passage], batch_size: int = 64, max_length: int = 0, progress: bool = False
+        self,
+        passages: Sequence[Passage],
+        batch_size: int = 0,
+        max_length: int = 0,
+        progress: bool = False,
+        precision: str = "auto",
     ) -> np.ndarray:
         """As `encode`, for passages: DPR reads the pair (title, text), sentence-transformers "title. text"."""
         if self.pooling.kind == "dpr":
@@ -172,7 +188,7 @@ class Encoder(nn.Module):
                 (self.prompt + (f"{passage.title}. {passage.text}" if passage.title else passage.text),)
                 for passage in passages
             ]
-        return self._encode(items, batch_size, max_length, progress)
+        return self._encode(items, batch_size, max_length, progress, precision)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that DPR's classes, or sentence-transformers, load back; safetensors."""
@@ -187,28 +203,35 @@ class Encoder(nn.Module):
         pooler = getattr(self.backbone, "pooler", None)
         return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
 
-    def _encode(self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int, progress: bool) -> np.ndarray:
+    def _encode(
+        self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int, progress: bool, precision: str
+    ) -> np.ndarray:
         vectors = np.empty((len(items), self.dimension), dtype=np.float32)
-        batches = self._batches(items, batch_size, max_length or self.pooling.max_length)
-        if progress:
-            batches = show_progress(batches, "encoding", total=-(-len(items) // batch_size), unit="batches")
-        with evaluating(self), torch.inference_mode():
-            for positions, tokens in batches:
-                input_ids, attention_mask = self._pad(tokens)
-                vectors[positions] = self(input_ids, attention_mask).float().cpu().numpy()
+        shown = show_progress(range(len(items)), "encoding", unit="texts") if progress else iter(())
+        halved = precision == "bfloat16" or (precision == "auto" and _computes_in_bfloat16(self.device))
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=halved)
+        with evaluating(self), torch.inference_mode(), autocast:
+            for positions, tokens in self._batches(items, batch_size, max_length or self.pooling.max_length):
+                vectors[positions] = self(*self._pad(tokens)).float().cpu().numpy()
+                for _ in islice(shown, len(positions)):
+                    pass
         return vectors
 
     def _batches(
         self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int
     ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+        tokens_at_once = _TOKENS_ON_CPU if self.device.type == "cpu" else _TOKENS_ON_GPU
         for start in range(0, len(items), _SORTED_AT_ONCE):
             columns = [list(column) for column in zip(*items[start : start + _SORTED_AT_ONCE], strict=True)]
             tokens = self.tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
             tokens = tokens["input_ids"]
             longest_first = np.argsort([-len(ids) for ids in tokens], kind="stable")
-            for first in range(0, len(tokens), batch_size):
-                chosen = longest_first[first : first + batch_size]
+            first = 0
+            while first < len(tokens):
+                count = batch_size or max(1, tokens_at_once // len(tokens[longest_first[first]]))
+                chosen = longest_first[first : first + count]
                 yield start + chosen, [tokens[position] for position in chosen]
+                first += count
 
     def _pad(self, tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
         input_ids = torch.full((len(tokens), max(map(len, tokens))), self.tokenizer.pad_token_id or 0)
@@ -228,6 +251,13 @@ def _dpr_class(place: str, role: str) -> type[PreTrainedModel]:
             "question and the passage encoder swapped?"
         )
     return wanted
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _lowercase(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -46,6 +46,7 @@ class Pooling:
 
     def __call__(self, token_vectors: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, length, d) vectors and (n, length) mask, 1 for a token, to (n, d · number of modes)."""
+        token_vectors = token_vectors.to(torch.promote_types(token_vectors.dtype, torch.float32))
         mask = attention_mask.unsqueeze(-1).to(token_vectors.dtype)
         pooled = []
         for mode in self.modes:

@@ -118,7 +118,7 @@ def test_prompts_stand_before_questions_and_passages(tmp_path, sentence_transfor
     assert_equal_to_sentence_transformers(question, folder, sentence_transformers, QUESTIONS, prompt="is it ")
     texts = [f"{passage.title}. {passage.text}" if passage.title else passage.text for passage in PASSAGES]
     expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(texts, prompt="capital: ")
-    np.testing.assert_allclose(passage.encode_passages(PASSAGES), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(passage.encode_passages(PASSAGES, precision="float32"), expected, rtol=0, atol=1e-5)
     question.save_pretrained(tmp_path / "saved")
     assert Encoder.from_pretrained(tmp_path / "saved", "question").fingerprint == question.fingerprint
 
@@ -141,7 +141,7 @@ def test_dpr_reads_a_passage_as_the_pair_of_title_and_text_as_hugging_face_rag_d
     input_ids = encoder.tokenizer(titles, texts, truncation=True, padding="longest", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         expected = encoder.backbone(input_ids).pooler_output
-    np.testing.assert_allclose(encoder.encode_passages(PASSAGES), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_passages(PASSAGES, precision="float32"), expected, rtol=0, atol=1e-5)
 
 
 # Saving
@@ -212,6 +212,24 @@ def test_order_and_batching_do_not_change_the_vectors(tiny_folder):
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(encoder.encode(TEXTS, batch_size=4), alone, rtol=0, atol=1e-6)
     np.testing.assert_allclose(encoder.encode(TEXTS[::-1], batch_size=3)[::-1], alone, rtol=0, atol=1e-6)
+
+
+def test_bfloat16_moves_vectors_a_little_and_ranks_not_at_all(minilm):
+    encoder = Encoder.from_pretrained(minilm)
+    exact, half = (encoder.encode_passages(PASSAGES, precision=name) for name in ("float32", "bfloat16"))
+    assert half.dtype == np.float32 and not np.array_equal(exact, half)
+    np.testing.assert_allclose(half, exact, rtol=0, atol=5e-3)
+    questions = encoder.encode(QUESTIONS)
+    assert np.array_equal(np.argsort(questions @ half.T), np.argsort(questions @ exact.T))
+
+
+def test_progress_reaches_the_end(tiny_folder, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "ragtune.models.encoders.show_progress", lambda items, *_, **__: (shown.append(i) or i for i in items)
+    )
+    Encoder.from_pretrained(tiny_folder).encode(TEXTS, batch_size=4, progress=True)
+    assert shown == list(range(len(TEXTS)))
 
 
 def test_more_texts_than_are_sorted_at_once_come_back_in_order(tiny_folder, monkeypatch):
