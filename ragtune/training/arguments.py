@@ -1,6 +1,6 @@
 """What a fine-tuning run reads and writes, and every parameter that it can be given."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -126,6 +126,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         Raises:
             TrainingError: a parameter is out of its range, or two of them contradict each other.
         """
+        self._take_numbers()
         self._check()
         self.save_steps = self.save_steps or self.eval_steps
         self.greater_is_better = self.metric_for_best_model == "em"
@@ -141,6 +142,19 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         except ValueError as error:
             raise TrainingError(f"parameters: {error}") from error
         self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
+
+    def _take_numbers(self) -> None:
+        """YAML reads 3e-5 as a string, JSON may write 5 as 5.0."""
+        for field_ in fields(self):
+            value = getattr(self, field_.name, None)
+            if field_.type in (int, float) and value is not None:
+                try:
+                    number = float(value)
+                    setattr(self, field_.name, int(number) if field_.type is int else number)
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise TrainingError(f"{field_.name}={value!r}: must be a number") from error
+                if number != getattr(self, field_.name):
+                    raise TrainingError(f"{field_.name}={value!r}: must be a whole number")
 
     def _check(self) -> None:
         for name, choices in _CHOICES.items():

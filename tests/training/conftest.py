@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +20,6 @@ from transformers import (
 )
 
 from ragtune.knowledge.passages import Passage
-from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.encoders import Encoder
 from ragtune.models.pooling import Pooling
 from ragtune.questions.tokenization import tokenize_pairs
@@ -36,20 +34,6 @@ PASSAGES = [
     Passage(f"p{n}", country, f"the capital of {country} is {city} .", (f"p{n}",))
     for n, (country, city) in enumerate(zip(COUNTRIES, CITIES, strict=True))
 ]
-
-
-class ExactSearch:
-    """All inner products with all passages; what a knowledge base answers, without Milvus."""
-
-    def __init__(self, embeddings):
-        self.embeddings = embeddings
-        self.calls = 0
-
-    def search(self, queries, k):
-        self.calls += 1
-        scores = queries @ self.embeddings.T
-        rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return Retrieved(rows, np.take_along_axis(scores, rows, 1).astype(np.float32), self.embeddings[rows])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,22 +1,63 @@
-import json
+import os
+import signal
+import subprocess
+import sys
 
+import pytest
+
+from ragtune.errors import KnowledgeBaseError, TrainingError
+from ragtune.training import launch
 from ragtune.training.launch import finetune
 
-FAST = {"batch_size": 8, "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "report_to": "none"}
+
+@pytest.fixture
+def start(world, tmp_path):
+    def start(**parameters):
+        folders = {"dataset_folder": world.pairs, "knowledge_base_folder": tmp_path}
+        folders |= {"output_folder": tmp_path / "model", "work_folder": tmp_path / "work"}
+        return finetune(**folders | world.parts | parameters)
+
+    return start
 
 
-def test_a_run_leaves_a_model_a_baseline_and_their_curves(world, knowledge_base_folder, tmp_path):
-    results = finetune(
-        world.pairs,
-        knowledge_base_folder,
-        tmp_path / "model",
-        tmp_path / "work",
-        **world.parts,
-        closed_book_folder=tmp_path / "closed_book",
-        tensorboard_folder=tmp_path / "tensorboard",
-        max_steps=20,
-        eval_steps=10,
-        **FAST | {"report_to": "tensorboard"},
-    )
-    print(results)
-    print(json.loads((tmp_path / "model" / "training_log.json").read_text()))
+def test_an_unknown_parameter_is_refused_before_anything_starts(start):
+    with pytest.raises(TrainingError, match="learning_rat: no such training parameter; did you mean learning_rate"):
+        start(learning_rat=1e-3)
+
+
+def test_the_error_of_the_run_is_raised_here_with_its_own_type(start, tmp_path, capfd):
+    with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
+        start(max_steps=1)
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_ended_run_is_named_by_its_signal():
+    command = [sys.executable, "-c", "import os, signal; print('so far so good'); os.kill(os.getpid(), signal.SIGKILL)"]
+    status, tail = launch._stream(command, dict(os.environ))
+    with pytest.raises(TrainingError, match=r"ended by SIGKILL \(so far so good\); too little memory\?"):
+        raise launch._failure(status, {}, tail)
+
+
+def test_of_several_lines_the_exception_is_the_reason():
+    tail = ["Traceback (most recent call last):", "ValueError: what went wrong", "=====", "and what torchrun adds"]
+    assert "(ValueError: what went wrong)" in str(launch._failure(1, {}, tail))
+
+
+WAITS_FOR_ITS_STARTER = """
+import sys, threading, time
+from ragtune.training.__main__ import _end_with_starter
+threading.Thread(target=_end_with_starter, daemon=True).start()
+print("waiting", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_starter():
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS_FOR_ITS_STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout.readline() == b"waiting\n"
+        run.stdin.close()
+        assert run.wait(timeout=20) == -signal.SIGTERM

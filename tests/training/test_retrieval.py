@@ -1,15 +1,13 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from conftest import ExactSearch
+from exact_search import ExactSearch
+from gather_process import QUERIES, SHARES, STORED
 
-from ragtune.training.retrieval import Gather, search_at_once
-
-DIMENSION = 4
-STORED = np.random.default_rng(0).normal(size=(20, DIMENSION)).astype(np.float32)
-QUERIES = np.random.default_rng(1).normal(size=(5, DIMENSION)).astype(np.float32)
+from ragtune.training.retrieval import search_at_once
 
 
 def test_batches_that_are_searched_at_once_get_their_own_answers():
@@ -22,22 +20,22 @@ def test_batches_that_are_searched_at_once_get_their_own_answers():
         assert (part.embeddings == alone.embeddings).all()
 
 
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory):
+    """What two processes got, of which only the first can search."""
+    folder = tmp_path_factory.mktemp("gathered")
+    script = str(Path(__file__).with_name("gather_process.py"))
+    started = [subprocess.Popen([sys.executable, script, str(rank), str(folder)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("shares", [(3, 2), (5, 0), (0, 0)])
-def test_two_processes_get_from_the_first_what_one_would_have_found(shares, tmp_path):
-    mp.spawn(_ask_through_the_first, (shares, str(tmp_path)), nprocs=2)
-    everyone = ExactSearch(STORED).search(QUERIES[: sum(shares)], 3)
-    found = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
+@pytest.mark.parametrize("number", range(len(SHARES)), ids=map(str, SHARES))
+def test_two_processes_get_from_the_first_what_one_would_have_found(gathered, number):
+    expected = ExactSearch(STORED).search(QUERIES[: sum(SHARES[number])], 3)
+    found = [np.load(gathered / f"{number}-{rank}.npz") for rank in range(2)]
+    assert [len(part["rows"]) for part in found] == list(SHARES[number])
     for name in ("rows", "scores", "embeddings"):
         together = np.concatenate([part[name] for part in found])
-        assert together == pytest.approx(getattr(everyone, name))
-
-
-def _ask_through_the_first(rank, shares, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    start = sum(shares[:rank])
-    gather = Gather(ExactSearch(STORED) if rank == 0 else None, DIMENSION)
-    found = gather.search(QUERIES[start : start + shares[rank]], 3)
-    np.savez(f"{folder}/{rank}.npz", rows=found.rows, scores=found.scores, embeddings=found.embeddings)
-    dist.destroy_process_group()
+        assert together == pytest.approx(getattr(expected, name))

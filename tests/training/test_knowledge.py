@@ -1,0 +1,49 @@
+import pytest
+from conftest import save_encoder
+
+from ragtune.errors import KnowledgeBaseError, TrainingError
+from ragtune.knowledge.manifest import write_pointer
+from ragtune.models.rag import RagModel
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.knowledge import check_knowledge, open_knowledge
+
+
+def files_with(world, knowledge_base_folder):
+    return RunFiles(world.pairs, str(knowledge_base_folder), "out", "work", **world.parts)
+
+
+def args_with(**parameters):
+    return RagTrainingArguments(output_dir="run", **parameters)
+
+
+@pytest.fixture(scope="module")
+def model(world):
+    return RagModel.from_parts(*world.parts.values())
+
+
+def test_a_pointer_leads_to_the_base_that_is_searched(world, knowledge_base_folder, model, tmp_path):
+    write_pointer(tmp_path, knowledge_base_folder)
+    files, args = files_with(world, tmp_path), args_with()
+    folder, manifest = check_knowledge(files, args, model)
+    assert (str(folder), manifest.rows) == (knowledge_base_folder, 60)
+    with open_knowledge(folder, manifest, files, args) as knowledge:
+        found = knowledge.search.search(model.question_encoder.encode(["what is the capital of badoland ?"]), 3)
+        assert found.embeddings.shape == (1, 3, 32)
+        assert len(knowledge.passages) == 60
+
+
+def test_a_base_of_another_encoder_is_refused(world, knowledge_base_folder, tmp_path):
+    save_encoder(tmp_path / "other", ["what", "else"], seed=1)
+    other = RagModel.from_parts(tmp_path / "other", tmp_path / "other", world.generator)
+    with pytest.raises(TrainingError, match=r"was made with the encoder .* not with the model's passage encoder"):
+        check_knowledge(files_with(world, knowledge_base_folder), args_with(), other)
+
+
+def test_more_passages_a_question_than_there_are_is_refused(world, knowledge_base_folder, model):
+    with pytest.raises(TrainingError, match=r"n_docs=61: .* has 60 passages only; lower n_docs"):
+        check_knowledge(files_with(world, knowledge_base_folder), args_with(n_docs=61), model)
+
+
+def test_no_base_is_refused(world, model, tmp_path):
+    with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
+        check_knowledge(files_with(world, tmp_path), args_with(), model)
