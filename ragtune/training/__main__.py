@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.launch import ENDS_WITH_STARTER
 from ragtune.training.run import run
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     given: dict[str, Any] = {}
     try:
         given = _given(parser, arguments)
-        if given.get("outcome_file"):
+        if os.environ.get(ENDS_WITH_STARTER):
             threading.Thread(target=_end_with_starter, daemon=True).start()
         figures = _run(parser, given)
     except RagtuneError as error:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end_with_starter() -> None:
-    """Wait for the end of the starter's pipe, see `ragtune.training.launch`."""
+    """Wait for the end of standard input, the starter's pipe: see `ragtune.training.launch`."""
     while os.read(sys.stdin.fileno(), 1):
         continue
     os.kill(os.getpid(), signal.SIGTERM)

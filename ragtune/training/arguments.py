@@ -25,8 +25,7 @@ class RunFiles:
         work_folder: checkpoints live here, under a fingerprint of all inputs and parameters, until the run is done.
         closed_book_folder: the closed-book baseline lands here; "" trains none.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
-        outcome_file: the run's results or its error, as JSON, for the process that started it; with it, the run ends
-            when its standard input does.
+        outcome_file: the run's results or its error, as JSON, for the process that started it.
     """
 
     dataset_folder: str = field(metadata={"help": "tokenised pairs"})

@@ -17,6 +17,7 @@ from ragtune import errors
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 
+ENDS_WITH_STARTER = "RAGTUNE_ENDS_WITH_STARTER"  # environment variable: the run ends when its standard input does
 _SHORT = {
     "batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
@@ -119,7 +120,8 @@ def _command(processes: int, arguments_file: str) -> list[str]:
 
 def _environment(processes: int) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    return {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ, "PYTHONUNBUFFERED": "1"}
+    ours = {"PYTHONUNBUFFERED": "1", ENDS_WITH_STARTER: "1"}
+    return {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"} | os.environ | ours
 
 
 def _stream(command: list[str], environment: dict[str, str]) -> tuple[int, list[str]]:
