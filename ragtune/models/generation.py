@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from ragtune.errors import ModelError
@@ -154,25 +155,16 @@ def _answer_batch(
     encoded, attention_mask = _encode(model, prompts)
     proposals = _search(model, encoded, attention_mask, num_beams, num_beams, max_new_tokens)
     ends = np.cumsum(counts).tolist()
-    context_numbers = [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
-    candidates = [
-        list(dict.fromkeys(proposals[own.start * num_beams : own.stop * num_beams])) for own in context_numbers
-    ]
-    pairs = [
-        (context, candidate)
-        for own, distinct in zip(context_numbers, candidates, strict=True)
-        for candidate in distinct
-        for context in own
-    ]
-    log_likelihoods = _score(model, encoded, attention_mask, pairs)
-    answers, start = [], 0
-    for distinct, log_probs in zip(candidates, doc_log_probs, strict=True):
-        shape = (len(distinct), len(log_probs), -1)
-        stop = start + len(distinct) * len(log_probs)
-        marginal = _marginalise(model, log_probs, log_likelihoods[start:stop].view(shape))
+    answers, candidates = [], []
+    for count, end in zip(counts, ends, strict=True):
+        candidates.append(list(dict.fromkeys(proposals[(end - count) * num_beams : end * num_beams])))
+    by_context = [distinct for distinct, count in zip(candidates, counts, strict=True) for _ in range(count)]
+    scored = _score(model, encoded, attention_mask, by_context)
+    for distinct, log_probs, end in zip(candidates, doc_log_probs, ends, strict=True):
+        log_likelihoods = scored[end - len(log_probs) : end, : len(distinct)].transpose(0, 1)
+        marginal = _marginalise(model, log_probs, log_likelihoods)
         best = int(marginal.argmax())
         answers.append(Answer(_text(model, distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy()))
-        start = stop
     return answers
 
 
@@ -204,31 +196,39 @@ def _until_end(tokens: list[int], ends: set[int]) -> tuple[int, ...]:
     return tuple(tokens[:length])
 
 
-def _score(
-    model: RagModel, encoded: Tensor, attention_mask: Tensor, pairs: list[tuple[int, tuple[int, ...]]]
-) -> Tensor:
-    """log p of every token of every (context, candidate) pair, (pairs, longest candidate), 0 beyond its end."""
-    longest = max(len(candidate) for _, candidate in pairs)
-    labels = torch.full((len(pairs), longest), IGNORED)
-    for row, (_, candidate) in enumerate(pairs):
-        labels[row, : len(candidate)] = torch.tensor(candidate)
+def _score(model: RagModel, encoded: Tensor, attention_mask: Tensor, candidates: list[list[tuple[int, ...]]]) -> Tensor:
+    """log p of every token of every context's candidates, (contexts, most candidates, longest), 0 where there is none.
+
+    Candidates are taken one a context at a time, so that all of them share the context's keys and values, which cost
+    far more than a short answer does.
+    """
+    most, longest = max(map(len, candidates)), max(len(tokens) for found in candidates for tokens in found)
+    labels = torch.full((len(candidates), most, longest), IGNORED)
+    for context, found in enumerate(candidates):
+        for number, tokens in enumerate(found):
+            labels[context, number, : len(tokens)] = torch.tensor(tokens)
     labels = labels.to(model.device)
-    decoder_inputs = model.decoder_inputs(labels)
-    if model.generator.generation_config.forced_bos_token_id is not None:
-        labels[:, 0] = IGNORED
-    contexts = torch.tensor([context for context, _ in pairs], device=model.device)
+    scored = torch.zeros(labels.shape, device=model.device)
     at_once = max(1, _LOGITS_AT_ONCE // (longest * model.generator.get_output_embeddings().weight.shape[0]))
-    scored = []
-    for start in range(0, len(pairs), at_once):
-        rows = slice(start, start + at_once)
-        logits = model.generator(
-            encoder_outputs=BaseModelOutput(encoded[contexts[rows]]),
-            attention_mask=attention_mask[contexts[rows]],
-            decoder_input_ids=decoder_inputs[rows],
-            use_cache=False,
-        ).logits
-        scored.append(token_log_likelihoods(logits.float(), labels[rows]))
-    return torch.cat(scored)
+    most_first = sorted(range(len(candidates)), key=lambda context: -len(candidates[context]))
+    for start in range(0, len(most_first), at_once):
+        contexts, cache = most_first[start : start + at_once], None
+        for number in range(len(candidates[contexts[0]])):
+            contexts = [context for context in contexts if len(candidates[context]) > number]
+            if cache is not None:
+                cache.cross_attention_cache.batch_select_indices(torch.arange(len(contexts), device=model.device))
+            output = model.generator(
+                encoder_outputs=BaseModelOutput(encoded[contexts]),
+                attention_mask=attention_mask[contexts],
+                decoder_input_ids=model.decoder_inputs(labels[contexts, number]),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = EncoderDecoderCache(DynamicCache(), output.past_key_values.cross_attention_cache)
+            scored[contexts, number] = token_log_likelihoods(output.logits.float(), labels[contexts, number])
+    if model.generator.generation_config.forced_bos_token_id is not None:
+        scored[:, :, 0] = 0.0
+    return scored
 
 
 def _marginalise(model: RagModel, doc_log_probs: Tensor, log_likelihoods: Tensor) -> Tensor:
