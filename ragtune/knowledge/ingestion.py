@@ -151,10 +151,10 @@ def bring_in_line(
         view = passages_view(wanted.version, wanted.dimension, wanted.metric)
         embedded = embed_missing(passages, encoder, cache)
         passages.save(folder / wanted.passages)
-        write_offline_source(folder / wanted.version / OFFLINE_SOURCE, passages, cache, wanted.created, chunk_rows)
         serving = read_manifest(folder / MANIFEST)
         if serving and serving.version == wanted.version:
             write_manifest(replace(serving, whole=False), folder / MANIFEST)
+        write_offline_source(folder / wanted.version / OFFLINE_SOURCE, passages, cache, wanted.created, chunk_rows)
         rows = Rows(store, view, folder, passages, cache, wanted.created, chunk_rows)
         written, deleted = rows.bring_in_line()
         recall = rows.index_and_probe()

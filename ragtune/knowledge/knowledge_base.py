@@ -1,5 +1,7 @@
 """The knowledge base: passages and their vectors, written through Feast into Milvus, and searched in batches."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -8,14 +10,23 @@ import numpy.typing as npt
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.embedding import EmbeddingCache
-from ragtune.knowledge.feature_repo import batched_store, open_feature_store, registered_view, write_feature_repo
+from ragtune.knowledge.feature_repo import (
+    OFFLINE_SOURCE,
+    batched_store,
+    open_feature_store,
+    registered_view,
+    write_feature_repo,
+)
 from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, only_one, plan
 from ragtune.knowledge.manifest import Manifest, resolve, write_pointer
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
+from ragtune.knowledge.rows import read_vectors
 
 _QUERIES_PER_CALL = 256
+_CALLS_AT_ONCE = 2
 _FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
+_FLOATS_IN_MEMORY = 2**29  # 2 GiB of vectors
 
 
 class KnowledgeBase:
@@ -39,7 +50,7 @@ class KnowledgeBase:
         if uri:
             self._store.config.online_store.uri = uri
         self._online = batched_store(self._store)
-        self._rows = {identifier: row for row, identifier in enumerate(self.passages.ids)}
+        self._rows = {identifier: row for row, identifier in enumerate(self.passages.ids)} | {"": PADDING_ROW}
         try:
             self._view = registered_view(self._store, manifest.version)
             self._check_rows()
@@ -86,15 +97,14 @@ class KnowledgeBase:
         """
         queries = np.asarray(queries, dtype=np.float32)
         at_once = max(1, min(_QUERIES_PER_CALL, _FLOATS_PER_CALL // (max(k, 1) * self.manifest.dimension)))
-        found = [
-            self._online.search_batch(self._store.config, self._view, queries[start : start + at_once], k)
-            for start in range(0, max(len(queries), 1), at_once)
-        ]
-        ids = np.concatenate([part[0] for part in found])
+        starts = range(0, max(len(queries), 1), at_once)
+        # One call's vectors are compared while another's answer is put together.
+        with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
+            found = list(pool.map(lambda start: self._search(queries[start : start + at_once], k), starts))
         return Retrieved(
-            rows=np.array([self._row(identifier) for identifier in ids.ravel()], np.int64).reshape(ids.shape),
-            scores=np.concatenate([part[1] for part in found]),
-            embeddings=np.concatenate([part[2] for part in found]),
+            rows=np.concatenate([part.rows for part in found]),
+            scores=np.concatenate([part.scores for part in found]),
+            embeddings=np.concatenate([part.embeddings for part in found]),
         )
 
     def close(self) -> None:
@@ -118,16 +128,38 @@ class KnowledgeBase:
                 "ingest_passages again to write what is missing"
             )
 
-    def _row(self, identifier: str) -> int:
-        if not identifier:
-            return PADDING_ROW
+    def _search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
+        vectors = self._vectors
+        ids, scores, embeddings = self._online.search_batch(
+            self._store.config, self._view, queries, k, with_embeddings=vectors is None
+        )
         try:
-            return self._rows[identifier]
+            rows = np.array([self._rows[identifier] for identifier in ids.ravel()], np.int64).reshape(ids.shape)
         except KeyError as error:
-            raise KnowledgeBaseError(
-                f'{self.folder}: Milvus found "{identifier}", which {self.manifest.passages} does not hold; the '
-                "knowledge base was changed while it was open. Open it again"
-            ) from error
+            raise self._changed(f"found {error}, which {self.manifest.passages} does not hold") from error
+        if vectors is not None:
+            embeddings = vectors[rows]
+            embeddings[rows == PADDING_ROW] = 0
+            # Scores are Milvus' own: where they are the inner products with our copies, the copies are its vectors.
+            expected = np.einsum("bd,bkd->bk", queries, embeddings)[rows != PADDING_ROW]
+            if not np.allclose(scores[rows != PADDING_ROW], expected, rtol=1e-3, atol=1e-3):
+                raise self._changed(f"holds other vectors than {self.manifest.version}/{OFFLINE_SOURCE}")
+        return Retrieved(rows, scores, embeddings)
+
+    @cached_property
+    def _vectors(self) -> npt.NDArray[np.float32] | None:
+        """All vectors, (rows, d), from Feast's offline source, so that Milvus need not send them with every answer.
+
+        None where they are too many to keep in memory.
+        """
+        if self.manifest.rows * self.manifest.dimension > _FLOATS_IN_MEMORY:
+            return None
+        return read_vectors(self.folder / self.manifest.version / OFFLINE_SOURCE, self.manifest.dimension)
+
+    def _changed(self, how: str) -> KnowledgeBaseError:
+        return KnowledgeBaseError(
+            f"{self.folder}: Milvus {how}; the knowledge base was changed while it was open. Open it again"
+        )
 
 
 def ingest_passages(

@@ -106,6 +106,8 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         table: FeatureView,
         queries: npt.NDArray[np.float32],
         k: int,
+        *,
+        with_embeddings: bool = True,
         consistency_level: str = "",
     ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The best k documents for each of B queries, in one call to Milvus.
@@ -115,11 +117,13 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             table: the feature view to search.
             queries: (B, d).
             k: documents a query.
+            with_embeddings: also fetch the documents' vectors, which is most of what goes over the wire.
             consistency_level: Milvus' own word, such as "Strong"; "" is the collection's.
 
         Returns:
             ids (B, k) of str, scores (B, k) float32, best first, and embeddings (B, k, d) float32: the documents'
-            vectors as they are stored. Where there are fewer than k documents: "", -inf and 0.
+            vectors as they are stored, (B, k, 0) if not asked for. Where there are fewer than k documents: "", -inf and
+            0.
 
         Raises:
             KnowledgeBaseError: the queries have another dimension, k is not possible, or Milvus does not answer.
@@ -134,7 +138,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             raise KnowledgeBaseError(f"k = {k}: must be from 1 to {_MOST_RESULTS}, Milvus' limit")
         ids = np.full((len(queries), k), "", dtype=object)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        embeddings = np.zeros((len(queries), k, dimension), dtype=np.float32)
+        embeddings = np.zeros((len(queries), k, dimension if with_embeddings else 0), dtype=np.float32)
         if not len(queries):
             return ids, scores, embeddings
         parameters = dict(config.online_store.search_params or {})
@@ -147,18 +151,15 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 anns_field=_EMBEDDING,
                 search_params={"metric_type": _metric(table), "params": parameters},
                 limit=k,
-                output_fields=[_ID, _EMBEDDING],
+                output_fields=[_ID, _EMBEDDING] if with_embeddings else [_ID],
                 timeout=CALL_SECONDS,
                 **({"consistency_level": consistency_level} if consistency_level else {}),
             )
-        vectors = _stored_vectors(found, dimension)
-        start = 0
         for row, hits in enumerate(found):
-            count = len(hits)
-            ids[row, :count] = [hit["entity"][_ID] for hit in map(hits.get_raw_item, range(count))]
-            scores[row, :count] = hits.distances
-            embeddings[row, :count] = vectors[start : start + count]
-            start += count
+            ids[row, : len(hits)] = [hit["entity"][_ID] for hit in map(hits.get_raw_item, range(len(hits)))]
+            scores[row, : len(hits)] = hits.distances
+        if with_embeddings:
+            embeddings[ids != ""] = _stored_vectors(found, dimension)
         return ids, scores, embeddings
 
     def content_hashes(self, config: RepoConfig, table: FeatureView) -> dict[str, str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,3 +137,18 @@ def write_offline_source(
                     schema=_OFFLINE_SCHEMA,
                 )
             )
+
+
+def read_vectors(path: Path, dimension: int) -> npt.NDArray[np.float32]:
+    """All vectors of an offline source, (rows, d), in the order of the passages.
+
+    Raises:
+        KnowledgeBaseError: it is missing or broken.
+    """
+    try:
+        column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
+        return column.flatten().to_numpy().reshape(len(column), dimension)
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise KnowledgeBaseError(
+            f"{path}: Feast's offline source cannot be read ({error}); run ingest_passages into a new folder"
+        ) from error

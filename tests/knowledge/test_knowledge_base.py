@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from elsewhere import answer_from_elsewhere, rows_or_error
@@ -31,6 +32,28 @@ def test_many_queries_go_in_several_calls_and_come_back_in_order(folder, encoder
         parted = base.search(queries, 3)
     assert np.array_equal(together.rows, parted.rows)
     assert np.array_equal(together.embeddings, parted.embeddings)
+
+
+def test_a_base_too_large_for_memory_gets_its_vectors_from_milvus(folder, encoder, monkeypatch):
+    queries = encoder.encode(QUESTIONS)
+    with KnowledgeBase.open(folder) as base:
+        expected = base.search(queries, 5)
+    monkeypatch.setattr(knowledge_base, "_FLOATS_IN_MEMORY", 0)
+    with KnowledgeBase.open(folder) as base:
+        found = base.search(queries, 5)
+    assert np.array_equal(found.rows, expected.rows)
+    assert np.array_equal(found.embeddings, expected.embeddings)
+
+
+def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, encoder):
+    path = folder / "kb_v1" / "features.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.take(np.roll(np.arange(300), 1)), path)
+    with (
+        KnowledgeBase.open(folder) as base,
+        pytest.raises(KnowledgeBaseError, match="other vectors than kb_v1/features"),
+    ):
+        base.search(encoder.encode(QUESTIONS), 5)
 
 
 def test_one_query_none_and_more_than_there_are(folder, encoder):
