@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,11 +47,14 @@ class PassageEncoder(Protocol):
     """Whatever turns passages into vectors; `ragtune.models.encoders.Encoder` is one."""
 
     name: str
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal weights, tokenizer and pooling."""
 
     @property
     def dimension(self) -> int:
         """The length d of a vector."""
 
-    def encode_passages(self, passages: Sequence[Passage], **options: Any) -> npt.NDArray[np.float32]:
+    def encode_passages(self, passages: Sequence[Passage]) -> npt.NDArray[np.float32]:
         """The passages' vectors, (len(passages), d) float32, row by row."""
