@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(given, type(error).__name__, " ".join(str(error).split()))
     except Exception as error:
         traceback.print_exc()
+        if "by peer" in str(error):  # another process of the run has died, and why is for that one to say
+            return 1
         return _fail(given, TrainingError.__name__, f"{type(error).__name__}: {error}")
     if not dist.is_initialized() or dist.get_rank() == 0:
         _leave(given, {"results": figures})

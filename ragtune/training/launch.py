@@ -24,7 +24,7 @@ _SHORT = {
     "gradient_checkpointing": "activation_checkpointing",
 }
 _TAIL_LINES = 100
-_KILLED = re.compile(r"Signal \d+ \(SIG\w+\) received")
+_KILLED = re.compile(r"Signal \d+ \(SIG(?!TERM)\w+\) received")  # torchrun itself sends SIGTERM to the others
 _EXCEPTION = re.compile(r"^(?:\[rank\d+\]: *)?[\w.]+(?:Error|Exception|Interrupt): ")
 
 

@@ -65,9 +65,9 @@ class ResumableTrainer(Seq2SeqTrainer):
         else:
             self._load_from_checkpoint(str(checkpoint))
             self.state = state
-            if self.args.load_best_model_at_end and state.best_global_step:
-                best = checkpoints.checkpoint_folder(self.folder, state.best_global_step)
-                checkpoints.load_weights(self.model, best)
+            self._point_at_best()
+            if self.args.load_best_model_at_end and state.best_model_checkpoint:
+                self._load_best_model()
 
     def _tensorboard(self) -> list[TensorBoardCallback]:
         known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
@@ -81,8 +81,19 @@ class ResumableTrainer(Seq2SeqTrainer):
             return False
         self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
         self.state.best_global_step = self.state.global_step
+        self._point_at_best()
         self.control.should_save = True
         return True
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        started = super()._init_training_state(*args, **kwargs)
+        self._point_at_best()  # the work folder may stand elsewhere by now
+        return started
+
+    def _point_at_best(self) -> None:
+        if self.state.best_global_step:
+            best = checkpoints.checkpoint_folder(self.folder, self.state.best_global_step)
+            self.state.best_model_checkpoint = str(best)
 
     def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
         loss = -figures["eval_loss"]
@@ -102,18 +113,15 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            with checkpoints.writing(partial):
                 self._save_state(partial)
                 checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
-                best = self.state.best_model_checkpoint
-                rotate_checkpoints(str(self.folder), self.args.save_total_limit, best)
+            rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _save_state(self, folder: Path) -> None:
-        if self.state.best_global_step:
-            best = checkpoints.checkpoint_folder(self.folder, self.state.best_global_step)
-            self.state.best_model_checkpoint = str(best)
         exported: dict[str, Any] = {}
         for callback in [*self.callback_handler.callbacks, self.control]:
             if isinstance(callback, ExportableState):

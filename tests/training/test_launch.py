@@ -44,6 +44,14 @@ def test_of_several_lines_the_exception_is_the_reason():
     assert "(ValueError: what went wrong)" in str(launch._failure(1, {}, tail))
 
 
+def test_of_torchruns_lines_the_one_of_the_killed_process_is_the_reason():
+    tail = ["RuntimeError: Connection closed by peer", "  traceback : Signal 9 (SIGKILL) received by PID 32"]
+    tail += ["  traceback : Signal 15 (SIGTERM) received by PID 31", "====="]
+    message = str(launch._failure(1, {}, tail))
+    assert "Signal 9 (SIGKILL) received by PID 32" in message
+    assert "too little memory?" in message
+
+
 WAITS_FOR_ITS_STARTER = """
 import sys, threading, time
 from ragtune.training.__main__ import _end_with_starter

@@ -1,6 +1,9 @@
-"""One process with batches of 8 and two with batches of 4 train the same model."""
+"""One process with batches of 8 and two with batches of 4, killed in between, train the same model."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,25 +16,34 @@ from ragtune.training.knowledge import check_knowledge
 from ragtune.training.launch import finetune
 from ragtune.training.run import run
 
-PARAMETERS = {"max_steps": 8, "eval_steps": 4, "logging_steps": 1, "n_docs": 3, "temperature": 0.05}
+KILLED_RUN = str(Path(__file__).with_name("killed_run.py"))
+PARAMETERS = {"max_steps": 16, "eval_steps": 4, "logging_steps": 1, "n_docs": 3, "temperature": 0.05}
 PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none"}
+OF_TWO = {"retrieval": "gather", "per_device_train_batch_size": 4}
 
 
 @pytest.fixture(scope="module")
 def models(still_world, still_knowledge_base, tmp_path_factory):
+    """Of one process that nothing disturbed, and of two that were killed and started again."""
     folder = tmp_path_factory.mktemp("processes")
-    files = [still_world.pairs, still_knowledge_base]
-    one = RunFiles(*files, str(folder / "one"), str(folder / "work"), **still_world.parts)
+    work = {"dataset_folder": still_world.pairs, "knowledge_base_folder": still_knowledge_base, **still_world.parts}
+    work |= {"work_folder": str(folder / "work")}
+    one = RunFiles(output_folder=str(folder / "one"), **work)
     run(one, RagTrainingArguments(per_device_train_batch_size=8, **PARAMETERS))
-    two = {"processes": 2, "retrieval": "gather", "batch_size": 4}
-    finetune(*files, folder / "two", folder / "work", **still_world.parts, **two, **PARAMETERS)
+    two = {"output_folder": str(folder / "two"), "outcome_file": str(folder / "outcome.json")}
+    (folder / "two.json").write_text(json.dumps(work | two | PARAMETERS | OF_TWO))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    killed = subprocess.run([*torchrun, KILLED_RUN, str(folder / "two.json")], capture_output=True, text=True)
+    assert "Signal 9 (SIGKILL)" in killed.stderr
+    assert not (folder / "outcome.json").exists()  # the surviving process must not blame the disk or the network
+    finetune(output_folder=folder / "two", processes=2, **work, **PARAMETERS, **OF_TWO)
     return folder / "one", folder / "two"
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(models):
     one, two = (json.loads((model / "training_log.json").read_text()) for model in models)
-    assert [point["step"] for point in two] == list(range(9))
+    assert [point["step"] for point in two] == list(range(17))
     for name in ("loss", "grad_norm", "entropy", "distinct_passages", "train_recall@3", "validation_loss", "recall@5"):
         expected = [point[name] for point in one if name in point]
         assert [point[name] for point in two if name in point] == pytest.approx(expected, rel=1e-4), name

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -12,21 +13,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.launch import finetune
 from ragtune.training.run import run
 
-KILLED_RUN = """
-import os, signal, sys
-from ragtune.training import trainer
-from ragtune.training.__main__ import main
-
-save = trainer.RagTrainer._save_optimizer_and_scheduler
-
-def save_or_die(self, folder):
-    if self.state.global_step == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(self, folder)
-
-trainer.RagTrainer._save_optimizer_and_scheduler = save_or_die
-sys.exit(main(sys.argv[1:]))
-"""
+KILLED_RUN = str(Path(__file__).with_name("killed_run.py"))
 # 6 steps an epoch, a checkpoint every 4: the killed run goes on in the middle of the second epoch.
 PARAMETERS = {
     "max_steps": 16,
@@ -57,12 +44,11 @@ def uninterrupted(world, knowledge_base_folder, folder):
 @pytest.fixture(scope="module")
 def killed(world, knowledge_base_folder, folder):
     """The work folder of a run that was killed with the twelfth step's checkpoint half written."""
-    script, arguments = folder / "killed_run.py", folder / "arguments.json"
-    script.write_text(KILLED_RUN)
+    arguments = folder / "arguments.json"
     files = {"output_folder": str(folder / "resumed"), "work_folder": str(folder / "work"), **world.parts}
     files |= {"dataset_folder": world.pairs, "knowledge_base_folder": knowledge_base_folder}
     arguments.write_text(json.dumps(files | PARAMETERS))
-    ended = subprocess.run([sys.executable, str(script), str(arguments)], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, KILLED_RUN, str(arguments)], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     return folder / "work"
 

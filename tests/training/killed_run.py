@@ -1,0 +1,20 @@
+"""A run whose last process is killed while the checkpoint of step 12 is being written; started by tests."""
+
+import os
+import signal
+import sys
+
+from ragtune.training import trainer
+from ragtune.training.__main__ import main
+
+save = trainer.RagTrainer._save_optimizer_and_scheduler
+
+
+def save_or_die(self, folder):
+    if self.state.global_step == 12 and self.args.process_index == self.args.world_size - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, folder)
+
+
+trainer.RagTrainer._save_optimizer_and_scheduler = save_or_die
+sys.exit(main(sys.argv[1:]))
