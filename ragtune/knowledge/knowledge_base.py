@@ -23,7 +23,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.rows import read_vectors
 
-_QUERIES_PER_CALL = 256
+_QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
 _FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
 _FLOATS_IN_MEMORY = 2**29  # 2 GiB of vectors

@@ -3,7 +3,7 @@
 import copy
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
 from pathlib import Path
@@ -89,9 +89,9 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 "event_ts": _microseconds(timestamp),
                 "created_ts": _microseconds(created) if created else 0,
             }
-            row.update(zip(key.join_keys, (value.string_val for value in key.entity_values), strict=True))
+            row.update(zip(key.join_keys, (_Whole(value.string_val) for value in key.entity_values), strict=True))
             for name, value in values.items():
-                row[name] = value.float_list_val.val if name in vectors else value.string_val
+                row[name] = value.float_list_val.val if name in vectors else _Whole(value.string_val)
             if row[_ROW_KEY] not in newest or newest[row[_ROW_KEY]]["event_ts"] < row["event_ts"]:
                 newest[row[_ROW_KEY]] = row
         with translated_errors(self._place):
@@ -269,6 +269,13 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                     "their index; look into the log of Milvus' index node, then run again"
                 )
             time.sleep(pause)
+
+
+class _Whole(str):
+    """A text that is one item to whoever loops over it: pymilvus checks type and length of every character."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield self
 
 
 def _stored_vectors(found: Any, dimension: int) -> npt.NDArray[np.float32]:

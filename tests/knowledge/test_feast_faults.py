@@ -125,9 +125,9 @@ def test_3_here_a_call_takes_many(base, encoder, monkeypatch):
     monkeypatch.setattr(
         base._online, "search_batch", lambda *args, **options: calls.append(len(args[2])) or search(*args, **options)
     )
-    found = base.search(encoder.encode(QUESTIONS * 100), 5)
-    assert len(found) == 300
-    assert sorted(calls) == [44, 256]
+    found = base.search(encoder.encode(QUESTIONS * 200), 5)
+    assert len(found) == 600
+    assert sorted(calls) == [88, 512]
 
 
 def test_4_feasts_retriever_gives_empty_texts_and_no_ids_by_default(stock, encoder):

@@ -51,7 +51,7 @@ def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, encoder):
     pq.write_table(table.take(np.roll(np.arange(300), 1)), path)
     with (
         KnowledgeBase.open(folder) as base,
-        pytest.raises(KnowledgeBaseError, match="other vectors than kb_v1/features"),
+        pytest.raises(KnowledgeBaseError, match="Milvus holds other vectors"),
     ):
         base.search(encoder.encode(QUESTIONS), 5)
 
