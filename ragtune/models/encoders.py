@@ -18,7 +18,6 @@ from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
-    AutoTokenizer,
     DPRContextEncoder,
     DPRQuestionEncoder,
     PreTrainedModel,
@@ -27,8 +26,8 @@ from transformers import (
 
 from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
-from ragtune.models.pooling import Pooling, read_json, read_sentence_transformers
-from ragtune.models.pretrained import evaluating, load_pretrained
+from ragtune.models.pooling import Pooling, read_sentence_transformers
+from ragtune.models.pretrained import evaluating, load_pretrained, load_tokenizer, read_json
 from ragtune.progress import progress as show_progress
 
 _DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
@@ -78,11 +77,15 @@ class Encoder(nn.Module):
             raise ModelError(f'role "{role}": an encoder is for "question" or "passage"')
         place = str(name_or_path)
         pooling = read_sentence_transformers(place, role)
-        if pooling is None and (read_json(place, "config.json") or {}).get("model_type") != "dpr":
-            raise ModelError(
-                f"{place}: no encoder. A sentence-transformers folder has modules.json, a DPR one config.json with "
-                'model_type "dpr"; this has neither'
-            )
+        if pooling is None:
+            config = read_json(place, "config.json")
+            if config is None:
+                raise ModelError(f"{place}: no config.json; nothing is there, or the hub cannot be reached")
+            if config.get("model_type") != "dpr":
+                raise ModelError(
+                    f"{place}: no encoder. A sentence-transformers folder has modules.json, a DPR one config.json with "
+                    'model_type "dpr"; this has neither'
+                )
         options: dict[str, Any] = {
             "trust_remote_code": trust_remote_code,
             "subfolder": pooling.subfolder if pooling else "",
@@ -91,10 +94,7 @@ class Encoder(nn.Module):
             backbone = load_pretrained(_dpr_class(place, role), place, **options)
         else:
             backbone = load_pretrained(AutoModel, place, may_miss=("pooler.",), **options)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{place}: its tokenizer cannot be loaded: {error}") from error
+        tokenizer = load_tokenizer(place, **options)
         longest = min(tokenizer.model_max_length, getattr(backbone.config, "max_position_embeddings", 512))
         if pooling is None:
             pooling = Pooling("dpr", ("cls",), normalizes=False, max_length=longest)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.utils import cached_file
 
 from ragtune.errors import ModelError
+from ragtune.models.pretrained import read_json
 
 # The order in which sentence-transformers concatenates several poolings.
 _MODES = {"cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens", "mean": "pooling_mode_mean_tokens"}
@@ -124,29 +124,6 @@ def read_sentence_transformers(name_or_path: str, role: str) -> Pooling | None:
         prompt=prompt,
         subfolder=subfolder,
     )
-
-
-def read_json(name_or_path: str, filename: str, subfolder: str = "") -> Any:
-    """A JSON file of a local folder or a hub repository; None where there is none.
-
-    Raises:
-        ModelError: there is no such folder or repository, or the file is broken.
-    """
-    if Path(name_or_path).is_dir():
-        path: str | Path | None = Path(name_or_path, subfolder, filename)
-    else:
-        try:
-            path = cached_file(name_or_path, filename, subfolder=subfolder, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise ModelError(
-                f"{name_or_path}: there is no such folder, and the hub gives no such model: {error}"
-            ) from error
-    if path is None or not Path(path).is_file():
-        return None
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not readable as JSON ({error}); copy it again") from error
 
 
 def _pooling_modes(pooling: dict[str, Any], place: str) -> tuple[str, ...]:

@@ -1,13 +1,16 @@
 """Loading a transformer from a folder or the hub: float32, safetensors only, and never a weight made up on the way."""
 
 import contextlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers.utils import logging
+from transformers import AutoTokenizer
+from transformers.utils import cached_file, logging
 
 from ragtune.errors import ModelError
 
@@ -58,6 +61,44 @@ def load_pretrained(model_class: Any, name_or_path: str, may_miss: tuple[str, ..
     return model.eval()
 
 
+def load_tokenizer(name_or_path: str, subfolder: str = "", trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a folder or hub repository.
+
+    Transformers itself makes up a tokenizer of five tokens where there is none; here that is an error.
+
+    Raises:
+        ModelError: there is no tokenizer, or it is broken.
+    """
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                name_or_path, subfolder=subfolder, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name_or_path}: its tokenizer cannot be loaded: {error}") from error
+    names = set(tokenizer.vocab_files_names.values())  # none for tokenizers of bytes
+    if names and not any(_find(name_or_path, name, subfolder) for name in names | {"tokenizer.json"}):
+        raise ModelError(
+            f"{name_or_path}: no tokenizer: none of {', '.join(sorted(names))} is there; copy the folder whole"
+        )
+    return tokenizer
+
+
+def read_json(name_or_path: str, filename: str, subfolder: str = "") -> Any:
+    """A JSON file of a local folder or a hub repository; None where there is none.
+
+    Raises:
+        ModelError: there is no such folder or repository, or the file is broken.
+    """
+    path = _find(name_or_path, filename, subfolder)
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not readable as JSON ({error}); copy it again") from error
+
+
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Dropout off inside the block, as it was behind it."""
@@ -67,6 +108,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+def _find(name_or_path: str, filename: str, subfolder: str) -> Path | None:
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path, subfolder, filename)
+        return path if path.is_file() else None
+    try:
+        found = cached_file(name_or_path, filename, subfolder=subfolder, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise ModelError(
+            f"{name_or_path}: there is no such folder, and the hub gives no such model: {error}"
+        ) from error
+    return None if found is None else Path(found)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ragtune.errors import ModelError
@@ -18,7 +18,7 @@ from ragtune.models.losses import (
     rag_token_loss,
     token_log_likelihoods,
 )
-from ragtune.models.pretrained import load_pretrained
+from ragtune.models.pretrained import load_pretrained, load_tokenizer
 
 METHODS = ("rag", "rag-token")
 
@@ -125,15 +125,11 @@ class RagModel(nn.Module):
             ModelError: a part is missing, broken, or does not fit the others.
         """
         place = str(generator)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{place}: the generator's tokenizer cannot be loaded: {error}") from error
         model = cls(
             Encoder.from_pretrained(question_encoder, "question", trust_remote_code),
             Encoder.from_pretrained(passage_encoder, "passage", trust_remote_code),
             load_pretrained(AutoModelForSeq2SeqLM, place, trust_remote_code=trust_remote_code),
-            tokenizer,
+            load_tokenizer(place, trust_remote_code=trust_remote_code),
             config or RagConfig(),
         )
         return model.eval()

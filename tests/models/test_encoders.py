@@ -272,6 +272,11 @@ def test_a_missing_folder_is_an_error(tmp_path):
         Encoder.from_pretrained(tmp_path / "nowhere")
 
 
+def test_a_name_that_the_hub_cannot_give_is_an_error():
+    with pytest.raises(ModelError, match="hub cannot be reached"):
+        Encoder.from_pretrained("no-one/has-such-a-model")
+
+
 def test_swapped_dpr_encoders_are_an_error(tmp_path):
     dpr_encoder("passage").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="swapped"):
