@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl, kubernetes, local
+from kfp.local import subprocess_task_handler
 
 from components.check_answerability import check_answerability
 from components.evaluate_rag import evaluate_rag
@@ -253,6 +254,7 @@ def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
         json.dump(parameters, stream, indent=2)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
     warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
+    subprocess_task_handler.replace_python_executable = _with_this_python
     tasks = len(rag_finetuning.pipeline_spec.root.dag.tasks)
     with open(output / "log.txt", "a", encoding="utf-8") as log:
         box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
@@ -263,6 +265,11 @@ def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
             log_path = output / "log.txt"
             raise RagtuneError(f"{box_log.failure or error}\nThe whole log: {log_path}") from error
     return finish(output, boxes, box_log.seconds, LATEST)
+
+
+def _with_this_python(command: list[str], executable: str) -> list[str]:
+    """In place of kfp's own, which also rewrites "python3" inside parameters, such as a path to lib/python3.11/."""
+    return [part.replace("python3 -m kfp", f"{executable} -m kfp") for part in command]
 
 
 def main(arguments: list[str] | None = None) -> int:
