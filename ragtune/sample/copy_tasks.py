@@ -1,17 +1,21 @@
 """Warm-up tasks made from passages alone, that only copying solves.
 
 A generator that has to learn both to read and to copy from a thousand questions learns the answers by heart instead. So
-it is given tasks in the prompt's own shape, "title / text // task", whose answer is a few words of the text. In every
-example the words are exchanged for random other words, the same ones in input and answer: nothing can be remembered
-from one example to the next, neither a fact nor a word's meaning.
+it is given tasks in the prompt's own shape, "title / text // task", whose answer is a few words of the text:
 
 - continue: the task is a few words of the text, the answer the ones that follow.
 - fill: the task is a sentence with a blank, the answer what stood there.
-- find: the task is some words of a sentence, out of order, among words from elsewhere (as a question would have them);
-  the answer is a run of the sentence's other words.
+- find: the task is most other words of a sentence, out of order, among words from elsewhere and often the title, as in
+  a question; the answer is a run of words that it leaves out.
+
+In every example names (rare words with a capital or a digit) are exchanged for random names of the same shape (a year
+for a year, "Oslo" for "Texas"), the same ones in input and answer; often other words are exchanged too, some or all. So
+no fact can be remembered from one example to the next, and what is said must be read. The answer is mostly a whole name
+("salient span masking", Guu et al. 2020, https://arxiv.org/abs/2002.08909).
 """
 
 import random
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +28,10 @@ from ragtune.sample.word_tokenizer import BLANK
 
 LONGEST_ANSWER = 4  # words
 _ENDS = frozenset(".!?")
-_COMMON_SHARE = 0.2
+_COMMON_SHARE = 0.2  # a word in more passages than that is no name: "The", "It"
+_NAME_SHARE = 0.8  # answers that are a whole name
+_TITLE_SHARE = 0.8  # tasks to find something that say the title
+_OTHER_WORDS = 4  # at most, in a task to find something
 
 
 class CopyTasks:
@@ -35,7 +42,7 @@ class CopyTasks:
         tokenizer: PreTrainedTokenizerBase,
         passages: Sequence[Passage],
         seed: int = 0,
-        shares: Sequence[float] = (1, 1, 2),
+        shares: Sequence[float] = (1, 1, 3),
     ) -> None:
         """Tokenise the passages.
 
@@ -65,8 +72,13 @@ class CopyTasks:
             & rare
             & np.array([token.lower() != token or any(map(str.isdigit, token)) for token in tokens])
         )
-        self._names = np.flatnonzero(self._is_name)
-        self._common = np.flatnonzero(self._is_word & ~self._is_name)
+        shapes = np.array([_shape(token) for token in tokens])
+        self._same_shape = {
+            shape: np.flatnonzero(self._is_name & (shapes == shape)) for shape in set(shapes[self._is_name])
+        }
+        self._shapes = shapes
+        common = self._is_word & ~self._is_name
+        self._common = np.flatnonzero(common if common.any() else self._is_word)
         self._stops = {number for number, token in enumerate(tokens) if token in _ENDS}
         self._pages = [
             (self._ids(tokenizer, passage.title), sentences)
@@ -101,13 +113,12 @@ class CopyTasks:
         return sentence[:first] + self._blank + sentence[last:], sentence[first:last]
 
     def _find(self, title: list[int], sentence: list[int]) -> tuple[list[int], list[int]]:
-        runs = [run for run in self._runs(sentence) if run[0] == 0 or self._ends(sentence, run)]
-        first, last = self._pick(sentence, runs)
+        first, last = self._pick(sentence, self._runs(sentence))
         others = [token for token in sentence[:first] + sentence[last:] if self._is_word[token]]
-        task = self._chance.sample(others, round(self._chance.uniform(0.5, 1) * len(others)))
-        task += self._numbers.choice(self._common, self._chance.randint(0, 4)).tolist()
+        task = self._chance.sample(others, round(self._chance.uniform(0.7, 1) * len(others)))
+        task += self._numbers.choice(self._common, self._chance.randint(0, _OTHER_WORDS)).tolist()
         self._chance.shuffle(task)
-        if self._chance.random() < 0.8:
+        if self._chance.random() < _TITLE_SHARE:
             at = self._chance.choice((0, len(task), self._chance.randint(0, len(task))))
             task[at:at] = title
         return task, sentence[first:last]
@@ -124,8 +135,8 @@ class CopyTasks:
         return [run for run in runs if run[1] - run[0] < words]
 
     def _pick(self, sentence: list[int], runs: list[tuple[int, int]]) -> tuple[int, int]:
-        """One of the runs; four times in five one that is a whole name, where there is one."""
-        if self._chance.random() < 0.8:
+        """One of the runs; mostly one that is a whole name, where there is one."""
+        if self._chance.random() < _NAME_SHARE:
             name = self._is_name[sentence].tolist()
             runs = [
                 (first, last)
@@ -140,11 +151,15 @@ class CopyTasks:
 
     def _exchange(self, prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
         used = {token for token in prompt + answer if self._is_word[token]}
-        names = sorted(token for token in used if self._is_name[token])
         share = self._chance.choice((0, 0, 1, self._chance.random()))
         others = sorted(token for token in used if not self._is_name[token] and self._chance.random() < share)
+        names = sorted(token for token in used if self._is_name[token])
         kept = used - set(names) - set(others)
-        exchanged = dict(zip(names, self._numbers.choice(self._names, len(names), replace=False).tolist(), strict=True))
+        exchanged: dict[int, int] = {}
+        for shape in sorted({self._shapes[name] for name in names}):
+            alike = [name for name in names if self._shapes[name] == shape]
+            drawn = self._numbers.choice(self._same_shape[shape], len(alike), replace=False)
+            exchanged |= zip(alike, drawn.tolist(), strict=True)
         free = np.setdiff1d(self._words, [*kept, *exchanged.values()])
         exchanged |= zip(others, self._numbers.choice(free, len(others), replace=False).tolist(), strict=True)
         return (
@@ -168,6 +183,12 @@ class CopyTasks:
 
 def _is_word(token: str, special: set[str]) -> bool:
     return token not in special and any(map(str.isalnum, token))
+
+
+def _shape(token: str) -> str:
+    """A word's kinds of characters, runs of letters shortened: "▁Oslo" is "▁Xx", "▁+47" is "▁+00", "▁1959" "▁0000"."""
+    kinds = ("0" if c.isdigit() else "X" if c.isupper() else "x" if c.isalpha() else c for c in token)
+    return re.sub(r"([Xx])\1+", r"\1", "".join(kinds))
 
 
 def _padded(rows: Sequence[Sequence[int]], filling: int) -> Tensor:

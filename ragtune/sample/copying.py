@@ -14,6 +14,8 @@ _MATCHING = {_BACK: 2, _FORWARD: 3}  # the head that looks for words with the sa
 _LOOK = 8.0  # a score for standing beside; e^8 outweighs a passage's sixty words
 _MATCH = 0.2  # a score for every dimension in which two words agree
 _INDIFFERENT = 0.0004  # the same where a head is to look by distance alone
+_LOUD = 1.5  # what the first layer writes about neighbours, beside a word of length 1
+_QUIET = 0.2  # what blurs that: feed-forward layers, and the decoder's attention to its own words
 
 
 def copying_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **options: int) -> T5ForConditionalGeneration:
@@ -22,9 +24,9 @@ def copying_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **optio
     - Encoder, in every layer: head 0 looks one word back, head 1 one word forward. In the first layer heads 2 and 3
       look for the same word elsewhere, later for words that have the same word before (2) or behind them (3): so what
       fills a blank finds the blank, and a word of the passage what the question holds of its surroundings.
-    - Cross-attention: queries and keys are alike (Q = K), so the decoder looks for what it holds; what a head reads it
-      writes back unchanged (O = Vᵀ, V orthogonal), so a word looked at becomes the word said. Head 0 looks for the word
-      that follows the decoder's last one.
+    - Cross-attention: queries read of the decoder's last word what keys find written about a word's predecessor
+      (Q ∝ K of the same word), so the decoder looks for what comes next; what a head reads it writes back unchanged
+      (O = Vᵀ, V orthogonal), so a word looked at becomes the word said.
 
     Args:
         tokenizer: `build_word_tokenizer`.
@@ -51,6 +53,7 @@ def copying_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **optio
     model = T5ForConditionalGeneration(config)
     with torch.no_grad():
         _set_cross_attention(model, *_set_encoder(model))
+        _quieten(model)
     return model
 
 
@@ -71,12 +74,13 @@ def _set_encoder(model: T5ForConditionalGeneration) -> tuple[Tensor, Tensor]:
             looks_for = _orthogonal(size, width) if attention is first else written
             attention.q.weight[head * size : (head + 1) * size] = _MATCH**0.5 * looks_for
         attention.k.weight.copy_(attention.q.weight)
+    first.o.weight[:, : len(_MATCHING) * size] *= _LOUD
     back = slice(_BACK * size, (_BACK + 1) * size)
-    return first.v.weight[back].clone(), first.o.weight[:, back].T.clone()
+    return first.v.weight[back].clone(), first.o.weight[:, back].T / _LOUD
 
 
 def _set_bias(bias: Tensor) -> None:
-    """Scores by distance, (buckets, heads), shared by all layers; bucket 1 is the word before, half + 1 the one behind."""
+    """Scores by distance, (buckets, heads), for all layers; bucket 1 is the word before, half + 1 the one behind."""
     bias.zero_()
     bias[1, _BACK] = _LOOK
     bias[len(bias) // 2 + 1, _FORWARD] = _LOOK
@@ -84,15 +88,19 @@ def _set_bias(bias: Tensor) -> None:
 
 
 def _set_cross_attention(model: T5ForConditionalGeneration, read: Tensor, written: Tensor) -> None:
-    size, inner = model.config.d_kv, model.config.d_kv * model.config.num_heads
+    heads = model.config.num_heads
     for block in model.decoder.block:
         attention: Any = block.get_submodule("layer.1.EncDecAttention")
-        attention.q.weight.copy_(_MATCH**0.5 * _orthogonal(inner, model.config.d_model))
-        attention.k.weight.copy_(attention.q.weight)
-        attention.q.weight[:size] = _MATCH**0.5 * read
-        attention.k.weight[:size] = _MATCH**0.5 * written
-        attention.v.weight.copy_(_orthogonal(inner, model.config.d_model))
+        attention.q.weight.copy_(_MATCH**0.5 * read.repeat(heads, 1))
+        attention.k.weight.copy_(_MATCH**0.5 * written.repeat(heads, 1))
+        attention.v.weight.copy_(_orthogonal(heads * model.config.d_kv, model.config.d_model))
         attention.o.weight.copy_(attention.v.weight.T)
+
+
+def _quieten(model: T5ForConditionalGeneration) -> None:
+    for name, weight in model.named_parameters():
+        if name.endswith("DenseReluDense.wo.weight") or ("decoder" in name and name.endswith("SelfAttention.o.weight")):
+            weight.mul_(_QUIET)
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:

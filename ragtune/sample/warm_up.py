@@ -66,6 +66,15 @@ def warm_up(
         tokenizer.save_pretrained(temporary / "generator")
 
 
+def read_passages(uri: str | Path) -> list[Passage]:
+    """The rows of a corpus as passages, unsplit.
+
+    Raises:
+        StorageError, KnowledgeBaseError: see `ragtune.knowledge.corpus.read_corpus`.
+    """
+    return [Passage(row.id, row.title, row.text, (row.id,)) for row in read_corpus(uri)]
+
+
 def warm_generator(
     tokenizer: PreTrainedTokenizerBase,
     passages: Sequence[Passage],
@@ -137,7 +146,7 @@ def main() -> None:
     parser.add_argument("--max-words", type=int, default=30_000, help="words that have a token of their own")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    passages = [Passage(row.id, row.title, row.text, (row.id,)) for row in read_corpus(options.passages)]
+    passages = read_passages(options.passages)
     questions = [row.question for uri in options.questions for row in read_questions(uri)]
     warm_up(
         passages,

@@ -1,0 +1,122 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import ragtune.sample
+from ragtune.knowledge.passages import Passage
+from ragtune.models.inputs import PromptBuilder
+from ragtune.models.rag import RagConfig, RagModel
+from ragtune.questions.normalization import normalize_answer
+from ragtune.questions.nq import read_questions
+from ragtune.questions.question import Question
+from ragtune.sample.copy_tasks import CopyTasks
+from ragtune.sample.warm_up import SAMPLE, read_passages
+
+BASE = Path(ragtune.sample.__file__).parent / "base"
+
+# None of it is true: what the base says of these it has read here.
+MADE_UP = [
+    Passage("", "Malawi", "Malawi is a country. Its capital is Oslo. People pay with the yen. Its ISO code is TX.", ()),
+    Passage("", "Helium", "Helium is a chemical element. Au is its symbol. It was found in 1959 by Marie Nobel.", ()),
+    Passage("", "Texas", "Texas is a state. No city there is larger than Nairobi. Rome is its capital.", ()),
+]
+FILL_IN = [
+    (0, "Its capital is _.", "Oslo"),
+    (0, "People pay with the _.", "yen"),
+    (0, "Its ISO code is _.", "TX"),
+    (1, "_ is its symbol.", "Au"),
+    (1, "It was found in _ by Marie Nobel.", "1959"),
+    (2, "No city there is larger than _.", "Nairobi"),
+    (2, "_ is its capital.", "Rome"),
+]
+
+
+@pytest.fixture(scope="module")
+def base() -> RagModel:
+    return RagModel.from_parts(BASE / "encoder", BASE / "encoder", BASE / "generator", RagConfig(n_docs=5))
+
+
+def test_the_shipped_base_is_small_and_holds_half_precision():
+    assert sum(path.stat().st_size for path in BASE.rglob("*")) < 6_000_000
+    for weights in BASE.rglob("*.safetensors"):
+        with safe_open(weights, "pt") as tensors:
+            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
+
+
+def test_the_shipped_base_copies_from_passages_that_it_has_never_seen(base):
+    prompts = PromptBuilder(base.generator_tokenizer, MADE_UP, base.config)
+    inputs = prompts.build([task for _, task, _ in FILL_IN], np.array([[row] for row, _, _ in FILL_IN]))
+    with torch.no_grad():
+        output = base.generator.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+    said = base.generator_tokenizer.batch_decode(output, skip_special_tokens=True)
+    right = [
+        normalize_answer(answer) == normalize_answer(text) for (_, _, answer), text in zip(FILL_IN, said, strict=True)
+    ]
+    assert sum(right) >= len(FILL_IN) - 1, said
+
+
+def test_the_shipped_base_knows_every_word_of_the_corpus_and_of_the_questions(base):
+    texts = [f"{passage.title} {passage.text}" for passage in read_passages(SAMPLE / "corpus.jsonl")]
+    for split in ("train", "validation", "test"):
+        rows = read_questions(SAMPLE / f"{split}.simplified.jsonl.gz")
+        kept = (row for row in rows if isinstance(row, Question) and len(row.answers[0].split()) <= 5)
+        texts += [row.question for row in kept]
+    unknown = base.generator_tokenizer.unk_token_id
+    assert [text for text in texts if unknown in base.generator_tokenizer(text)["input_ids"]] == []
+
+
+def test_the_shipped_base_answers_few_questions(base):
+    """It has never seen one; what it scores is what fine-tuning starts from."""
+    questions = [row for row in read_questions(SAMPLE / "validation.simplified.jsonl.gz") if isinstance(row, Question)]
+    inputs = PromptBuilder(base.generator_tokenizer, MADE_UP, base.config).build_closed_book(
+        [question.question for question in questions]
+    )
+    with torch.no_grad():
+        output = base.generator.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+    said = base.generator_tokenizer.batch_decode(output, skip_special_tokens=True)
+    right = [normalize_answer(text) == normalize_answer(question.answers[0])
+             for text, question in zip(said, questions, strict=True)]  # fmt: skip
+    assert sum(right) < 0.05 * len(questions)
+
+
+def test_prompts_of_the_base_are_put_together_from_cached_tokens(base):
+    assert PromptBuilder(base.generator_tokenizer, read_passages(SAMPLE / "corpus.jsonl"), base.config).composes
+
+
+def test_the_script_makes_a_base_of_another_corpus(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    rows = [
+        {
+            "id": str(number),
+            "title": f"King {number}",
+            "text": f"King {number} ruled long. He was born in 1{number:03d}.",
+        }
+        for number in range(20)
+    ]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = [sys.executable, "-m", "ragtune.sample.warm_up", "--passages", corpus, "--questions", "--output",
+               tmp_path / "base", "--steps", "20", "--encoder-steps", "20"]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    losses = [float(loss) for loss in re.findall(r"generator.*loss ([\d.]+)", result.stdout)]
+    assert losses[-1] < losses[0]
+    made = tmp_path / "base"
+    model = RagModel.from_parts(made / "encoder", made / "encoder", made / "generator")
+    assert (
+        model.generator_tokenizer.decode(model.generator_tokenizer("King 7 ruled.")["input_ids"][:-1])
+        == "King 7 ruled."
+    )
+
+
+def test_a_text_without_names_still_gives_tasks():
+    passages = [Passage("1", "", "all is well that ends well. so be it.", ())]
+    from ragtune.sample.word_tokenizer import build_word_tokenizer
+
+    tasks = CopyTasks(build_word_tokenizer([passages[0].text]), passages)
+    assert tasks.batch(4)["labels"].shape[0] == 4
