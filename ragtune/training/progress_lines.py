@@ -23,7 +23,7 @@ def say(line: str) -> None:
 
 
 class ProgressLines(TrainerCallback):
-    """Prints the log as lines; the first process alone does."""
+    """Prints the log as lines, in the first process alone, and has the last step logged whatever `logging_steps` is."""
 
     def __init__(self) -> None:
         self.start_step, self.start = 0, time.monotonic()
@@ -32,6 +32,9 @@ class ProgressLines(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.start_step, self.start = state.global_step, time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        control.should_log = control.should_log or state.global_step == state.max_steps
 
     def on_log(
         self,

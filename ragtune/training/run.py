@@ -4,6 +4,7 @@ import copy
 import fcntl
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -87,7 +88,20 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
             f"warning: temperature={args.temperature:g} with vectors of length 1 makes p(z | x) almost uniform, and "
             "the question encoder hardly learns; about 0.05 is usual"
         )
+    if args.process_index == 0:
+        for folder in filter(None, (files.output_folder, files.closed_book_folder, files.work_folder)):
+            _check_writable(Path(folder))
     return check_knowledge(files, args, model)
+
+
+def _check_writable(folder: Path) -> None:
+    """Now, rather than when hours of training are to be saved."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder.parent):
+            return
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error}); choose another folder") from error
 
 
 def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from ragtune.errors import TrainingError
+from ragtune.models.checkpoint import load_model, read_description
+from ragtune.training import run as run_module
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.run import run
+
+PARAMETERS = {"max_steps": 2, "eval_steps": 1, "temperature": 0.05, "n_docs": 3, "report_to": "none"}
+
+
+@pytest.fixture
+def files(world, knowledge_base_folder, tmp_path):
+    def files(**changes):
+        folders = {"output_folder": tmp_path / "model", "work_folder": tmp_path / "work"}
+        folders |= {"closed_book_folder": tmp_path / "closed_book"}
+        folders = {name: str(folder) for name, folder in folders.items()} | world.parts | changes
+        return RunFiles(world.pairs, knowledge_base_folder, **folders)
+
+    return files
+
+
+def test_what_was_trained_is_not_trained_again_if_only_the_end_was_missing(files, tmp_path, capsys, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_module, "_publish", killed)
+        run(files(), RagTrainingArguments(**PARAMETERS))
+    assert "training: 2 of 2 steps" in capsys.readouterr().err
+    results = run(files(), RagTrainingArguments(**PARAMETERS))
+    assert "training:" not in capsys.readouterr().err
+    assert results["steps"] == results["closed_book_steps"] == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "closed_book", "work"}
+
+
+def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_path):
+    run(files(closed_book_folder=""), RagTrainingArguments(seed=5, **PARAMETERS))
+    description = read_description(tmp_path / "model")
+    lineage = description["lineage"]
+    assert lineage["knowledge_base"]["path"] == knowledge_base_folder
+    assert lineage["knowledge_base"]["version"] == "kb_v1"
+    assert lineage["parameters"]["seed"] == 5
+    assert set(lineage["base_model"]) == {"question_encoder", "passage_encoder", "generator"}
+    assert description["config"]["n_docs"] == 3
+
+
+def test_a_trained_model_can_be_trained_further(files, tmp_path):
+    run(files(closed_book_folder=""), RagTrainingArguments(**PARAMETERS))
+    parts = dict.fromkeys(("question_encoder", "passage_encoder", "generator", "closed_book_folder"), "")
+    further = files(model_folder=str(tmp_path / "model"), output_folder=str(tmp_path / "further"), **parts)
+    run(further, RagTrainingArguments(**PARAMETERS | {"n_docs": 2}))
+    assert load_model(tmp_path / "further").config.n_docs == 2
+
+
+def test_a_closed_book_baseline_of_no_steps_is_not_trained(files, tmp_path):
+    results = run(files(), RagTrainingArguments(closed_book_steps=0, **PARAMETERS))
+    assert not any(name.startswith("closed_book") for name in results)
+    assert not (tmp_path / "closed_book").exists()
+
+
+def test_epochs_and_evaluations_by_epoch(files, tmp_path):
+    parameters = PARAMETERS | {"max_steps": -1, "num_train_epochs": 2, "eval_strategy": "epoch"}
+    results = run(files(closed_book_folder=""), RagTrainingArguments(**parameters))
+    log = json.loads((tmp_path / "model" / "training_log.json").read_text())
+    assert results["steps"] == 12
+    assert [point["step"] for point in log if "em" in point] == [0, 6, 12]
+
+
+def test_an_output_that_cannot_be_written_is_known_before_training(files, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="file/model: cannot be written"):
+        run(files(output_folder=str(tmp_path / "file" / "model")), RagTrainingArguments(**PARAMETERS))
+    assert "training" not in capsys.readouterr().err
