@@ -23,7 +23,7 @@ PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, 
 
 _CONFIG, _DEFINITIONS, _REGISTRY = "feature_store.yaml", "features.py", "registry.db"
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
-# Build and search parameters; with ef 160 recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
+# Build and search parameters: recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
 # 3.2 found no more with M 32 than with 16.
 _INDEXES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "HNSW": ({"M": 16, "efConstruction": 200}, {"ef": 160}),
