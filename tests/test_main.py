@@ -51,7 +51,7 @@ def test_people_get_a_table(world, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:3] == ["", "p(z|x)  passage"]
     assert sum(": The capital of land" in line for line in lines) == 3
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[1:])) <= 80  # the answer itself is one line, as long as it is
     assert any(line.endswith("…") for line in lines)
 
 
