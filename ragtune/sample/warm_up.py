@@ -27,7 +27,7 @@ from ragtune.sample.inverse_cloze import inverse_cloze_batches, inverse_cloze_lo
 from ragtune.sample.word_tokenizer import build_word_tokenizer, build_wordpiece_tokenizer
 
 SAMPLE = Path(__file__).parent
-GENERATOR_STEPS = 4500
+GENERATOR_STEPS = 3000
 ENCODER_STEPS = 300
 _RAMP_STEPS = 50
 _LAST_RATE = 0.02  # of the peak learning rate
