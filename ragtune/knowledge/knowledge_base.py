@@ -19,6 +19,7 @@ from ragtune.knowledge.feature_repo import (
 )
 from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, only_one, plan
 from ragtune.knowledge.manifest import Manifest, resolve, write_pointer
+from ragtune.knowledge.milvus import collector_paused
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.rows import read_vectors
@@ -99,7 +100,7 @@ class KnowledgeBase:
         at_once = max(1, min(_QUERIES_PER_CALL, _FLOATS_PER_CALL // (max(k, 1) * self.manifest.dimension)))
         starts = range(0, max(len(queries), 1), at_once)
         # One call's vectors are compared while another's answer is put together.
-        with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
+        with collector_paused(), ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
             found = list(pool.map(lambda start: self._search(queries[start : start + at_once], k), starts))
         return Retrieved(
             rows=np.concatenate([part.rows for part in found]),

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import gc
 import logging
 import socket
 import threading
@@ -72,6 +73,22 @@ def translated_errors(place: str) -> Iterator[None]:
         yield
     except MilvusException as error:
         raise KnowledgeBaseError(f"{place}: {_explain(error)}") from error
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's cyclic garbage collector off meanwhile.
+
+    Milvus Lite makes dicts and lists of every hit, and the collector, which their number wakes, then walks through all
+    that Feast and PyTorch have imported: a third of a search's time, for nothing, as no cycle goes through them.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _explain(error: MilvusException) -> str:

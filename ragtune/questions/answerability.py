@@ -44,7 +44,7 @@ def split_by_answerability(
     answerable_path: str | Path,
     unanswerable_path: str | Path,
     k: int = 10,
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> dict[str, int | float]:
     """Retrieve k passages a question, and part the questions by whether one of them holds one of its answers.
 

@@ -1,3 +1,4 @@
+import gc
 import time
 
 import pytest
@@ -56,3 +57,25 @@ def test_a_server_that_goes_away_is_named_in_seconds(folder, encoder, lite_serve
         with pytest.raises(KnowledgeBaseError, match=rf"{uri}: Milvus does not answer"):
             base.search(encoder.encode(["an otter"]), 3)
     assert time.monotonic() - start < 30
+
+
+def test_the_garbage_collector_is_paused_during_a_search_only(folder, encoder):
+    seen = []
+    with KnowledgeBase.open(folder) as base:
+        ask = base._search
+        base._search = lambda queries, k: (seen.append(gc.isenabled()), ask(queries, k))[1]
+        base.search(encoder.encode(["an otter"]), 3)
+        with pytest.raises(KnowledgeBaseError, match="k = 0"):
+            base.search(encoder.encode(["an otter"]), 0)
+    assert seen == [False, False]
+    assert gc.isenabled()
+
+
+def test_a_garbage_collector_that_was_off_stays_off():
+    gc.disable()
+    try:
+        with milvus.collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
