@@ -30,6 +30,11 @@ def load_tokenizer(name_or_path: str | Path, trust_remote_code: bool = False) ->
         raise QuestionError(
             f"{place}: its tokenizer cannot be loaded ({error}); a folder needs tokenizer.json or the files of its kind"
         ) from error
+    # Transformers makes up a tokenizer of a few tokens where there is a config.json alone.
+    files = set(tokenizer.vocab_files_names.values())  # none for tokenizers of bytes
+    if files and not any(_find(place, name, subfolder) for name in files | {"tokenizer.json"}):
+        why = f"none of {', '.join(sorted(files))} is there; copy the folder whole"
+        raise QuestionError(f"{place}: its tokenizer cannot be loaded: {why}")
     if (_read_json(place, "sentence_bert_config.json", subfolder) or {}).get("do_lower_case"):
         first = tokenizer.backend_tokenizer.normalizer
         steps = [normalizers.Lowercase()] + ([first] if first is not None else [])
@@ -65,6 +70,11 @@ def _transformer_folder(place: str) -> str:
 
 
 def _read_json(place: str, name: str, subfolder: str = "") -> Any:
+    path = _find(place, name, subfolder)
+    return None if path is None else json.loads(path.read_text("utf-8"))
+
+
+def _find(place: str, name: str, subfolder: str) -> Path | None:
     try:
         path = cached_file(
             place,
@@ -76,4 +86,4 @@ def _read_json(place: str, name: str, subfolder: str = "") -> Any:
         )
     except OSError:  # no such place: what needs it says so
         return None
-    return None if path is None else json.loads(Path(path).read_text("utf-8"))
+    return None if path is None else Path(path)

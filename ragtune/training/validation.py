@@ -81,14 +81,14 @@ def recall_cutoffs(n_docs: int, base_rows: int) -> list[int]:
 def first_hit(passages: Sequence[Passage], gold_ids: Sequence[str], answers: Sequence[str]) -> int:
     """The rank, from 1, of the first passage that helps; 0 where none does.
 
-    It helps if it is (a piece of) a gold passage; where no gold passage is known, if an answer stands in it.
+    It helps if it is (a piece of) a gold passage; where no gold passage is known, if an answer stands in its text.
     """
     if gold_ids:
         gold = set(gold_ids)
         helps = (not gold.isdisjoint(passage.source_ids) for passage in passages)
     else:
         wanted = normalized_answers(answers)
-        texts = (normalize_for_matching(f"{passage.title} {passage.text}") for passage in passages)
+        texts = (normalize_for_matching(passage.text) for passage in passages)
         helps = (any(stands_in(text, answer) for answer in wanted) for text in texts)
     return next((rank for rank, hit in enumerate(helps, 1) if hit), 0)
 

@@ -48,3 +48,9 @@ def test_a_folder_without_tokenizer_is_an_error(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(QuestionError, match=f"{folder}: its tokenizer cannot be loaded"):
         load_tokenizer(tmp_path / folder)
+
+
+def test_a_folder_with_a_configuration_alone_gets_no_made_up_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bart"}')
+    with pytest.raises(QuestionError, match=r"its tokenizer cannot be loaded: none of .*vocab\.json.* is there"):
+        load_tokenizer(tmp_path)
