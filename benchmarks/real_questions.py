@@ -28,17 +28,19 @@ from ragtune.sample.word_tokenizer import build_word_tokenizer
 ROOT = Path(__file__).parents[1]
 SHOWN = ("recall@1", "recall@5", "recall@20", "mrr@10", "answer_recall@1", "answer_recall@5", "answer_recall@20")
 ANSWERS = ("em", "f1")
+WORDS = 40_000  # in the generator's vocabulary
+FIRST = 20  # times a word of a question or an answer counts, so that it is among them
 VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite", "kfp")
 
 
 def make_generator(data: Path, folder: Path, steps: int) -> None:
-    """A T5 with the 30,000 most frequent words of passages and training questions, warmed up on copying tasks."""
+    """A T5 with the words of training questions and answers and the most frequent of passages, warmed up on copying."""
     passages = [
         Passage(row.id, row.title, row.text, (row.id,)) for row in read_corpus(data / "nq" / "passages.parquet")
     ]
     rows = read_questions(data / "nq" / "train.simplified.jsonl.gz")
-    questions = [row.question for row in rows if isinstance(row, Question)]
-    tokenizer = build_word_tokenizer([*(f"{p.title} {p.text}" for p in passages), *questions])
+    asked = [text for row in rows if isinstance(row, Question) for text in (row.question, *row.answers)]
+    tokenizer = build_word_tokenizer([*(f"{p.title} {p.text}" for p in passages), *asked * FIRST], WORDS)
     warm_generator(tokenizer, passages, steps).half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

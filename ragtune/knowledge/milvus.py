@@ -20,6 +20,8 @@ from ragtune.errors import KnowledgeBaseError
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
+# pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up.
+_CHANNEL = {"grpc.keepalive_time_ms": 310_000}
 
 # Both log each failure with a traceback before they raise it; the KnowledgeBaseError says it once, and clearer.
 for _name in ("pymilvus", "milvus_lite"):
@@ -40,7 +42,7 @@ def connect_embedded(path: Path) -> MilvusClient:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _users[place]:
             _check_no_other_owner(path)
-        client = MilvusClient(place)
+        client = MilvusClient(place, grpc_options=_CHANNEL)
         _users[place] += 1
     return client
 
@@ -63,7 +65,7 @@ def connect_server(uri: str, token: str) -> MilvusClient:
     """
     _wait_until_listening(uri)
     with translated_errors(uri):
-        return MilvusClient(uri=uri, token=token, timeout=CONNECT_SECONDS)
+        return MilvusClient(uri=uri, token=token, timeout=CONNECT_SECONDS, grpc_options=_CHANNEL)
 
 
 @contextlib.contextmanager
