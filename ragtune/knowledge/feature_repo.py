@@ -21,7 +21,8 @@ EMBEDDED_DATABASE = "milvus.db"
 OFFLINE_SOURCE = "features.parquet"
 PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, description="A piece of text")
 
-_CONFIG, _DEFINITIONS, _REGISTRY = "feature_store.yaml", "features.py", "registry.db"
+FEATURE_STORE = "feature_store.yaml"
+_DEFINITIONS, _REGISTRY = "features.py", "registry.db"
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 # Build and search parameters: recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
 # 3.2 found no more with M 32 than with 16.
@@ -108,7 +109,7 @@ def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
     if uri and urlsplit(uri).scheme not in ("http", "https"):
         raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
     wanted = _feast_config(name, uri, index)
-    path = folder / _CONFIG
+    path = folder / FEATURE_STORE
     if not path.exists():
         with atomic_file(path) as stream:
             yaml.safe_dump(wanted, stream, sort_keys=False)
@@ -132,9 +133,9 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
     Raises:
         KnowledgeBaseError: feature_store.yaml is missing or broken.
     """
-    path = folder / _CONFIG
+    path = folder / FEATURE_STORE
     if not path.exists():
-        raise KnowledgeBaseError(f"{folder}: no {_CONFIG} there; run ingest_passages first")
+        raise KnowledgeBaseError(f"{folder}: no {FEATURE_STORE} there; run ingest_passages first")
     try:
         store = FeatureStore(repo_path=str(folder))
         online = store.config.online_store

@@ -1,5 +1,6 @@
 """The knowledge base: passages and their vectors, written through Feast into Milvus, and searched in batches."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy.typing as npt
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.embedding import EmbeddingCache
 from ragtune.knowledge.feature_repo import (
+    FEATURE_STORE,
     OFFLINE_SOURCE,
     batched_store,
     open_feature_store,
+    passages_view,
     registered_view,
     write_feature_repo,
 )
@@ -239,6 +242,33 @@ def ingest_into_workspace(
         "embedded": done.embedded,
         "version": int(done.manifest.version.removeprefix("kb_v")),
     }
+
+
+def milvus_uri_of(folder: str | Path) -> str:
+    """Where the Milvus server of a knowledge base is, as its feature_store.yaml says; "" for an embedded one.
+
+    Raises:
+        KnowledgeBaseError: there is no knowledge base.
+    """
+    return open_feature_store(Path(folder)).config.online_store.uri or ""
+
+
+def drop_knowledge_base(folder: str | Path, token: str = "") -> None:
+    """Remove a knowledge base for good: its collections from the Milvus server, if it is on one, and its folder.
+
+    Raises:
+        KnowledgeBaseError: the server cannot be reached; the folder then still stands.
+    """
+    folder = Path(folder)
+    if (folder / FEATURE_STORE).exists() and milvus_uri_of(folder):
+        store = open_feature_store(folder, token)
+        online = batched_store(store)
+        try:
+            for version in folder.glob("kb_v*"):
+                online.drop(store.config, passages_view(version.name, dimension=1))
+        finally:
+            online.disconnect()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ingest(

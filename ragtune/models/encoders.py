@@ -56,8 +56,7 @@ class Encoder(nn.Module):
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.name = name
-        for parameter in self._idle_parameters():
-            parameter.requires_grad_(False)
+        self._freeze_idle()
 
     @classmethod
     def from_pretrained(
@@ -181,14 +180,26 @@ class Encoder(nn.Module):
         precision: str = "auto",
     ) -> np.ndarray:
         """As `encode`, for passages: DPR reads the pair (title, text), sentence-transformers "title. text"."""
-        if self.pooling.kind == "dpr":
-            items: list[tuple[str, ...]] = [(passage.title, passage.text) for passage in passages]
-        else:
-            items = [
-                (self.prompt + (f"{passage.title}. {passage.text}" if passage.title else passage.text),)
-                for passage in passages
-            ]
-        return self._encode(items, batch_size, max_length, progress, precision)
+        return self._encode(self._passage_texts(passages), batch_size, max_length, progress, precision)
+
+    def tokenize_passages(self, passages: Sequence[Passage]) -> list[list[int]]:
+        """The token ids that `encode_passages` makes of each passage, cut to the encoder's longest input."""
+        return self._tokens(self._passage_texts(passages), self.pooling.max_length) if passages else []
+
+    def pad(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids of n texts to (n, longest) ids and mask, 1 for a token, on the CPU."""
+        input_ids = torch.full((len(tokens), max(map(len, tokens))), self.tokenizer.pad_token_id or 0)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
+        return input_ids, attention_mask
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Encoder":
+        """As any module's; the parameters that no vector depends on stay without a gradient."""
+        super().requires_grad_(requires_grad)
+        self._freeze_idle()
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that DPR's classes, or sentence-transformers, load back; safetensors."""
@@ -198,10 +209,11 @@ class Encoder(nn.Module):
         if self.pooling.kind != "dpr":
             self.pooling.save(folder, self.backbone.config.hidden_size)
 
-    def _idle_parameters(self) -> list[nn.Parameter]:
+    def _freeze_idle(self) -> None:
         """BERT's pooler, which no pooling here uses: with a gradient of None it would stop DDP."""
         pooler = getattr(self.backbone, "pooler", None)
-        return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
+        if isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)
 
     def _encode(
         self, items: Sequence[tuple[str, ...]], batch_size: int, max_length: int, progress: bool, precision: str
@@ -212,7 +224,8 @@ class Encoder(nn.Module):
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=halved)
         with evaluating(self), torch.inference_mode(), autocast:
             for positions, tokens in self._batches(items, batch_size, max_length or self.pooling.max_length):
-                vectors[positions] = self(*self._pad(tokens)).float().cpu().numpy()
+                inputs = (tensor.to(self.device) for tensor in self.pad(tokens))
+                vectors[positions] = self(*inputs).float().cpu().numpy()
                 for _ in islice(shown, len(positions)):
                     pass
         return vectors
@@ -222,9 +235,7 @@ class Encoder(nn.Module):
     ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
         tokens_at_once = _TOKENS_ON_CPU if self.device.type == "cpu" else _TOKENS_ON_GPU
         for start in range(0, len(items), _SORTED_AT_ONCE):
-            columns = [list(column) for column in zip(*items[start : start + _SORTED_AT_ONCE], strict=True)]
-            tokens = self.tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
-            tokens = tokens["input_ids"]
+            tokens = self._tokens(items[start : start + _SORTED_AT_ONCE], max_length)
             longest_first = np.argsort([-len(ids) for ids in tokens], kind="stable")
             first = 0
             while first < len(tokens):
@@ -233,13 +244,18 @@ class Encoder(nn.Module):
                 yield start + chosen, [tokens[position] for position in chosen]
                 first += count
 
-    def _pad(self, tokens: list[list[int]]) -> tuple[Tensor, Tensor]:
-        input_ids = torch.full((len(tokens), max(map(len, tokens))), self.tokenizer.pad_token_id or 0)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            attention_mask[row, : len(ids)] = 1
-        return input_ids.to(self.device), attention_mask.to(self.device)
+    def _passage_texts(self, passages: Sequence[Passage]) -> list[tuple[str, ...]]:
+        if self.pooling.kind == "dpr":
+            return [(passage.title, passage.text) for passage in passages]
+        return [
+            (self.prompt + (f"{passage.title}. {passage.text}" if passage.title else passage.text),)
+            for passage in passages
+        ]
+
+    def _tokens(self, items: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
+        columns = [list(column) for column in zip(*items, strict=True)]
+        tokens = self.tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
+        return tokens["input_ids"]
 
 
 def _dpr_class(place: str, role: str) -> type[PreTrainedModel]:

@@ -8,7 +8,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from ragtune.errors import TrainingError
 
-METHODS = ("rag", "rag-token")
+METHODS = ("rag", "rag-token", "rag-end2end")
 RETRIEVALS = ("direct", "gather")
 METRICS = ("em", "loss")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -24,6 +24,8 @@ class RunFiles:
         output_folder: the model lands here, whole or not at all.
         work_folder: checkpoints live here, under a fingerprint of all inputs and parameters, until the run is done.
         closed_book_folder: the closed-book baseline lands here; "" trains none.
+        trained_knowledge_base_folder: of the knowledge base that rag-end2end makes with the trained passage encoder; ""
+            is beside the one of the start, under its name and the run's fingerprint.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
         outcome_file: the run's results or its error, as JSON, for the process that started it.
     """
@@ -38,6 +40,9 @@ class RunFiles:
     generator: str = field(default="", metadata={"help": "name or path of the generator"})
     closed_book_folder: str = field(
         default="", metadata={"help": "where the closed-book baseline lands; none if empty"}
+    )
+    trained_knowledge_base_folder: str = field(
+        default="", metadata={"help": "of the knowledge base that rag-end2end makes; beside the given one if empty"}
     )
     milvus_uri: str = field(default="", metadata={"help": "reach the knowledge base's Milvus there"})
     outcome_file: str = field(default="", metadata={"help": "metrics or error of the run, as JSON"})
@@ -69,14 +74,21 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     `gradient_accumulation_steps` x processes questions. `warmup_steps` below 1 is a share of all steps.
 
     Attributes:
-        method: "rag" (RAG-sequence) or "rag-token".
+        method: "rag" (RAG-sequence), "rag-token", or "rag-end2end": RAG-sequence that trains the passage encoder too,
+            and makes the knowledge base anew with it while training goes on.
         retrieval: "direct", each process asks the knowledge base, or "gather", the first process asks for all.
         n_docs: passages retrieved for a question.
         temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
         prompt: the generator's input, with {title}, {text} and {question} in it.
         max_input_tokens: the generator's input, passage and question together; the passage is cut.
         question_encoder_learning_rate: 0 takes `learning_rate`.
+        passage_encoder_learning_rate: of rag-end2end; 0 takes the question encoder's.
         freeze_question_encoder, freeze_generator: leave that part as it is.
+        refresh_every: of rag-end2end, steps between two snapshots of the passage encoder, each of which makes the
+            knowledge base anew; longer where the one before is still at work.
+        max_staleness: of rag-end2end, in steps: training waits where the knowledge base is older; 0 never waits.
+        refresh_device: of rag-end2end, where passages are embedded anew, such as "cuda:1" or "cpu"; "" is the last GPU
+            that does not train, else the CPU, with few threads and low priority.
         closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
         max_eval_questions: validation questions answered at each evaluation; 0 takes all.
         eval_num_beams: beams of the generation in an evaluation.
@@ -91,6 +103,10 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     prompt: str = field(default="{title} / {text} // {question}", metadata={"help": "the generator's input"})
     max_input_tokens: int = field(default=300, metadata={"help": "generator's input, passage and question together"})
     question_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes learning_rate"})
+    passage_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes the question encoder's"})
+    refresh_every: int = field(default=100, metadata={"help": "rag-end2end: steps from snapshot to snapshot"})
+    max_staleness: int = field(default=0, metadata={"help": "rag-end2end: oldest base in steps; 0: never waits"})
+    refresh_device: str = field(default="", metadata={"help": "rag-end2end: embeds passages anew; an idle GPU or CPU"})
     freeze_question_encoder: bool = field(default=False, metadata={"help": "leave the question encoder as it is"})
     freeze_generator: bool = field(default=False, metadata={"help": "leave the generator as it is"})
     closed_book_steps: int = field(default=-1, metadata={"help": "-1: as many as the model; 0: no baseline"})
@@ -169,6 +185,11 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
             raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
         if self.freeze_question_encoder and self.freeze_generator:
             raise TrainingError("freeze_question_encoder and freeze_generator together leave nothing to train")
+        if 0 < self.max_staleness < self.refresh_every:
+            raise TrainingError(
+                f"max_staleness={self.max_staleness}: a knowledge base is made anew every refresh_every="
+                f"{self.refresh_every} steps only; set it to that or more, or to 0 to never wait"
+            )
         for name, why in _NOT_POSSIBLE.items():
             if getattr(self, name):
                 raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")
@@ -186,6 +207,9 @@ _LEAST = {
     "n_docs": 1,
     "max_input_tokens": 16,
     "question_encoder_learning_rate": 0,
+    "passage_encoder_learning_rate": 0,
+    "refresh_every": 1,
+    "max_staleness": 0,
     "weight_decay": 0,
     "warmup_steps": 0,
     "closed_book_steps": -1,

@@ -32,6 +32,7 @@ _WITHOUT_EFFECT = {
     "log_level",
     "log_level_replica",
     "output_dir",
+    "refresh_device",
     "report_to",
     "run_name",
     "save_total_limit",

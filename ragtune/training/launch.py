@@ -39,6 +39,7 @@ def finetune(
     passage_encoder: str | Path = "",
     generator: str | Path = "",
     closed_book_folder: str | Path = "",
+    trained_knowledge_base_folder: str | Path = "",
     tensorboard_folder: str | Path = "",
     milvus_uri: str = "",
     trust_remote_code: bool = False,
@@ -55,6 +56,7 @@ def finetune(
         dataset_folder, knowledge_base_folder, output_folder, work_folder: see `RunFiles`.
         model_folder: the base model; or `question_encoder`, `passage_encoder` and `generator` by name or path.
         closed_book_folder: where the closed-book baseline goes; "" trains none.
+        trained_knowledge_base_folder: of the knowledge base that rag-end2end makes; "" is beside the given one.
         tensorboard_folder: of the event files, which stay.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
         trust_remote_code: run code that comes with a model.
@@ -80,6 +82,7 @@ def finetune(
         passage_encoder=str(passage_encoder),
         generator=str(generator),
         closed_book_folder=str(closed_book_folder),
+        trained_knowledge_base_folder=str(trained_knowledge_base_folder),
         milvus_uri=milvus_uri,
         trust_remote_code=trust_remote_code,
     )
@@ -98,6 +101,13 @@ def finetune(
     if status == 0 and "results" in outcome:
         return outcome["results"]
     raise _failure(status, outcome, tail)
+
+
+def end_with_starter() -> None:
+    """Wait for the end of standard input, the starter's pipe, and then end this process: for a thread of its own."""
+    while os.read(sys.stdin.fileno(), 1):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _long_names(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -155,12 +165,12 @@ def _failure(status: int, outcome: dict[str, Any], tail: list[str]) -> RagtuneEr
         kind = getattr(errors, outcome["error"], TrainingError)
         return kind(outcome["message"])
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + _reason(tail) else ""
-    return TrainingError(f"the run {how} ({_reason(tail)}){hint}; the same call goes on from its last checkpoint")
+    hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + last_reason(tail) else ""
+    return TrainingError(f"the run {how} ({last_reason(tail)}){hint}; the same call goes on from its last checkpoint")
 
 
-def _reason(tail: list[str]) -> str:
-    """The line that says why: torchrun's on a killed process, else the last exception, else the last line."""
+def last_reason(tail: list[str]) -> str:
+    """Why a process ended, from its last lines: torchrun's on a killed one, else the last exception, else the last."""
     for pattern in (_KILLED, _EXCEPTION, re.compile(r"\S")):
         for line in reversed(tail):
             if pattern.search(line):

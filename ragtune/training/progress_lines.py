@@ -14,6 +14,7 @@ _SHOWN = {
     "eval_loss": "loss {:.4f}",
     "entropy": "entropy {:.2f}",
     "search_fraction": "search {:.0%}",
+    "staleness": "knowledge base {:.0f} steps old",
 }
 
 

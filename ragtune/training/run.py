@@ -20,9 +20,10 @@ from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.fingerprint import fingerprint, run_inputs, telling
-from ragtune.training.knowledge import check_knowledge, open_knowledge
+from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
 from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
+from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
 from ragtune.training.retrieval import Search
 from ragtune.training.trainer import RagTrainer
 from ragtune.training.training_log import curve, improved, results
@@ -48,19 +49,19 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
     pairs = open_pairs(files.dataset_folder)
     model = _base_model(files, args, pairs)
     base_folder, manifest = _check(files, args, pairs, model)
-    base = {name: getattr(manifest, name) for name in ("version", "content_hash", "encoder_fingerprint", "rows")}
-    inputs = run_inputs(model, pairs.folder, base, args)
+    base = described(base_folder, manifest)
+    inputs = run_inputs(model, pairs.folder, {name: base[name] for name in base if name != "path"}, args)
     work = Path(files.work_folder) / fingerprint(inputs)
     lineage = {
         "dataset": inputs["dataset"],
         "base_model": inputs["base_model"],
-        "knowledge_base": base | {"path": str(base_folder.absolute())},
+        "knowledge_base": base,
         "parameters": telling(args) | {"processes": args.world_size},
     }
     with _only_run(work) if first else nullcontext():
         _wait()
         if not (work / "model").is_dir():
-            with open_knowledge(base_folder, manifest, files, args) as knowledge:
+            with _knowledge(files, args, model, (base_folder, manifest), work) as knowledge:
                 prompts = PromptBuilder(model.generator_tokenizer, knowledge.passages, model.config)
                 own = _for_stage(args, work / "rag")
                 _train(model, own, prompts, pairs, knowledge.search, work / "model", lineage)
@@ -91,7 +92,26 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
     if args.process_index == 0:
         for folder in filter(None, (files.output_folder, files.closed_book_folder, files.work_folder)):
             _check_writable(Path(folder))
-    return check_knowledge(files, args, model)
+    base_folder, manifest = check_knowledge(files, args, model)
+    if args.process_index == 0 and args.method == "rag-end2end":
+        _check_writable(trained_folder(files, base_folder, "run"))
+    return base_folder, manifest
+
+
+@contextmanager
+def _knowledge(
+    files: RunFiles, args: RagTrainingArguments, model: RagModel, start: tuple[Path, Manifest], work: Path
+) -> Iterator[Knowledge]:
+    """The knowledge base as it was given; where the passage encoder is trained, made anew meanwhile."""
+    if args.method != "rag-end2end":
+        with open_knowledge(*start, files, args) as knowledge:
+            yield knowledge
+        return
+    refreshed = RefreshedKnowledge(files, args, model.passage_encoder, start, work)
+    try:
+        yield Knowledge(refreshed, refreshed.passages)
+    finally:
+        refreshed.close()
 
 
 def _check_writable(folder: Path) -> None:
@@ -106,7 +126,7 @@ def _check_writable(folder: Path) -> None:
 
 def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
     config = RagConfig(
-        method=args.method,
+        method="rag" if args.method == "rag-end2end" else args.method,  # the likelihood is the same
         n_docs=args.n_docs,
         temperature=args.temperature,
         max_question_tokens=pairs.max_question_tokens,
@@ -145,13 +165,17 @@ def _train(
 ) -> None:
     trainer = RagTrainer(model, args, prompts, pairs.train, pairs.validation, search=search)
     trainer.fit()
+    figures = results(trainer.state, trainer.clock)
+    if trainer.refreshed is not None:
+        lineage = lineage | {"knowledge_base": trainer.refreshed.serve_trained()}
+        figures |= trainer.refreshed.figures()
     if trainer.is_world_process_zero():
         if not improved(trainer.state):
             say("warning: no step answered the validation questions better than the base model did; see the curve")
         with atomic_path(folder) as temporary:
             save_model(model, temporary, lineage)
             _write(temporary / TRAINING_LOG, curve(trainer.state.log_history))
-            _write(temporary / _RESULTS, results(trainer.state, trainer.clock))
+            _write(temporary / _RESULTS, figures)
     _wait()
 
 

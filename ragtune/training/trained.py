@@ -7,28 +7,42 @@ from torch import Tensor, nn
 from ragtune.errors import TrainingError
 from ragtune.models.rag import RagModel, RagOutput
 from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.live_passages import PASSAGE_INPUTS, live_doc_embeddings
 
 
 class TrainedParts(nn.Module):
     """The parts of a `RagModel` that are wrapped for DDP, moved to the device and checkpointed.
 
-    The passage encoder stays outside: it embeds nothing while training runs. There is no `config`, so that Trainer
-    does not take `RagConfig` for one of transformers' own.
+    The passage encoder is among them only where it is trained, as it otherwise embeds nothing while training runs.
+    There is no `config`, so that Trainer does not take `RagConfig` for one of transformers' own.
     """
 
     accepts_loss_kwargs = False  # else Trainer would hand `num_items_in_batch` to forward
 
-    def __init__(self, rag: RagModel, closed_book: bool = False):
-        """Take the generator, and unless `closed_book` the question encoder; they stay parts of `rag` too."""
+    def __init__(self, rag: RagModel, closed_book: bool = False, end_to_end: bool = False):
+        """Take the generator, unless `closed_book` the question encoder, and if `end_to_end` the passage encoder.
+
+        They stay parts of `rag` too.
+        """
         super().__init__()
         self.rag: RagModel
         self.__dict__["rag"] = rag  # not as a submodule: its passage encoder stays where it is
         self.generator = rag.generator
         if not closed_book:
             self.question_encoder = rag.question_encoder
+        if end_to_end and not closed_book:
+            self.passage_encoder = rag.passage_encoder.requires_grad_(True)
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether the passage encoder is trained."""
+        return hasattr(self, "passage_encoder")
 
     def forward(self, **batch: Tensor) -> RagOutput:
-        """See `RagModel.forward`."""
+        """See `RagModel.forward`; a batch of `PassageTokens` stands for `doc_embeddings`, which are then live."""
+        passages = {name: batch.pop(name) for name in PASSAGE_INPUTS if name in batch}
+        if passages:
+            batch["doc_embeddings"] = live_doc_embeddings(self.passage_encoder, **passages)
         return self.rag(**batch)
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
@@ -36,6 +50,8 @@ class TrainedParts(nn.Module):
         self.generator.activation_checkpointing_enable(**options)
         if hasattr(self, "question_encoder"):
             self.question_encoder.backbone.activation_checkpointing_enable(**options)
+        if self.end_to_end:
+            self.passage_encoder.backbone.activation_checkpointing_enable(**options)
 
 
 def freeze(module: TrainedParts, args: RagTrainingArguments) -> None:
@@ -53,17 +69,22 @@ def freeze(module: TrainedParts, args: RagTrainingArguments) -> None:
 
 
 def parameter_groups(module: nn.Module, decayed: set[str], args: RagTrainingArguments) -> list[dict[str, Any]]:
-    """The optimizer's groups: the question encoder at its own rate, biases and norms without weight decay.
+    """The optimizer's groups: each encoder at its own rate, biases and norms without weight decay.
 
     Args:
-        module: with parameters named `question_encoder.…` or otherwise.
+        module: with parameters named `question_encoder.…`, `passage_encoder.…` or otherwise.
         decayed: names of the parameters that weight decay applies to.
         args: the rates and the decay.
     """
+    question_rate = args.question_encoder_learning_rate or args.learning_rate
+    rates = {
+        "question_encoder": question_rate,
+        "passage_encoder": args.passage_encoder_learning_rate or question_rate,
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            own_rate = args.question_encoder_learning_rate if name.startswith("question_encoder.") else 0.0
+            rate = rates.get(name.partition(".")[0], args.learning_rate)
             decay = args.weight_decay if name in decayed else 0.0
-            groups.setdefault((own_rate or args.learning_rate, decay), []).append(parameter)
+            groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]

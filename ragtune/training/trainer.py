@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
+from ragtune.training.live_passages import PassageTokens
 from ragtune.training.monitor import Window
 from ragtune.training.progress_lines import say
+from ragtune.training.refreshed import RefreshedKnowledge
 from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.retrieval import Queries, Search, search_at_once
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
@@ -35,8 +38,9 @@ class RagTrainer(ResumableTrainer):
     """Trains question encoder and generator through the passages that the live question encoder retrieves.
 
     Once a step the questions of all its accumulated batches are encoded without gradient and searched for at once; the
-    forward pass then scores the retrieved passages again, with gradient, against their stored vectors. The loss is the
-    mean over the step's questions, however they are spread over accumulated batches and processes.
+    forward pass then scores the retrieved passages again, with gradient, against their stored vectors, or for method
+    "rag-end2end" against the vectors that the passage encoder makes of them now. The loss is the mean over the step's
+    questions, however they are spread over accumulated batches and processes.
 
     Without a `search` it trains the closed-book baseline: the generator alone, from the bare question.
     """
@@ -61,12 +65,13 @@ class RagTrainer(ResumableTrainer):
         """Set up; the model's parts are trained in place.
 
         Args:
-            model: its generator, and with a `search` its question encoder, are trained.
+            model: its generator, with a `search` its question encoder, and for "rag-end2end" its passage encoder too,
+                are trained.
             args: the parameters.
             prompts: builds the generator's inputs, and holds the passages.
             train_dataset: tokenised pairs.
             eval_dataset: tokenised pairs; needed unless `eval_strategy` is "no".
-            search: answers with the best passages; None for closed-book.
+            search: answers with the best passages; None for closed-book. A `RefreshedKnowledge` is kept young.
             processing_class: the generator's tokenizer; the model's own where it is not given.
 
         Raises:
@@ -76,7 +81,9 @@ class RagTrainer(ResumableTrainer):
         self.prompts = prompts
         self.knowledge = search
         self.window = Window()
-        parts = TrainedParts(model, closed_book=search is None)
+        self.refreshed = search if isinstance(search, RefreshedKnowledge) else None
+        parts = TrainedParts(model, closed_book=search is None, end_to_end=args.method == "rag-end2end")
+        self.passage_tokens = PassageTokens(model.passage_encoder, prompts.passages) if parts.end_to_end else None
         freeze(parts, args)
         super().__init__(
             model=parts,
@@ -86,6 +93,8 @@ class RagTrainer(ResumableTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class or model.generator_tokenizer,
         )
+        if self.refreshed is not None:
+            self.add_callback(self.refreshed)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As Trainer's; the clock starts here."""
@@ -148,7 +157,11 @@ class RagTrainer(ResumableTrainer):
         else:
             contexts = self.prompts.build(batch["question"], found.rows)
             inputs = {name: batch[name] for name in ("question_input_ids", "question_attention_mask", "labels")}
-            inputs |= {"doc_embeddings": torch.from_numpy(found.embeddings), "doc_mask": torch.from_numpy(found.mask)}
+            inputs |= {"doc_mask": torch.from_numpy(found.mask)}
+            if self.passage_tokens is None:
+                inputs |= {"doc_embeddings": torch.from_numpy(found.embeddings)}
+            else:
+                inputs |= self.passage_tokens.build(found.rows)
         return inputs | {f"context_{name}": value for name, value in contexts.items()}
 
     # A step
@@ -199,6 +212,8 @@ class RagTrainer(ResumableTrainer):
             figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages))
             self.window = Window()
             logs.update(figures)
+            if self.refreshed is not None:
+                logs["staleness"] = float(self.refreshed.staleness(self.state.global_step))
             if self.is_world_process_zero():
                 for warning in warnings:
                     say(f"warning: step {self.state.global_step}: {warning}")
@@ -207,6 +222,16 @@ class RagTrainer(ResumableTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         with self._paused():
             super()._save_checkpoint(model, trial)
+
+    def _save_state(self, folder: Path) -> None:
+        super()._save_state(folder)
+        if self.refreshed is not None:
+            self.refreshed.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.refreshed is not None:
+            self.refreshed.load(Path(resume_from_checkpoint))
 
     @contextmanager
     def _paused(self) -> Iterator[None]:

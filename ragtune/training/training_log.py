@@ -19,7 +19,8 @@ def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
 
     Returns:
         Entries with `step`; where a step was logged, loss, learning_rate, grad_norm, entropy, distinct_passages,
-        train_recall@k, samples_per_second, search_fraction; where it was evaluated, em, validation_loss, recall@k.
+        train_recall@k, samples_per_second, search_fraction, for rag-end2end staleness; where it was evaluated, em,
+        validation_loss, recall@k.
 
     Example: [{"step": 2, "loss": 1.5}, {"step": 2, "eval_em": 0.1, "eval_loss": 1.7}] gives
     [{"step": 2, "loss": 1.5, "em": 0.1, "validation_loss": 1.7}].

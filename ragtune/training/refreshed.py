@@ -1,0 +1,244 @@
+"""The knowledge base of a run that trains the passage encoder: made anew meanwhile, and switched at a step's end."""
+
+import json
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ragtune.errors import TrainingError
+from ragtune.knowledge.manifest import MANIFEST, Manifest, read_manifest, resolve
+from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.retrieved import Retrieved
+from ragtune.models.encoders import Encoder
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.knowledge import open_knowledge
+from ragtune.training.progress_lines import say
+from ragtune.training.refresh import Refresher, Target, refresh_device
+from ragtune.training.retrieval import Queries, Search
+
+_CHECKPOINT_FILE = "refresh.json"
+_START = 0  # the step of the knowledge base that the run was given
+_POLL_SECONDS = 0.2
+_FAILURES_WHILE_WAITING = 3
+_PATIENCE = timedelta(days=30)  # others wait for the first process, which may wait for a refresh
+
+
+class RefreshedKnowledge(TrainerCallback):
+    """What a trainer searches, and the callback that keeps it young.
+
+    At the end of a step the first process looks whether a refresh has finished, and whether the next is due, and tells
+    the others; all of them switch then or none. The rows of all versions are those of the same passages.
+
+    Attributes:
+        step: of the snapshot that made what is searched now; 0 for the knowledge base that the run was given.
+        passages: by row.
+        refreshes: how many have been switched to, over all resumptions of the run.
+        refresh_seconds: that they took together, from snapshot to switch.
+    """
+
+    def __init__(
+        self,
+        files: RunFiles,
+        args: RagTrainingArguments,
+        encoder: Encoder,
+        start: tuple[Path, Manifest],
+        work: Path,
+    ):
+        """Set up; nothing is opened before the first search.
+
+        Args:
+            files, args: of the run.
+            encoder: the passage encoder, live.
+            start: folder and manifest of the knowledge base that the run was given; it is only read.
+            work: the run's own folder, named after its fingerprint; gets refresh/ with what is made meanwhile.
+        """
+        self.files, self.args, self.encoder, self._start = files, args, encoder, start
+        start_folder, manifest = start
+        passages = start_folder / manifest.passages
+        self.passages = Passages.open(passages)
+        # An embedded database that is served meanwhile takes the versions too; what is left in the end is embedded.
+        from ragtune.knowledge.knowledge_base import milvus_uri_of  # Feast takes seconds to import
+
+        own_uri = milvus_uri_of(start_folder)
+        self._target = Target(str(passages.absolute()), f"{manifest.name}_{work.name}", manifest.index, own_uri)
+        if own_uri and files.milvus_uri:
+            self._target = replace(self._target, uri=files.milvus_uri)
+        self._trained_folder = trained_folder(files, start_folder, work.name)
+        self.step = _START
+        self.refreshes, self.refresh_seconds = 0, 0.0
+        device = refresh_device(args.refresh_device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        meanwhile = replace(self._target, uri=files.milvus_uri or own_uri)
+        self.refresher = Refresher(work / "refresh", meanwhile, device, files.trust_remote_code)
+        self._last_start = _START
+        self._kept = _START  # what the last checkpoint goes on with
+        self._obsolete = True  # there may be leftovers
+        self._search: Search | None = None
+        self._open = ExitStack()
+        alone = args.world_size == 1
+        self._group = None if alone else dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def search(self, queries: Queries, k: int) -> Retrieved:
+        """As `KnowledgeBase.search`."""
+        if self._search is None:
+            self._switch(self.step)
+        assert self._search is not None
+        return self._search.search(queries, k)
+
+    def staleness(self, step: int) -> int:
+        """Steps between the snapshot that is searched and the live passage encoder."""
+        return step - self.step
+
+    def figures(self) -> dict[str, float]:
+        """refreshes, and the mean refresh_seconds where there were any."""
+        mean = {"refresh_seconds": self.refresh_seconds / self.refreshes} if self.refreshes else {}
+        return {"refreshes": self.refreshes, **mean}
+
+    def save(self, checkpoint: Path) -> None:
+        """Write into a checkpoint what it goes on with."""
+        state = {"step": self.step, "refreshes": self.refreshes, "refresh_seconds": self.refresh_seconds}
+        (checkpoint / _CHECKPOINT_FILE).write_text(json.dumps(state), encoding="utf-8")
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on with what a checkpoint remembers; with the start's where that is gone."""
+        state = json.loads((checkpoint / _CHECKPOINT_FILE).read_text(encoding="utf-8"))
+        self.refreshes, self.refresh_seconds = state["refreshes"], state["refresh_seconds"]
+        step = state["step"]
+        if step != _START and not self.refresher.base_folder(step).is_dir():
+            if self.args.process_index == 0:
+                say(f"warning: the knowledge base of step {step} is gone; training goes on with the run's first one")
+            step = _START
+        self._kept = self._last_start = self.step = step
+        self._search = None  # the next search opens it
+
+    def close(self) -> None:
+        """Stop refreshing and let go of the knowledge base; every process must call it."""
+        self.refresher.stop()
+        self._search = None
+        self._open.close()
+
+    def serve_trained(self) -> dict[str, Any]:
+        """Make the knowledge base that fits the passage encoder as it is now, and drop what was made on the way.
+
+        Every process must call it; the first one works, and the others wait. With a knowledge base in its folder
+        already it becomes a new version of that.
+
+        Returns:
+            For the model's lineage: path, version, content_hash, encoder_fingerprint, rows.
+        """
+        self.close()
+        folder, target = self._trained_folder, self._target
+        if self.args.process_index == 0:
+            from ragtune.knowledge.knowledge_base import ingest_passages
+
+            known = read_manifest(folder / MANIFEST)
+            name, index = (known.name, known.index) if known else (target.name, target.index)
+            ingest_passages(target.passages, folder, self.encoder, uri=target.uri, name=name, index=index)
+            for step in self.refresher.steps():
+                self.refresher.drop(step)
+        if self._group is not None:
+            dist.barrier(group=self._group)
+        return described(*resolve(folder))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Switch, in all processes or in none."""
+        newest = self._newest(state) if args.process_index == 0 else 0
+        if self._group is not None:
+            agreed = torch.tensor([newest])
+            dist.broadcast(agreed, src=0, group=self._group)
+            newest = int(agreed)
+        if newest != self.step:
+            self._switch(newest)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The checkpoint before this one is not gone on from any more, nor is what it remembered needed."""
+        self._kept = self.step
+        self._obsolete = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """No refresh is of use any more."""
+        self.refresher.stop()
+
+    def _newest(self, state: TrainerState) -> int:
+        """The step of the youngest knowledge base that is ready; starts the next refresh where it is due, and waits."""
+        step, over = state.global_step, state.global_step >= state.max_steps
+        self._drop_obsolete()
+        newest = self._poll(step)
+        if self.refresher.step is None and step - self._last_start >= self.args.refresh_every and not over:
+            self._begin(step)
+        failures = 0
+        while self.args.max_staleness and step - newest > self.args.max_staleness and not over:
+            if self.refresher.step is None:
+                failures += 1
+                if failures > _FAILURES_WHILE_WAITING:
+                    raise TrainingError(
+                        f"step {step}: the knowledge base is {step - newest} steps old, which is more than "
+                        f"max_staleness={self.args.max_staleness}, and making it anew failed {failures - 1} times, see "
+                        "above; mend that, or set max_staleness=0"
+                    )
+                self._begin(step)
+            time.sleep(_POLL_SECONDS)
+            newest = max(newest, self._poll(step))
+        return newest
+
+    def _begin(self, step: int) -> None:
+        self._last_start = step
+        self.refresher.start(step, self.encoder)
+
+    def _poll(self, step: int) -> int:
+        done = self.refresher.finished()
+        if done is None:
+            return self.step
+        self.refreshes += 1
+        self.refresh_seconds += done.seconds
+        say(
+            f"refresh: from step {step} on the knowledge base of step {done.step} is searched, made in "
+            f"{done.seconds:.1f} s"
+        )
+        return done.step
+
+    def _switch(self, step: int) -> None:
+        """Open the knowledge base of a snapshot, and only then let go of the one before; every process must call it."""
+        folder, manifest = self._start
+        if step != _START:
+            first = manifest
+            folder, manifest = resolve(self.refresher.base_folder(step))
+            if manifest.content_hash != first.content_hash:
+                raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
+        with ExitStack() as opening:
+            knowledge = opening.enter_context(open_knowledge(folder, manifest, self.files, self.args))
+            opened = opening.pop_all()
+        self._open.close()
+        self._open, self._search, self.step = opened, knowledge.search, step
+        self._obsolete = True
+
+    def _drop_obsolete(self) -> None:
+        """Remove what neither is searched nor stands in a checkpoint nor is being made.
+
+        Called before this step's switch: by now all processes have made the last one.
+        """
+        if self._obsolete:
+            needed = {self.step, self._kept, self.refresher.step}
+            for step in set(self.refresher.steps()) - needed:
+                self.refresher.drop(step)
+            self._obsolete = False
+
+
+def described(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """What a model's lineage says of its knowledge base: path, version, content_hash, encoder_fingerprint, rows."""
+    told = {name: getattr(manifest, name) for name in ("version", "content_hash", "encoder_fingerprint", "rows")}
+    return told | {"path": str(folder.absolute())}
+
+
+def trained_folder(files: RunFiles, start_folder: Path, run: str) -> Path:
+    """Where the knowledge base goes that fits the trained passage encoder: where asked for, else beside the start's."""
+    return Path(files.trained_knowledge_base_folder or f"{start_folder.absolute()}-{run}")
