@@ -5,6 +5,7 @@ Arguments are those of `RunFiles` and `RagTrainingArguments`, as --name value, o
 
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -19,7 +20,7 @@ from transformers.utils import logging
 
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.launch import ENDS_WITH_STARTER, end_with_starter
+from ragtune.training.launch import ENDS_WITH_STARTER
 from ragtune.training.run import run
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given = _given(parser, arguments)
         if os.environ.get(ENDS_WITH_STARTER):
-            threading.Thread(target=end_with_starter, daemon=True).start()
+            threading.Thread(target=_end_with_starter, daemon=True).start()
         figures = _run(parser, given)
     except RagtuneError as error:
         return _fail(given, type(error).__name__, " ".join(str(error).split()))
@@ -45,6 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     if dist.is_initialized():
         dist.destroy_process_group()
     return 0
+
+
+def _end_with_starter() -> None:
+    """Wait for the end of standard input, the starter's pipe: see `ragtune.training.launch`."""
+    while os.read(sys.stdin.fileno(), 1):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _given(parser: HfArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:

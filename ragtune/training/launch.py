@@ -103,13 +103,6 @@ def finetune(
     raise _failure(status, outcome, tail)
 
 
-def end_with_starter() -> None:
-    """Wait for the end of standard input, the starter's pipe, and then end this process: for a thread of its own."""
-    while os.read(sys.stdin.fileno(), 1):
-        continue
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _long_names(parameters: dict[str, Any]) -> dict[str, Any]:
     known = {field.name for field in fields(RagTrainingArguments) if field.init} - {"output_dir"}
     parameters = {_SHORT.get(name, name): value for name, value in parameters.items()}

@@ -1,34 +1,37 @@
-"""`python -m ragtune.training.refresh JOB.json`: make a knowledge base anew from a snapshot of the passage encoder.
+"""`python -m ragtune.training.refresh`: make knowledge bases anew from snapshots of the passage encoder.
 
-It runs beside the training that started it, on another device, and `Refresher` is the training's hold on it. What it
-makes is a knowledge base of its own, so that an embedded Milvus never has two owners, and nobody else's is touched.
+The process runs beside the training that started it, on another device, reads the folders of its jobs from standard
+input, a line each, and ends when that does; `Refresher` is the training's hold on it. What it makes are knowledge bases
+of their own, so that an embedded Milvus never has two owners, and nobody else's is touched.
 """
 
+import contextlib
 import json
 import os
+import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ragtune.errors import RagtuneError
-from ragtune.files import atomic_path
+from ragtune.files import atomic_file, atomic_path
 from ragtune.models.encoders import Encoder
-from ragtune.training.launch import end_with_starter, last_reason
+from ragtune.training.launch import last_reason
 from ragtune.training.progress_lines import say
 
 _NICENESS = 10
 _CPU_SHARE = 4  # of which the refresher takes one part
 _SECONDS_TO_END = 10.0
 _OF_TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-_SNAPSHOT, _BASE, _JOB, _LOG = "passage_encoder", "knowledge_base", "job.json", "log.txt"
+_SNAPSHOT, _BASE, _JOB, _OUTCOME, _LOG = "passage_encoder", "knowledge_base", "job.json", "outcome.json", "log.txt"
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,20 @@ class Refreshed:
 
 
 class Refresher:
-    """At most one process that makes a knowledge base, each in a folder of its own named after the snapshot's step."""
+    """The process that makes knowledge bases, one at a time, each in a folder named after its snapshot's step.
+
+    It is started with the first one, and again after it was killed.
+
+    Attributes:
+        step: of the snapshot that is being worked on; None where there is none.
+        process: as it is now, or None.
+    """
 
     def __init__(self, folder: Path, target: Target, device: str, trust_remote_code: bool = False):
         """Set up; nothing is started.
 
         Args:
-            folder: gets step_<n>/ with snapshot, knowledge base and log.
+            folder: gets step_<n>/ with snapshot and knowledge base, and log.txt with what the process says.
             target: what to make.
             device: where passages are embedded.
             trust_remote_code: the encoder needs Python code that came with it.
@@ -77,7 +87,7 @@ class Refresher:
         self.target = target
         self.device = device
         self.trust_remote_code = trust_remote_code
-        self.step: int | None = None  # of the snapshot that is being worked on
+        self.step: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
 
@@ -90,7 +100,7 @@ class Refresher:
         return [int(path.name.removeprefix("step_")) for path in self.folder.glob("step_*")]
 
     def start(self, step: int, encoder: Encoder) -> None:
-        """Write a snapshot of the encoder, whole or not at all, and begin to make a knowledge base of it.
+        """Write a snapshot of the encoder, whole or not at all, and have a knowledge base made of it.
 
         Raises:
             StorageError: the disk is full or may not be written.
@@ -101,34 +111,35 @@ class Refresher:
             encoder.save_pretrained(temporary)
         job = asdict(self.target) | {
             "name": f"{self.target.name}_{step}",
-            "encoder": str(folder / _SNAPSHOT),
-            "folder": str(folder / _BASE),
             "device": self.device,
             "trust_remote_code": self.trust_remote_code,
         }
         (folder / _JOB).write_text(json.dumps(job, indent=1), encoding="utf-8")
-        with open(folder / _LOG, "wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ragtune.training.refresh", str(folder / _JOB)],
-                env=_environment(self.device),
-                stdin=subprocess.PIPE,  # ends when this process does: see `end_with_starter`
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
         self.step = step
+        try:
+            self._send(folder)
+        except BrokenPipeError:  # it was killed while it had nothing to do
+            self._end()
+            self._send(folder)
 
     def finished(self) -> Refreshed | None:
         """A knowledge base that has become ready since the last call; why it did not is said once."""
-        if self.process is None or self.process.poll() is None:
+        if self.step is None or self.process is None:
             return None
-        step, status = self.step, self.process.returncode
-        self._forget()
-        assert step is not None
-        if status == 0:
+        step, status = self.step, self.process.poll()
+        outcome = self.folder / f"step_{step}" / _OUTCOME
+        if outcome.exists():
+            failure = json.loads(outcome.read_text(encoding="utf-8"))["error"]
+        elif status is not None:
+            lines = (self.folder / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+            failure = f"ended by {signal.Signals(-status).name}" if status < 0 else last_reason(lines)
+            self._end()
+        else:
+            return None
+        self.step = None
+        if not failure:
             return Refreshed(step, time.monotonic() - self._started)
-        lines = (self.folder / f"step_{step}" / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-        how = f"was ended by signal {-status}" if status < 0 else f"failed: {last_reason(lines)}"
-        say(f"warning: the refresh of step {step} {how}; training goes on with the knowledge base that it has")
+        say(f"warning: the refresh of step {step} failed ({failure}); the knowledge base stays the one before")
         self.drop(step)
         return None
 
@@ -143,23 +154,40 @@ class Refresher:
             say(f"warning: the knowledge base of step {step} is not needed any more but stays: {error}")
 
     def stop(self) -> None:
-        """End the process, if there is one, and remove what it has made so far."""
-        if self.process is None or self.step is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        step = self.step
-        self._forget()
-        self.drop(step)
+        """End the process, and remove what it has not finished."""
+        self._end()
+        if self.step is not None:
+            self.drop(self.step)
+            self.step = None
 
-    def _forget(self) -> None:
-        if self.process and self.process.stdin:
-            self.process.stdin.close()
-        self.process = self.step = None
+    def _send(self, folder: Path) -> None:
+        if self.process is None:
+            with open(self.folder / _LOG, "ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "ragtune.training.refresh"],
+                    env=_environment(self.device),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            if self.device == "cpu":
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, _NICENESS)
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{folder.absolute()}\n".encode())
+        self.process.stdin.flush()
+
+    def _end(self) -> None:
+        process, self.process = self.process, None
+        if process is None or process.stdin is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def refresh_device(wanted: str, training_processes: int) -> str:
@@ -180,34 +208,46 @@ def _environment(device: str) -> dict[str, str]:
     return own | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do a job; 0 if the knowledge base is whole and verified, 1 after an error, which is told in one line."""
-    (path,) = arguments
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
-    threading.Thread(target=end_with_starter, daemon=True).start()
-    if job["device"] == "cpu":
-        os.nice(_NICENESS)
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    try:
-        refresh(job)
-    except RagtuneError as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+def main() -> None:
+    """Do one job after the other until standard input ends; what it holds by then is given up."""
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    while True:
+        folder = Path(jobs.get())
+        try:
+            refresh(folder)
+            outcome = {"error": ""}
+        except RagtuneError as error:
+            outcome = {"error": " ".join(str(error).split())}
+        except Exception as error:
+            traceback.print_exc()
+            outcome = {"error": f"{type(error).__name__}: {error}"}
+        with atomic_file(folder / _OUTCOME) as stream:
+            json.dump(outcome, stream)
 
 
-def refresh(job: dict[str, Any]) -> None:
-    """Embed all passages with a snapshot, and write, index and verify the knowledge base.
+def _read(jobs: "queue.SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        jobs.put(line.rstrip("\n"))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def refresh(folder: Path) -> None:
+    """Embed all passages with a snapshot, in evaluation mode, and write, index and verify the knowledge base.
+
+    Args:
+        folder: with the snapshot and the job; gets the knowledge base.
 
     Raises:
         ModelError, KnowledgeBaseError, StorageError: what stopped it.
     """
-    from ragtune.knowledge.knowledge_base import ingest_passages
+    from ragtune.knowledge.knowledge_base import ingest_passages  # Feast takes seconds to import
 
-    encoder = Encoder.from_pretrained(job["encoder"], "passage", trust_remote_code=job["trust_remote_code"])
+    job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    encoder = Encoder.from_pretrained(folder / _SNAPSHOT, "passage", trust_remote_code=job["trust_remote_code"])
     encoder.to(job["device"])
-    ingest_passages(job["passages"], job["folder"], encoder, uri=job["uri"], name=job["name"], index=job["index"])
+    ingest_passages(job["passages"], folder / _BASE, encoder, uri=job["uri"], name=job["name"], index=job["index"])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ragtune.errors import TrainingError
+from ragtune.errors import RagtuneError, TrainingError
 from ragtune.knowledge.manifest import MANIFEST, Manifest, read_manifest, resolve
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import Retrieved
@@ -192,7 +192,10 @@ class RefreshedKnowledge(TrainerCallback):
 
     def _begin(self, step: int) -> None:
         self._last_start = step
-        self.refresher.start(step, self.encoder)
+        try:
+            self.refresher.start(step, self.encoder)
+        except RagtuneError as error:
+            say(f"warning: step {step}: the knowledge base cannot be made anew now: {error}")
 
     def _poll(self, step: int) -> int:
         done = self.refresher.finished()

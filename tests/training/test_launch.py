@@ -54,8 +54,8 @@ def test_of_torchruns_lines_the_one_of_the_killed_process_is_the_reason():
 
 WAITS_FOR_ITS_STARTER = """
 import sys, threading, time
-from ragtune.training.launch import end_with_starter
-threading.Thread(target=end_with_starter, daemon=True).start()
+from ragtune.training.__main__ import _end_with_starter
+threading.Thread(target=_end_with_starter, daemon=True).start()
 print("waiting", flush=True)
 time.sleep(100)
 """
