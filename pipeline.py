@@ -67,6 +67,10 @@ def rag_finetuning(
     gradient_accumulation_steps: int = 1,
     learning_rate: float = 3e-5,
     question_encoder_learning_rate: float = 0.0,
+    passage_encoder_learning_rate: float = 0.0,
+    refresh_every: int = 100,
+    max_staleness: int = 0,
+    refresh_device: str = "",
     adam_beta2: float = 0.999,
     warmup_steps: int = 0,
     eval_steps: int = 100,
@@ -104,7 +108,7 @@ def rag_finetuning(
         answerable_k: a question is answerable if an answer stands in so many retrieved passages.
         max_question_tokens: longest question, for the question encoder.
         max_answer_tokens: longest answer, for the generator, its end included.
-        method: `rag` (one passage explains the answer) or `rag-token` (each token its own).
+        method: `rag` (one passage explains an answer), `rag-token` (a token), `rag-end2end` (trains both encoders).
         retrieval: `direct` (each process searches) or `gather` (the first one searches for all).
         n_docs: passages retrieved for a question.
         temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
@@ -115,6 +119,10 @@ def rag_finetuning(
         gradient_accumulation_steps: batches a step.
         learning_rate: of the generator, and of the question encoder unless it has its own.
         question_encoder_learning_rate: 0 takes `learning_rate`.
+        passage_encoder_learning_rate: of `rag-end2end`; 0 takes the question encoder's.
+        refresh_every: of `rag-end2end`: steps from one re-encoding of the knowledge base to the next.
+        max_staleness: of `rag-end2end`: training waits where the knowledge base is older, in steps; 0 never waits.
+        refresh_device: of `rag-end2end`: where passages are embedded anew; empty is an idle GPU, else the CPU.
         adam_beta2: AdamW's second beta.
         warmup_steps: steps until the learning rate is at its height.
         eval_steps: steps between two validations; the best one is kept.
@@ -194,6 +202,10 @@ def rag_finetuning(
         gradient_accumulation_steps=gradient_accumulation_steps,
         learning_rate=learning_rate,
         question_encoder_learning_rate=question_encoder_learning_rate,
+        passage_encoder_learning_rate=passage_encoder_learning_rate,
+        refresh_every=refresh_every,
+        max_staleness=max_staleness,
+        refresh_device=refresh_device,
         adam_beta2=adam_beta2,
         warmup_steps=warmup_steps,
         eval_steps=eval_steps,
@@ -206,6 +218,7 @@ def rag_finetuning(
         model=finetuned.outputs["model"],
         closed_book_model=finetuned.outputs["closed_book_model"],
         knowledge_base=ingested.outputs["knowledge_base"],
+        trained_knowledge_base=finetuned.outputs["trained_knowledge_base"],
         rejected=filtered.outputs["rejected"],
         generator=generator,
         **encoders,

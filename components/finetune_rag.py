@@ -9,6 +9,7 @@ def finetune_rag(
     knowledge_base: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
     closed_book_model: dsl.Output[dsl.Model],
+    trained_knowledge_base: dsl.Output[dsl.Artifact],
     tensorboard: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     question_encoder: str,
@@ -26,6 +27,10 @@ def finetune_rag(
     gradient_accumulation_steps: int = 1,
     learning_rate: float = 3e-5,
     question_encoder_learning_rate: float = 0.0,
+    passage_encoder_learning_rate: float = 0.0,
+    refresh_every: int = 100,
+    max_staleness: int = 0,
+    refresh_device: str = "",
     adam_beta2: float = 0.999,
     warmup_steps: int = 0,
     eval_steps: int = 100,
@@ -33,7 +38,8 @@ def finetune_rag(
     processes: int = 1,
     seed: int = 0,
 ):
-    """Train question encoder and generator together through the knowledge base, and the closed-book baseline beside."""
+    """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
+    from ragtune.models.checkpoint import point_at_knowledge_base
     from ragtune.training.launch import finetune
 
     results = finetune(
@@ -58,11 +64,16 @@ def finetune_rag(
         gradient_accumulation_steps=gradient_accumulation_steps,
         learning_rate=learning_rate,
         question_encoder_learning_rate=question_encoder_learning_rate,
+        passage_encoder_learning_rate=passage_encoder_learning_rate,
+        refresh_every=refresh_every,
+        max_staleness=max_staleness,
+        refresh_device=refresh_device,
         adam_beta2=adam_beta2,
         warmup_steps=warmup_steps,
         eval_steps=eval_steps,
         closed_book_steps=closed_book_steps,
         seed=seed,
     )
+    point_at_knowledge_base(model.path, trained_knowledge_base.path)
     for name, value in results.items():
         metrics.log_metric(name, value)

@@ -119,7 +119,7 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float], latest: Path) -
     figures |= {f"seconds_{box}": round(took, 3) for box, took in seconds.items()}
     links = {
         "model": box_folder(boxes, "finetune_rag") / "model",
-        "knowledge_base": box_folder(boxes, "ingest_passages") / "knowledge_base",
+        "knowledge_base": box_folder(boxes, "finetune_rag") / "trained_knowledge_base",
         "tensorboard": box_folder(boxes, "finetune_rag") / "tensorboard",
         "predictions.jsonl": box_folder(boxes, "evaluate_rag") / "evaluation" / "predictions.jsonl",
     }

@@ -75,12 +75,13 @@ def write_pointer(folder: str | Path, knowledge_base_folder: str | Path) -> None
         KnowledgeBaseError: there is no whole knowledge base to point at.
     """
     manifest = _serving(Path(knowledge_base_folder))
+    point_at(folder, knowledge_base_folder, manifest.version, manifest.content_hash)
+
+
+def point_at(folder: str | Path, knowledge_base_folder: str | Path, version: str, content_hash: str) -> None:
+    """As `write_pointer`, at a state that is known; `resolve` says if the knowledge base has moved on from it."""
+    pointer = {"path": str(Path(knowledge_base_folder).absolute()), "version": version, "content_hash": content_hash}
     with atomic_file(Path(folder) / POINTER) as stream:
-        pointer = {
-            "path": str(Path(knowledge_base_folder).absolute()),
-            "version": manifest.version,
-            "content_hash": manifest.content_hash,
-        }
         json.dump(pointer, stream, indent=2)
 
 

@@ -14,6 +14,7 @@ from transformers import RagConfig as HuggingFaceRagConfig
 
 from ragtune.errors import ModelError
 from ragtune.files import atomic_path
+from ragtune.knowledge.manifest import point_at
 from ragtune.models.rag import RagConfig, RagModel
 
 FORMAT = 1
@@ -100,6 +101,20 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     if description.get("format") != FORMAT:
         raise ModelError(f"{path}: format {description.get('format')}, this ragtune reads {FORMAT}: update ragtune")
     return description
+
+
+def point_at_knowledge_base(model_folder: str | Path, pointer_folder: str | Path) -> None:
+    """Leave a pointer to the knowledge base that a model searches, as its lineage has it.
+
+    That is the one it was trained with; where training moved the passage encoder, the one made with it in the end.
+
+    Raises:
+        ModelError: the model is none, or was not trained with a knowledge base.
+    """
+    told = read_description(model_folder)["lineage"].get("knowledge_base")
+    if not told:
+        raise ModelError(f"{model_folder}/ragtune.json: names no knowledge base; was this model trained by ragtune?")
+    point_at(pointer_folder, told["path"], told["version"], told["content_hash"])
 
 
 def export_huggingface(model: RagModel, folder: str | Path) -> None:

@@ -57,7 +57,7 @@ class Refreshed:
 
     Attributes:
         step: of the snapshot.
-        seconds: from the snapshot until the knowledge base was known to be there.
+        seconds: from the snapshot (or from a resumption of the run) until the knowledge base was known to be there.
     """
 
     step: int
@@ -106,21 +106,30 @@ class Refresher:
             StorageError: the disk is full or may not be written.
         """
         folder = self.folder / f"step_{step}"
-        self._started = time.monotonic()
+        (folder / _OUTCOME).unlink(missing_ok=True)
         with atomic_path(folder / _SNAPSHOT) as temporary:
             encoder.save_pretrained(temporary)
+        self.go_on(step)
+
+    def go_on(self, step: int) -> bool:
+        """Have a knowledge base made, or finished, of a snapshot that is on disk; False where there is none."""
+        folder = self.folder / f"step_{step}"
+        if not (folder / _SNAPSHOT).is_dir():
+            return False
         job = asdict(self.target) | {
             "name": f"{self.target.name}_{step}",
             "device": self.device,
             "trust_remote_code": self.trust_remote_code,
         }
-        (folder / _JOB).write_text(json.dumps(job, indent=1), encoding="utf-8")
-        self.step = step
+        with atomic_file(folder / _JOB) as stream:
+            json.dump(job, stream, indent=1)
+        self.step, self._started = step, time.monotonic()
         try:
             self._send(folder)
         except BrokenPipeError:  # it was killed while it had nothing to do
             self._end()
             self._send(folder)
+        return True
 
     def finished(self) -> Refreshed | None:
         """A knowledge base that has become ready since the last call; why it did not is said once."""
@@ -186,7 +195,7 @@ class Refresher:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError):  # of what could not be written
             process.stdin.close()
 
 

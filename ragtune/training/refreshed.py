@@ -103,11 +103,12 @@ class RefreshedKnowledge(TrainerCallback):
 
     def save(self, checkpoint: Path) -> None:
         """Write into a checkpoint what it goes on with."""
-        state = {"step": self.step, "refreshes": self.refreshes, "refresh_seconds": self.refresh_seconds}
+        state = {"step": self.step, "in_the_making": self.refresher.step, "last_start": self._last_start}
+        state |= {"refreshes": self.refreshes, "refresh_seconds": self.refresh_seconds}
         (checkpoint / _CHECKPOINT_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, checkpoint: Path) -> None:
-        """Go on with what a checkpoint remembers; with the start's where that is gone."""
+        """Go on with what a checkpoint remembers, a refresh under way too; with the start's where that is gone."""
         state = json.loads((checkpoint / _CHECKPOINT_FILE).read_text(encoding="utf-8"))
         self.refreshes, self.refresh_seconds = state["refreshes"], state["refresh_seconds"]
         step = state["step"]
@@ -115,8 +116,11 @@ class RefreshedKnowledge(TrainerCallback):
             if self.args.process_index == 0:
                 say(f"warning: the knowledge base of step {step} is gone; training goes on with the run's first one")
             step = _START
-        self._kept = self._last_start = self.step = step
+        self._kept = self.step = step
         self._search = None  # the next search opens it
+        self._last_start, begun = state["last_start"], state["in_the_making"]
+        if self.args.process_index == 0 and begun is not None and not self.refresher.go_on(begun):
+            self._last_start = step
 
     def close(self) -> None:
         """Stop refreshing and let go of the knowledge base; every process must call it."""

@@ -1,0 +1,155 @@
+"""The process that makes knowledge bases beside a training, killed, misled and left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PASSAGES
+
+from ragtune.errors import TrainingError
+from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.models.encoders import Encoder
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.refresh import Refresher, Target, refresh_device
+
+WAIT_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def encoder(world):
+    return Encoder.from_pretrained(world.encoder, "passage")
+
+
+@pytest.fixture(scope="module")
+def refresher(world, tmp_path_factory):
+    """One for all tests here, as for all refreshes of a run; each test takes other steps."""
+    target = Target(world.passages_file, "run", "FLAT", "")
+    refresher = Refresher(tmp_path_factory.mktemp("refresh"), target, "cpu")
+    yield refresher
+    refresher.stop()
+
+
+def wait(refresher):
+    end = time.monotonic() + WAIT_SECONDS
+    while refresher.step is not None:
+        assert time.monotonic() < end, (refresher.folder / "log.txt").read_text()
+        if done := refresher.finished():
+            return done
+        time.sleep(0.05)
+    return None
+
+
+def test_a_snapshot_becomes_a_knowledge_base_while_the_encoder_trains_on(refresher, encoder):
+    expected = encoder.encode_passages(PASSAGES)
+    moved = Encoder.from_pretrained(encoder.name, "passage")
+    refresher.start(1, moved)
+    moved.backbone.embeddings.word_embeddings.weight.data.zero_()
+    done = wait(refresher)
+    assert done.step == 1
+    assert done.seconds > 0
+    with KnowledgeBase.open(refresher.base_folder(1), encoder_fingerprint=encoder.fingerprint) as base:
+        assert base.search(expected, 1).embeddings[0, 0] == pytest.approx(expected[0], abs=1e-6)
+
+
+def test_it_gives_way_to_the_training(refresher, encoder):
+    refresher.start(2, encoder)
+    pid = refresher.process.pid
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 10
+    assert f"OMP_NUM_THREADS={max(1, os.cpu_count() // 4)}".encode() in environment
+    assert wait(refresher).step == 2
+
+
+def test_one_process_makes_all_of_them(refresher, encoder):
+    pids = set()
+    for step in (3, 4):
+        refresher.start(step, encoder)
+        pids.add(refresher.process.pid)
+        assert wait(refresher).step == step
+    assert len(pids) == 1
+
+
+def test_a_refresher_that_fails_says_why_and_the_next_one_works(refresher, encoder, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(refresher, "target", Target("nowhere.arrow", "run", "FLAT", ""))
+        refresher.start(5, encoder)
+    assert wait(refresher) is None
+    said = capsys.readouterr().err
+    assert "the refresh of step 5 failed (nowhere.arrow: no such file" in said
+    assert 5 not in refresher.steps()
+    refresher.start(6, encoder)
+    assert wait(refresher).step == 6
+
+
+def test_a_refresher_that_was_killed_at_work_or_in_its_sleep_is_said_and_started_again(refresher, encoder, capsys):
+    refresher.process.kill()
+    refresher.process.wait()
+    refresher.start(7, encoder)
+    os.kill(refresher.process.pid, signal.SIGKILL)
+    assert wait(refresher) is None
+    assert "the refresh of step 7 failed (ended by SIGKILL)" in capsys.readouterr().err
+    assert 7 not in refresher.steps()
+    refresher.start(8, encoder)
+    assert wait(refresher).step == 8
+
+
+def test_what_was_begun_is_gone_on_with(refresher, encoder):
+    assert not refresher.go_on(9)
+    refresher.start(9, encoder)
+    assert wait(refresher).step == 9
+    (refresher.folder / "step_9" / "outcome.json").unlink()
+    assert refresher.go_on(9)
+    assert wait(refresher).step == 9
+
+
+def test_a_dropped_version_is_gone(refresher):
+    refresher.drop(9)
+    assert 9 not in refresher.steps()
+
+
+STARTS_A_REFRESHER = """
+import sys, time
+from pathlib import Path
+from ragtune.training.refresh import Refresher, Target
+from ragtune.models.encoders import Encoder
+folder, passages, encoder = sys.argv[1:]
+refresher = Refresher(Path(folder), Target(passages, "run", "FLAT", ""), "cpu")
+refresher.start(1, Encoder.from_pretrained(encoder, "passage"))
+print(refresher.process.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_it_ends_when_the_training_is_killed(world, tmp_path):
+    command = [sys.executable, "-c", STARTS_A_REFRESHER, str(tmp_path), world.passages_file, world.encoder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as training:
+        pid = int(training.stdout.readline())
+        training.kill()
+    end = time.monotonic() + WAIT_SECONDS
+    while is_running(pid):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_wished_device_wins_and_without_a_gpu_it_is_the_cpu(monkeypatch):
+    assert refresh_device("cuda:3", 1) == "cuda:3"
+    for gpus, training, device in ((0, 1, "cpu"), (1, 1, "cpu"), (4, 2, "cuda:3"), (4, 4, "cpu")):
+        monkeypatch.setattr("torch.cuda.device_count", lambda gpus=gpus: gpus)
+        assert refresh_device("", training) == device
+
+
+def test_a_staleness_that_no_refresh_could_keep_is_refused():
+    with pytest.raises(TrainingError, match=r"max_staleness=5: .* refresh_every=10 steps only"):
+        RagTrainingArguments(output_dir="run", method="rag-end2end", refresh_every=10, max_staleness=5)
