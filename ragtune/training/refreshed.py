@@ -103,8 +103,13 @@ class RefreshedKnowledge(TrainerCallback):
 
     def save(self, checkpoint: Path) -> None:
         """Write into a checkpoint what it goes on with."""
-        state = {"step": self.step, "in_the_making": self.refresher.step, "last_start": self._last_start}
-        state |= {"refreshes": self.refreshes, "refresh_seconds": self.refresh_seconds}
+        state = {
+            "step": self.step,
+            "in_the_making": self.refresher.step,
+            "last_start": self._last_start,
+            "refreshes": self.refreshes,
+            "refresh_seconds": self.refresh_seconds,
+        }
         (checkpoint / _CHECKPOINT_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, checkpoint: Path) -> None:

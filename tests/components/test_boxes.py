@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ragtune.knowledge.manifest import resolve
 from ragtune.run_folder import box_folder, box_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -99,12 +100,35 @@ def test_ask_answers_from_the_run_folder(run):
     assert sum(passage["probability"] for passage in answer["passages"]) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_second_run_writes_no_passage_again(run):
-    result = start(run[0].parent, "second", closed_book_steps=0, max_steps=2)
+@pytest.fixture(scope="module")
+def second(run) -> Path:
+    """In the same workspace, with the passage encoder trained too."""
+    sets = {"method": "rag-end2end", "max_steps": 3, "refresh_every": 1, "max_staleness": 1}
+    result = start(run[0].parent, "second", closed_book_steps=0, **sets)
     assert result.returncode == 0, result.stdout + result.stderr
-    figures = box_metrics(run[0].parent / "second" / "boxes", "ingest_passages")
+    return run[0].parent / "second"
+
+
+def test_a_second_run_writes_no_passage_again(second):
+    figures = box_metrics(second / "boxes", "ingest_passages")
     assert figures["written"] == 0
     assert figures["unchanged"] == figures["rows"]
+
+
+def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask_use(run, second):
+    before, after = (resolve(folder / "knowledge_base") for folder in (run[0], second))
+    assert before[0].name == "demo"
+    assert after[0].name.startswith("demo-")
+    assert json.loads((second / "model" / "ragtune.json").read_text())["lineage"]["knowledge_base"]["path"] == str(
+        after[0]
+    )
+    assert before[1].encoder_fingerprint != after[1].encoder_fingerprint
+    facts = json.loads((box_folder(second / "boxes", "evaluate_rag") / "evaluation" / "facts.json").read_text())
+    assert facts["knowledge_base"]["encoder_fingerprint"] == after[1].encoder_fingerprint
+    assert json.loads((second / "metrics.json").read_text())["training_refreshes"] >= 1
+    command = [sys.executable, "-m", "ragtune", "ask", "--json", "--model", second / "model", "who ?"]
+    result = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ PARAMETERS |= {
     "per_device_train_batch_size": 8,
     "max_steps": 14,
     "eval_steps": 4,
-    "passage_encoder_learning_rate": 1e-3,
+    "question_encoder_learning_rate": 3e-4,
+    "passage_encoder_learning_rate": 5e-4,
 }
 # Training waits at the steps 5, 9 and 13 for what was begun one step earlier: every such run is the same.
 PARAMETERS |= {"refresh_every": 4, "max_staleness": 4}
