@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from conftest import PASSAGES
+from transformers import TrainerControl, TrainerState
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.knowledge.manifest import resolve
 from ragtune.models.encoders import Encoder
-from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.refresh import Refresher, Target, refresh_device
+from ragtune.training.refreshed import RefreshedKnowledge
 
-WAIT_SECONDS = 90
+WAIT_SECONDS = 300  # at low priority beside other tests
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +88,83 @@ def test_a_refresher_that_fails_says_why_and_the_next_one_works(refresher, encod
     assert wait(refresher).step == 6
 
 
-def test_a_refresher_that_was_killed_at_work_or_in_its_sleep_is_said_and_started_again(refresher, encoder, capsys):
-    refresher.process.kill()
+@pytest.fixture
+def knowledge_of(world, knowledge_base_folder, refresher, encoder, tmp_path):
+    """What a trainer searches, with the refresher of these tests."""
+    opened = []
+
+    def make(**parameters):
+        args = RagTrainingArguments(output_dir="run", method="rag-end2end", max_steps=1000, n_docs=3, **parameters)
+        files = RunFiles(world.pairs, knowledge_base_folder, "out", "work", **world.parts)
+        knowledge = RefreshedKnowledge(files, args, encoder, resolve(knowledge_base_folder), tmp_path / "run")
+        knowledge.refresher = refresher
+        opened.append(knowledge)
+        return knowledge
+
+    yield make
+    for knowledge in opened:
+        knowledge._open.close()
+
+
+def kill(refresher):
+    refresher.process.send_signal(signal.SIGKILL)
     refresher.process.wait()
-    refresher.start(7, encoder)
-    os.kill(refresher.process.pid, signal.SIGKILL)
-    assert wait(refresher) is None
-    assert "the refresh of step 7 failed (ended by SIGKILL)" in capsys.readouterr().err
-    assert 7 not in refresher.steps()
-    refresher.start(8, encoder)
-    assert wait(refresher).step == 8
+
+
+def end_step(knowledge, step):
+    state = TrainerState(global_step=step, max_steps=1000)
+    knowledge.on_step_end(knowledge.args, state, TrainerControl())
+
+
+def test_without_a_limit_training_never_waits_and_switches_when_a_version_is_ready(knowledge_of, refresher, capsys):
+    knowledge = knowledge_of(refresh_every=10)
+    query = knowledge.encoder.encode_passages(PASSAGES[:1])
+    end_step(knowledge, 10)
+    assert (refresher.step, knowledge.step) == (10, 0)
+    for step in range(11, 40):
+        end_step(knowledge, step)
+    assert knowledge.search(query, 1).rows.shape == (1, 1)
+    while knowledge.step == 0:
+        step += 1
+        end_step(knowledge, step)
+        time.sleep(0.05)
+    assert (knowledge.step, knowledge.staleness(step)) == (10, step - 10)
+    assert f"from step {step} on the knowledge base of step 10 is searched" in capsys.readouterr().err
+    assert knowledge.search(query, 1).embeddings[0, 0] == pytest.approx(query[0], abs=1e-6)
+    wait(refresher)  # for the one that was due meanwhile
+
+
+def test_training_goes_on_when_the_refresher_is_killed_and_starts_it_again_when_it_is_due(
+    knowledge_of, refresher, capsys
+):
+    knowledge = knowledge_of(refresh_every=5)
+    kill(refresher)  # in its sleep
+    end_step(knowledge, 100)
+    kill(refresher)  # at work
+    end_step(knowledge, 101)
+    assert "the refresh of step 100 failed (ended by SIGKILL)" in capsys.readouterr().err
+    assert (refresher.step, knowledge.step) == (None, 0)
+    for step in range(102, 106):
+        end_step(knowledge, step)
+    assert refresher.step == 105
+    assert wait(refresher).step == 105
+
+
+def test_a_refresh_that_always_fails_ends_the_training_that_would_wait_for_it(knowledge_of, refresher, monkeypatch):
+    knowledge = knowledge_of(refresh_every=2, max_staleness=2)
+    monkeypatch.setattr(refresher, "target", Target("nowhere.arrow", "run", "FLAT", ""))
+    with pytest.raises(TrainingError, match=r"step 200: .* 200 steps old, .*max_staleness=2.* failed 3 times"):
+        end_step(knowledge, 200)
+
+
+def test_a_checkpoint_whose_version_is_gone_is_gone_on_with_from_the_first_one(knowledge_of, tmp_path, capsys):
+    knowledge = knowledge_of()
+    knowledge.step = 300
+    knowledge.save(tmp_path)
+    again = knowledge_of()
+    again.load(tmp_path)
+    assert again.step == 0
+    assert "the knowledge base of step 300 is gone" in capsys.readouterr().err
 
 
 def test_what_was_begun_is_gone_on_with(refresher, encoder):
