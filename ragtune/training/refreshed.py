@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -42,6 +43,7 @@ class RefreshedKnowledge(TrainerCallback):
         passages: by row.
         refreshes: how many have been switched to, over all resumptions of the run.
         refresh_seconds: that they took together, from snapshot to switch.
+        before_switch: called, in every process, before another version is opened: to wait for searches elsewhere.
     """
 
     def __init__(
@@ -60,22 +62,22 @@ class RefreshedKnowledge(TrainerCallback):
             start: folder and manifest of the knowledge base that the run was given; it is only read.
             work: the run's own folder, named after its fingerprint; gets refresh/ with what is made meanwhile.
         """
+        from ragtune.knowledge.knowledge_base import milvus_uri_of  # Feast takes seconds to import
+
         self.files, self.args, self.encoder, self._start = files, args, encoder, start
         start_folder, manifest = start
         passages = start_folder / manifest.passages
         self.passages = Passages.open(passages)
-        # An embedded database that is served meanwhile takes the versions too; what is left in the end is embedded.
-        from ragtune.knowledge.knowledge_base import milvus_uri_of  # Feast takes seconds to import
-
-        own_uri = milvus_uri_of(start_folder)
-        self._target = Target(str(passages.absolute()), f"{manifest.name}_{work.name}", manifest.index, own_uri)
-        if own_uri and files.milvus_uri:
-            self._target = replace(self._target, uri=files.milvus_uri)
-        self._trained_folder = trained_folder(files, start_folder, work.name)
         self.step = _START
         self.refreshes, self.refresh_seconds = 0, 0.0
+        self.before_switch: Callable[[], None] = lambda: None
+        own_uri = milvus_uri_of(start_folder)
+        name = f"{manifest.name}_{work.name}"
+        meanwhile = Target(str(passages.absolute()), name, manifest.index, files.milvus_uri or own_uri)
+        # An embedded database that somebody serves takes what is made meanwhile, but who serves it later is not known.
+        self._last = meanwhile if own_uri else replace(meanwhile, uri="")
+        self._trained_folder = trained_folder(files, start_folder, work.name)
         device = refresh_device(args.refresh_device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        meanwhile = replace(self._target, uri=files.milvus_uri or own_uri)
         self.refresher = Refresher(work / "refresh", meanwhile, device, files.trust_remote_code)
         self._last_start = _START
         self._kept = _START  # what the last checkpoint goes on with
@@ -143,7 +145,7 @@ class RefreshedKnowledge(TrainerCallback):
             For the model's lineage: path, version, content_hash, encoder_fingerprint, rows.
         """
         self.close()
-        folder, target = self._trained_folder, self._target
+        folder, target = self._trained_folder, self._last
         if self.args.process_index == 0:
             from ragtune.knowledge.knowledge_base import ingest_passages
 
@@ -226,6 +228,7 @@ class RefreshedKnowledge(TrainerCallback):
             folder, manifest = resolve(self.refresher.base_folder(step))
             if manifest.content_hash != first.content_hash:
                 raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
+        self.before_switch()
         with ExitStack() as opening:
             knowledge = opening.enter_context(open_knowledge(folder, manifest, self.files, self.args))
             opened = opening.pop_all()
