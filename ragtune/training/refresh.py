@@ -27,7 +27,7 @@ from ragtune.models.encoders import Encoder
 from ragtune.training.launch import last_reason
 from ragtune.training.progress_lines import say
 
-_NICENESS = 10
+_NICENESS = 5
 _CPU_SHARE = 4  # of which the refresher takes one part
 _SECONDS_TO_END = 10.0
 _OF_TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}

@@ -9,7 +9,12 @@ from elsewhere import answer_from_elsewhere, rows_or_error
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import knowledge_base
-from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_into_workspace, ingest_passages
+from ragtune.knowledge.knowledge_base import (
+    KnowledgeBase,
+    drop_knowledge_base,
+    ingest_into_workspace,
+    ingest_passages,
+)
 from ragtune.knowledge.manifest import write_pointer
 from ragtune.knowledge.retrieved import PADDING_ROW
 
@@ -162,3 +167,10 @@ def test_a_workspace_keeps_the_base_and_the_run_keeps_a_pointer(tmp_path, corpus
     with KnowledgeBase.open(tmp_path / "run2") as base:
         assert base.manifest.name == "animals"
     assert (tmp_path / "workspace" / "knowledge_bases" / "animals" / "feature_store.yaml").exists()
+
+
+def test_a_dropped_base_is_gone(tmp_path, corpus, encoder):
+    ingest_passages(corpus, tmp_path / "base", encoder)
+    drop_knowledge_base(tmp_path / "base")
+    drop_knowledge_base(tmp_path / "base")  # again, and one that never was, is no error
+    assert not (tmp_path / "base").exists()

@@ -13,7 +13,7 @@ from animals import WordEncoder, animal_texts, exact_rows, free_port, write_pass
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE, batched_store, open_feature_store, passages_view
-from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_into_workspace, ingest_passages
+from ragtune.knowledge.knowledge_base import KnowledgeBase, drop_knowledge_base, ingest_into_workspace, ingest_passages
 from ragtune.knowledge.milvus import connect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.uname().machine != "x86_64", reason="the binary is x86_64")]
@@ -117,6 +117,18 @@ def test_a_new_version_is_switched_to_while_readers_keep_the_old(tmp_path, corpu
         assert np.array_equal(old.search(queries, 3).rows, before.rows)
     with KnowledgeBase.open(tmp_path / "base", encoder_fingerprint=other.fingerprint) as new:
         assert new.search(other.encode(QUESTIONS), 3).embeddings.shape == (4, 3, 16)
+
+
+def test_a_dropped_base_leaves_nothing_on_the_server_and_others_alone(tmp_path, corpus, encoder, server, name, token):
+    for folder in ("one", "two"):
+        ingest_passages(corpus, tmp_path / folder, encoder, uri=server.uri, name=f"{name}_{folder}")
+    drop_knowledge_base(tmp_path / "one")
+    client = connect_server(server.uri, TOKEN)
+    assert [known for known in client.list_collections() if name in known] == [f"{name}_two_kb_v1"]
+    client.close()
+    assert not (tmp_path / "one").exists()
+    with KnowledgeBase.open(tmp_path / "two") as base:
+        assert base.search(encoder.encode(QUESTIONS), 1).rows.shape == (4, 1)
 
 
 def test_two_folders_on_one_server_do_not_take_each_others_collections(tmp_path, corpus, encoder, server, name, token):
