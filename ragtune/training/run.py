@@ -23,7 +23,7 @@ from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import check_knowledge, open_knowledge
 from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
-from ragtune.training.retrieval import Search
+from ragtune.training.search import Search
 from ragtune.training.trainer import RagTrainer
 from ragtune.training.training_log import curve, improved, results
 

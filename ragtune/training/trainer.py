@@ -24,7 +24,7 @@ from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.monitor import Window
 from ragtune.training.progress_lines import say
 from ragtune.training.resumable import ResumableTrainer
-from ragtune.training.retrieval import Queries, Search, search_at_once
+from ragtune.training.search import Queries, Search, search_at_once
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 
