@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from accelerate.utils import broadcast_object_list
 
 from ragtune.companion import companion
@@ -104,31 +105,31 @@ def ray_retrieval(folder: Path, uri: str, actors: int, process: int) -> Iterator
             announced = stack.enter_context(pool)
         (announced,) = broadcast_object_list([announced])
         assert announced is not None
-        _connect(announced["address"], announced["token"])
-        stack.callback(_disconnect)
+        stack.enter_context(_connected(announced["address"], announced["token"]))
         names = announced["names"]
         turns = count(process)  # each process starts with an actor of its own, and after a failure takes the next one
         yield Retrying(lambda: RayRetrieval(names[next(turns) % len(names)]))
 
 
-def _connect(address: str, token: str) -> None:
+@contextmanager
+def _connected(address: str, token: str) -> Iterator[None]:
     if token:
         use_own_ray(token)
     import ray
 
-    # Torch is told that it may not write to an array; nothing does.
+    # Torch warns that it may not write to an array; nothing does.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    ended_by = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     except Exception as error:
         raise TrainingError(f"Ray: cannot be reached at {address} ({type(error).__name__}: {error})") from error
-    finally:  # Ray's own would wait for a collective operation that never ends
-        for number, handler in ended_by.items():
+    finally:  # Ray's own would wait for the end of a collective operation, which a lost peer keeps from ending
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _disconnect() -> None:
-    import ray
-
-    ray.shutdown()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+    if dist.is_initialized():  # Ray may not end before all have left it
+        dist.barrier()

@@ -84,8 +84,8 @@ class Retrying:
                 failed_at = failed_at or now
                 if now + pause > failed_at + PATIENCE_SECONDS:
                     raise KnowledgeBaseError(
-                        f"{error} Asked for {now - failed_at:.0f} s in vain; the same call goes on from the last "
-                        "checkpoint once it answers"
+                        f"{error} (asked for {now - failed_at:.0f} s in vain; once it answers, the same call goes on "
+                        "from the last checkpoint)"
                     ) from error
                 say(f"warning: retrieval: {error}; asking again in {pause:g} s")
                 self.close()

@@ -61,8 +61,10 @@ def test_what_is_restarted_is_connected_to_again(impatient, capsys):
 
 
 def test_what_does_not_come_back_is_named(impatient):
-    retrying = Retrying(Restarted([UnavailableError("the server at the corner is gone.")] * 100).connect)
-    with pytest.raises(KnowledgeBaseError, match=r"the server at the corner is gone. Asked for 0 s in vain") as error:
+    retrying = Retrying(Restarted([UnavailableError("the server at the corner is gone")] * 100).connect)
+    with pytest.raises(
+        KnowledgeBaseError, match=r"the server at the corner is gone \(asked for [01] s in vain"
+    ) as error:
         retrying.search(QUERIES, 2)
     assert not isinstance(error.value, UnavailableError)  # or whoever asks this one would go on as long again
 
