@@ -5,13 +5,10 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
-from accelerate.utils import broadcast_object_list
 
 from ragtune.companion import companion
 from ragtune.errors import RagtuneError, TrainingError, UnavailableError
@@ -84,30 +81,35 @@ def check_ray(processes_here: int, processes: int) -> None:
         )
 
 
-@contextmanager
-def ray_retrieval(folder: Path, uri: str, actors: int, process: int) -> Iterator[Search]:
-    """Start the actors from process 0, and connect to them; every process of a run must call it.
+def ray_actors(folder: Path, uri: str, actors: int) -> AbstractContextManager[dict[str, Any]]:
+    """Actors that search, for `ray_retrieval` in every process; one process of a run enters this.
 
     Args:
         folder: the knowledge base's, as the actors see it.
         uri: reach its Milvus there; "" where its feature_store.yaml says.
         actors: how many; an embedded Milvus can have only one.
-        process: of the run, from 0.
 
     Raises:
         KnowledgeBaseError: an actor cannot open the knowledge base.
         TrainingError: Ray cannot be started or reached.
     """
-    with ExitStack() as stack:
-        announced = None
-        if process == 0:
-            pool = companion("ragtune.training.ray_pool", str(folder.absolute()), uri, str(actors))
-            announced = stack.enter_context(pool)
-        (announced,) = broadcast_object_list([announced])
-        assert announced is not None
-        stack.enter_context(_connected(announced["address"], announced["token"]))
-        names = announced["names"]
-        turns = count(process)  # each process starts with an actor of its own, and after a failure takes the next one
+    return companion("ragtune.training.ray_pool", str(folder.absolute()), uri, str(actors))
+
+
+@contextmanager
+def ray_retrieval(actors: dict[str, Any], process: int) -> Iterator[Search]:
+    """Connect to the actors.
+
+    Args:
+        actors: what `ray_actors` gives.
+        process: of the run, from 0.
+
+    Raises:
+        TrainingError: Ray cannot be reached.
+    """
+    names = actors["names"]
+    turns = count(process)  # each process starts with an actor of its own, and after a failure takes the next one
+    with _connected(actors["address"], actors["token"]):
         yield Retrying(lambda: RayRetrieval(names[next(turns) % len(names)]))
 
 
@@ -131,5 +133,3 @@ def _connected(address: str, token: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-    if dist.is_initialized():  # Ray may not end before all have left it
-        dist.barrier()
