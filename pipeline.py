@@ -109,7 +109,7 @@ def rag_finetuning(
         max_question_tokens: longest question, for the question encoder.
         max_answer_tokens: longest answer, for the generator, its end included.
         method: `rag` (one passage explains an answer), `rag-token` (a token), `rag-end2end` (trains both encoders).
-        retrieval: `direct` (each process searches) or `gather` (the first one searches for all).
+        retrieval: `direct` (each process searches), `gather` (the first one for all) or `ray` (actors for all).
         n_docs: passages retrieved for a question.
         temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
         prompt: the generator's input.

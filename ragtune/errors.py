@@ -17,6 +17,10 @@ class KnowledgeBaseError(RagtuneError):
     """A corpus or knowledge base that is missing, mismatched, unreachable or empty."""
 
 
+class UnavailableError(KnowledgeBaseError):
+    """A knowledge base that does not answer now, and may in a while."""
+
+
 class ModelError(RagtuneError):
     """A checkpoint that cannot be loaded or does not fit the rest."""
 

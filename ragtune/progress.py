@@ -13,6 +13,11 @@ _LOG_EVERY_SECONDS = 5.0
 PROGRESS_LINE = re.compile(r"[\w ]+: [\d,]+ .*/s\b.*")  # what a line of `progress` looks like, for those who pass it on
 
 
+def say(line: str) -> None:
+    """Print a line on stderr at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Yield `items` while showing how far, how fast and how long still, on stderr.
 
@@ -33,7 +38,7 @@ def progress(items: Iterable[T], what: str, total: int | None = None, unit: str 
         now = time.monotonic()
         if now - last >= _LOG_EVERY_SECONDS:
             last = now
-            print(_line(what, done, total, unit, now - start), file=sys.stderr, flush=True)
+            say(_line(what, done, total, unit, now - start))
 
 
 def _line(what: str, done: int, total: int | None, unit: str, seconds: float) -> str:

@@ -16,7 +16,7 @@ import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
-from ragtune.errors import KnowledgeBaseError
+from ragtune.errors import KnowledgeBaseError, UnavailableError
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
@@ -41,7 +41,7 @@ def connect_embedded(path: Path) -> MilvusClient:
     with _users_lock, translated_errors(place):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _users[place]:
-            _check_no_other_owner(path)
+            check_no_other_owner(path)
         client = MilvusClient(place, grpc_options=_CHANNEL)
         _users[place] += 1
     return client
@@ -74,7 +74,8 @@ def translated_errors(place: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        raise KnowledgeBaseError(f"{place}: {_explain(error)}") from error
+        kind = UnavailableError if _does_not_answer(error) else KnowledgeBaseError
+        raise kind(f"{place}: {_explain(error)}") from error
 
 
 @contextlib.contextmanager
@@ -102,12 +103,17 @@ def _explain(error: MilvusException) -> str:
         return "Milvus refuses the token; set RAGTUNE_MILVUS_TOKEN to a valid user:password or API key"
     if "no space left" in lower or "enospc" in lower:
         return "the disk is full; free some space and run again, it goes on from where it was"
-    if "fail connecting" in lower or "unavailable" in lower or "deadline" in lower or "timeout" in lower:
+    if _does_not_answer(error):
         return f"Milvus does not answer ({text}); is it running, and is this its URI?"
     return f"Milvus: {text}"
 
 
-def _check_no_other_owner(path: Path) -> None:
+def _does_not_answer(error: MilvusException) -> bool:
+    text = str(error.message).lower()
+    return any(sign in text for sign in ("fail connecting", "unavailable", "deadline", "timeout"))
+
+
+def check_no_other_owner(path: Path) -> None:
     lock = path / "LOCK"
     if not lock.exists():
         return
@@ -131,7 +137,7 @@ def _wait_until_listening(uri: str) -> None:
             return
         except OSError as error:
             if time.monotonic() >= deadline:
-                raise KnowledgeBaseError(
+                raise UnavailableError(
                     f"{uri}: no Milvus answers there ({error}); tried for {CONNECT_SECONDS:.0f} s. Is it running, and "
                     "is this its URI?"
                 ) from error

@@ -9,7 +9,7 @@ from transformers import Seq2SeqTrainingArguments
 from ragtune.errors import TrainingError
 
 METHODS = ("rag", "rag-token", "rag-end2end")
-RETRIEVALS = ("direct", "gather")
+RETRIEVALS = ("direct", "gather", "ray")
 METRICS = ("em", "loss")
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -76,7 +76,9 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     Attributes:
         method: "rag" (RAG-sequence), "rag-token", or "rag-end2end": RAG-sequence that trains the passage encoder too,
             and makes the knowledge base anew with it while training goes on.
-        retrieval: "direct", each process asks the knowledge base, or "gather", the first process asks for all.
+        retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; or "ray",
+            Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set.
+        retrieval_actors: so many Ray actors; more than one needs a Milvus server.
         n_docs: passages retrieved for a question.
         temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
         prompt: the generator's input, with {title}, {text} and {question} in it.
@@ -98,6 +100,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
 
     method: str = field(default="rag", metadata={"help": f"one of {METHODS}", "choices": METHODS})
     retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
+    retrieval_actors: int = field(default=1, metadata={"help": "Ray actors that search"})
     n_docs: int = field(default=5, metadata={"help": "passages retrieved for a question"})
     temperature: float = field(default=1.0, metadata={"help": "temperature of p(z | x)"})
     prompt: str = field(default="{title} / {text} // {question}", metadata={"help": "the generator's input"})
@@ -205,6 +208,7 @@ _NOT_POSSIBLE = {
 }
 _LEAST = {
     "n_docs": 1,
+    "retrieval_actors": 1,
     "max_input_tokens": 16,
     "question_encoder_learning_rate": 0,
     "passage_encoder_learning_rate": 0,

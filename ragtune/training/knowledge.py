@@ -1,16 +1,24 @@
 """The knowledge base of a run, opened once or in every process, and checked against the model."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from accelerate.utils import broadcast_object_list
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.manifest import Manifest, resolve
 from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.retrieval import Gather, Search
+from ragtune.training.ray_retrieval import check_ray, ray_actors, ray_retrieval
+from ragtune.training.retrieval import Gather
+from ragtune.training.search import Retrying, Search
 
 _EMBEDDED_DATABASE = "milvus.db"
 
@@ -20,7 +28,7 @@ class Knowledge:
     """An open knowledge base, as a trainer needs it.
 
     Attributes:
-        search: finds passages, in this process or by way of the first.
+        search: finds passages, wherever.
         passages: by row.
     """
 
@@ -33,8 +41,8 @@ def check_knowledge(files: RunFiles, args: RagTrainingArguments, model: RagModel
 
     Raises:
         KnowledgeBaseError: there is none, or it is not whole.
-        TrainingError: it was made with another passage encoder, is too small for n_docs, or would be opened by
-            several processes though only one can.
+        TrainingError: it was made with another passage encoder, is too small for n_docs, or cannot serve as many
+            processes, machines or actors as there are; or Ray is asked for and not there.
     """
     folder, manifest = resolve(files.knowledge_base_folder)
     encoder = model.passage_encoder
@@ -45,12 +53,20 @@ def check_knowledge(files: RunFiles, args: RagTrainingArguments, model: RagModel
         )
     if args.n_docs > manifest.rows:
         raise TrainingError(f"n_docs={args.n_docs}: {folder} has {manifest.rows} passages only; lower n_docs")
-    embedded = (folder / _EMBEDDED_DATABASE).exists() and not files.milvus_uri
-    if args.world_size > 1 and args.retrieval == "direct" and embedded:
-        raise TrainingError(
-            f"{folder}: is an embedded Milvus, which one process can open, but {args.world_size} want to; set "
-            "retrieval=gather, or serve it (milvus-lite server) and give milvus_uri"
-        )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size))  # torchrun's
+    if args.retrieval == "ray":
+        check_ray(here, args.world_size)
+    if _is_embedded(folder, files):
+        if args.retrieval == "direct" and args.world_size > here:
+            raise TrainingError(
+                f"{folder}: is an embedded Milvus, which serves one machine, but {args.world_size} processes on "
+                "several want to search it; set retrieval=gather, or ingest into a Milvus server"
+            )
+        if args.retrieval == "ray" and args.retrieval_actors > 1:
+            raise TrainingError(
+                f"retrieval_actors={args.retrieval_actors}: {folder} is an embedded Milvus, which one actor can open; "
+                "set it to 1, or ingest into a Milvus server"
+            )
     return folder, manifest
 
 
@@ -58,16 +74,50 @@ def check_knowledge(files: RunFiles, args: RagTrainingArguments, model: RagModel
 def open_knowledge(
     folder: Path, manifest: Manifest, files: RunFiles, args: RagTrainingArguments
 ) -> Iterator[Knowledge]:
-    """Open the knowledge base in this process where `args.retrieval` wants it; every process must call it.
+    """Open the knowledge base in the processes where `args.retrieval` wants it; every process must call it.
+
+    An embedded one that several processes search is served by a process of its own meanwhile.
 
     Raises:
         KnowledgeBaseError: it cannot be opened.
+        TrainingError: Ray cannot be started.
     """
-    gathers = args.world_size > 1 and args.retrieval == "gather"
-    if gathers and args.process_index:
-        yield Knowledge(Gather(None, manifest.dimension), Passages.open(folder / manifest.passages))
-        return
+    process, uri = args.process_index, files.milvus_uri
+    several = args.world_size > 1
+    with ExitStack() as stack:
+        if args.retrieval == "ray":
+            actors = stack.enter_context(_of_first(process, ray_actors(folder, uri, args.retrieval_actors)))
+            search = stack.enter_context(ray_retrieval(actors, process))
+        elif several and args.retrieval == "gather":
+            base = None if process else stack.enter_context(_opened(folder, uri))
+            search = Gather(base, manifest.dimension)
+        else:
+            if several and _is_embedded(folder, files):
+                uri = stack.enter_context(_of_first(process, served(folder / _EMBEDDED_DATABASE)))
+            search = stack.enter_context(_opened(folder, uri))
+        yield Knowledge(search, Passages.open(folder / manifest.passages))
+
+
+def _is_embedded(folder: Path, files: RunFiles) -> bool:
+    return (folder / _EMBEDDED_DATABASE).exists() and not files.milvus_uri
+
+
+@contextmanager
+def _of_first(process: int, service: AbstractContextManager[Any]) -> Iterator[Any]:
+    """What the first process runs for all of them; it goes on until the last one has left it."""
+    with ExitStack() as stack:
+        announced = None if process else stack.enter_context(service)
+        (announced,) = broadcast_object_list([announced])
+        yield announced
+        if dist.is_initialized():
+            dist.barrier()
+
+
+@contextmanager
+def _opened(folder: Path, uri: str) -> Iterator[Search]:
     from ragtune.knowledge.knowledge_base import KnowledgeBase  # Feast takes seconds to import
 
-    with KnowledgeBase.open(folder, uri=files.milvus_uri) as base:
-        yield Knowledge(Gather(base, manifest.dimension) if gathers else base, base.passages)
+    search = Retrying(lambda: KnowledgeBase.open(folder, uri=uri))
+    with closing(search):
+        search.connect()
+        yield search

@@ -1,10 +1,11 @@
 """How far a run is, how fast and how long still: a line on stderr for every entry of the log."""
 
-import sys
 import time
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ragtune.progress import say
 
 _SHOWN = {
     "samples_per_second": "{:.1f} questions/s",
@@ -16,11 +17,6 @@ _SHOWN = {
     "search_fraction": "search {:.0%}",
     "staleness": "knowledge base {:.0f} steps old",
 }
-
-
-def say(line: str) -> None:
-    """Print a line on stderr at once."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class ProgressLines(TrainerCallback):

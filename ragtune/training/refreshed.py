@@ -23,7 +23,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.knowledge import open_knowledge
 from ragtune.training.progress_lines import say
 from ragtune.training.refresh import Refresher, Target, refresh_device
-from ragtune.training.retrieval import Queries, Search
+from ragtune.training.search import Queries, Search
 
 _CHECKPOINT_FILE = "refresh.json"
 _START = 0  # the step of the knowledge base that the run was given
@@ -229,6 +229,8 @@ class RefreshedKnowledge(TrainerCallback):
             if manifest.content_hash != first.content_hash:
                 raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
         self.before_switch()
+        if self.args.retrieval == "ray":
+            self._open.close()  # a process belongs to one Ray cluster at a time
         with ExitStack() as opening:
             knowledge = opening.enter_context(open_knowledge(folder, manifest, self.files, self.args))
             opened = opening.pop_all()

@@ -1,8 +1,6 @@
-"""Where the search of a training step runs: in each process, or in the first one for all."""
+"""The search of a training step in the first process, for all of them."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ragtune.knowledge.retrieved import Retrieved
-
-Queries = npt.NDArray[np.float32]
-
-
-class Search(Protocol):
-    """What a trainer asks: `ragtune.knowledge.knowledge_base.KnowledgeBase` is one, and so are the classes below."""
-
-    def search(self, queries: Queries, k: int) -> Retrieved:
-        """The best k passages for each of the (B, d) queries."""
+from ragtune.training.search import Queries, Search
 
 
 class Gather:
@@ -92,13 +82,3 @@ def _empty(queries: int, k: int, dimension: int) -> Retrieved:
         scores=np.empty((queries, k), np.float32),
         embeddings=np.empty((queries, k, dimension), np.float32),
     )
-
-
-def search_at_once(search: Search, queries: Sequence[Queries], k: int) -> list[Retrieved]:
-    """One search for several batches of queries, (B_i, d) each; an answer a batch."""
-    found = search.search(np.concatenate(queries), k)
-    bounds = np.cumsum([0, *map(len, queries)])
-    return [
-        Retrieved(found.rows[start:end], found.scores[start:end], found.embeddings[start:end])
-        for start, end in pairwise(bounds)
-    ]

@@ -24,7 +24,7 @@ from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledg
 from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
-from ragtune.training.retrieval import Search
+from ragtune.training.search import Search
 from ragtune.training.trainer import RagTrainer
 from ragtune.training.training_log import curve, improved, results
 

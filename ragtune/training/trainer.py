@@ -27,7 +27,7 @@ from ragtune.training.monitor import Window
 from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge
 from ragtune.training.resumable import ResumableTrainer
-from ragtune.training.retrieval import Queries, Search, search_at_once
+from ragtune.training.search import Queries, Search, search_at_once
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 

@@ -9,7 +9,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
     ("parameters", "complaint"),
     [
         ({"method": "rog"}, "method='rog': must be one of rag, rag-token"),
-        ({"retrieval": "ray"}, "retrieval='ray': must be one of direct, gather"),
+        ({"retrieval": "spark"}, "retrieval='spark': must be one of direct, gather, ray"),
         ({"n_docs": 0}, "n_docs=0: must be at least 1"),
         ({"temperature": 0.0}, "temperature=0.0: must be greater than 0"),
         ({"learning_rate": -1e-3}, "learning_rate=-0.001: must be greater than 0"),

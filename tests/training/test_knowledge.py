@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from conftest import save_encoder
 
@@ -47,3 +49,19 @@ def test_more_passages_a_question_than_there_are_is_refused(world, knowledge_bas
 def test_no_base_is_refused(world, model, tmp_path):
     with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
         check_knowledge(files_with(world, tmp_path), args_with(), model)
+
+
+def test_an_embedded_base_serves_several_processes_of_one_machine_alone(
+    world, knowledge_base_folder, model, monkeypatch
+):
+    files, args = files_with(world, knowledge_base_folder), SimpleNamespace(world_size=2, retrieval="direct", n_docs=3)
+    check_knowledge(files, args, model)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    with pytest.raises(TrainingError, match=r"serves one machine, .* set retrieval=gather, or ingest into a Milvus"):
+        check_knowledge(files, args, model)
+
+
+def test_an_embedded_base_has_one_actor(world, knowledge_base_folder, model):
+    args = args_with(n_docs=3, retrieval="ray", retrieval_actors=2)
+    with pytest.raises(TrainingError, match=r"retrieval_actors=2: .* is an embedded Milvus, which one actor can open"):
+        check_knowledge(files_with(world, knowledge_base_folder), args, model)

@@ -4,15 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
-from ragtune.errors import TrainingError
-from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.knowledge import check_knowledge
 from ragtune.training.launch import finetune
 from ragtune.training.run import run
 
@@ -54,11 +50,3 @@ def test_two_processes_end_with_the_weights_of_one(models):
         one, two = (load_file(model / part / "model.safetensors") for model in models)
         for name in one.keys() - {name for name in one if name.endswith("key.bias")}:  # a key's bias has no gradient
             assert one[name].allclose(two[name], rtol=1e-3, atol=1e-5), name
-
-
-def test_two_processes_may_not_open_one_embedded_base(still_world, still_knowledge_base):
-    files = RunFiles(still_world.pairs, still_knowledge_base, "out", "work", **still_world.parts)
-    model = RagModel.from_parts(*still_world.parts.values())
-    args = SimpleNamespace(world_size=2, retrieval="direct", n_docs=3)
-    with pytest.raises(TrainingError, match="retrieval=gather"):
-        check_knowledge(files, args, model)

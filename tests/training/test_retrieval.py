@@ -7,18 +7,6 @@ import pytest
 from exact_search import ExactSearch
 from gather_process import QUERIES, SHARES, STORED
 
-from ragtune.training.retrieval import search_at_once
-
-
-def test_batches_that_are_searched_at_once_get_their_own_answers():
-    search = ExactSearch(STORED)
-    parts = search_at_once(search, [QUERIES[:3], QUERIES[3:]], 2)
-    assert search.calls == 1
-    for part, queries in zip(parts, (QUERIES[:3], QUERIES[3:]), strict=True):
-        alone = search.search(queries, 2)
-        assert (part.rows == alone.rows).all()
-        assert (part.embeddings == alone.embeddings).all()
-
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory):

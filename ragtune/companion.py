@@ -1,0 +1,71 @@
+"""A process beside this one that serves it, and ends with it, however that happens."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ragtune import errors
+from ragtune.errors import RagtuneError
+
+_END_SECONDS = 20.0
+
+
+@contextmanager
+def companion(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run `python -m module` as long as the context lasts; what it announces is yielded.
+
+    Its standard input is a pipe that nothing is written to and that ends when this process does.
+
+    Raises:
+        RagtuneError: the type and message that it announces instead, or that it ended without a word.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdin and process.stdout
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise RagtuneError(f"python -m {module} ended with status {process.wait()} before it served; see above")
+        announced = json.loads(line)
+        if "error" in announced:
+            raise getattr(errors, announced["error"])(announced["message"])
+        yield announced
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def announced_errors() -> Iterator[None]:
+    """In a companion: a RagtuneError goes to its starter, as what `companion` raises."""
+    try:
+        yield
+    except RagtuneError as error:
+        announce({"error": type(error).__name__, "message": str(error)})
+        sys.exit(1)
+
+
+def announce(what: dict[str, Any]) -> None:
+    """In a companion: tell the starter, once; whatever is printed later goes to stderr."""
+    print(json.dumps(what), flush=True)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def wait_for_end() -> None:
+    """In a companion: return when the starter wants its end, or has ended itself."""
+    with suppress(KeyboardInterrupt):
+        while os.read(sys.stdin.fileno(), 1):
+            continue

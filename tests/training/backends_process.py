@@ -1,0 +1,32 @@
+"""What test_ray_retrieval.py starts with torchrun: every process asks every backend, and writes what it got."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ragtune.knowledge.manifest import resolve
+from ragtune.training.arguments import RETRIEVALS, RagTrainingArguments, RunFiles
+from ragtune.training.knowledge import open_knowledge
+
+QUERIES = np.random.default_rng(1).normal(size=(9, 32)).astype(np.float32)
+SHARES = (7, 2)  # of the two processes
+
+
+def main(world, base, output):
+    folder, manifest = resolve(Path(base))
+    files = RunFiles(world, base, "out", "work", model_folder=world)
+    for retrieval in RETRIEVALS:
+        args = RagTrainingArguments(output_dir="run", retrieval=retrieval, report_to="none")
+        rank = args.process_index
+        own = QUERIES[sum(SHARES[:rank]) :][: SHARES[rank]]
+        with open_knowledge(folder, manifest, files, args) as knowledge:
+            found = knowledge.search.search(own, 3)
+            none = knowledge.search.search(own[:0], 3)
+        assert none.embeddings.shape == (0, 3, 32)
+        arrays = {"rows": found.rows, "scores": found.scores, "embeddings": found.embeddings}
+        np.savez(f"{output}/{retrieval}-{rank}.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
