@@ -63,7 +63,7 @@ def train(folder: Path, backend: str, options: dict[str, Any]) -> None:
                 if call == 0:
                     dist.barrier()
                     start = time.perf_counter()
-                before, after = options["compute"] / 2 * (1 + jitter[call])
+                before, after = options["compute"] / 2 * (1 + jitter[max(call, 0)])
                 time.sleep(before)
                 asked = time.perf_counter()
                 knowledge.search.search(queries[call * batch :][:batch] if call >= 0 else queries[:batch], k)
