@@ -8,6 +8,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 _SHOWN = {
     "samples_per_second": "{:.1f} questions/s",
+    "tokens_per_second": "{:,.0f} tokens/s",
+    "mfu": "MFU {:.0%}",
     "eval_samples_per_second": "{:.1f} questions/s",
     "loss": "loss {:.4f}",
     "eval_em": "EM {:.3f}",

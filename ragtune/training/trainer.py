@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
+from ragtune.training.ahead import SearchAhead
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.monitor import Window
 from ragtune.training.progress_lines import say
 from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.retrieval import Queries, Search, search_at_once
+from ragtune.training.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 
@@ -37,6 +40,10 @@ class RagTrainer(ResumableTrainer):
     Once a step the questions of all its accumulated batches are encoded without gradient and searched for at once; the
     forward pass then scores the retrieved passages again, with gradient, against their stored vectors. The loss is the
     mean over the step's questions, however they are spread over accumulated batches and processes.
+
+    With `overlap_search` a step's questions are encoded, and searched for in the background, while the step before
+    trains: the passages are those that the question encoder of one step ago would have chosen. An epoch's first step
+    waits for its search.
 
     Without a `search` it trains the closed-book baseline: the generator alone, from the bare question.
     """
@@ -76,8 +83,11 @@ class RagTrainer(ResumableTrainer):
         self.prompts = prompts
         self.knowledge = search
         self.window = Window()
+        self.ahead = SearchAhead(search) if search is not None and args.overlap_search else None
+        self._next_batches: list[Batch] = []
         parts = TrainedParts(model, closed_book=search is None)
         freeze(parts, args)
+        self.work = WorkCounter(parts)
         super().__init__(
             model=parts,
             args=args,
@@ -90,7 +100,12 @@ class RagTrainer(ResumableTrainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As Trainer's; the clock starts here."""
         self.window = Window()
-        return super().train(*args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._next_batches = []
+            if self.ahead is not None:
+                self.ahead.forget()
 
     # Data and retrieval
 
@@ -116,20 +131,35 @@ class RagTrainer(ResumableTrainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], None]:
         """The batches of a step with their passages, from one search."""
-        batches = list(islice(epoch_iterator, num_batches))
+        batches = self._next_batches or list(islice(epoch_iterator, num_batches))
+        self._next_batches = []
         found = self._retrieve(batches, self.args.n_docs)
-        return [self._model_inputs(batch, part) for batch, part in zip(batches, found, strict=True)], None
+        if self.ahead is not None and self.state.global_step + 1 < self.state.max_steps:
+            self._next_batches = list(islice(epoch_iterator, num_batches))
+            self._search_ahead(self.ahead)
+        inputs = [self._model_inputs(batch, part) for batch, part in zip(batches, found, strict=True)]
+        for part in inputs:
+            self.window.add_work(self.work.count(part))
+        return inputs, None
 
     def _retrieve(self, batches: Sequence[Batch], k: int) -> list[Retrieved | None]:
         if self.knowledge is None:
             self.window.questions += sum(len(batch["question"]) for batch in batches)
             return [None] * len(batches)
         start = time.perf_counter()
-        found = search_at_once(self.knowledge, [self._queries(batch) for batch in batches], k)
+        found = self.ahead.take(k) if self.ahead is not None else None
+        if found is None:
+            found = search_at_once(self.knowledge, [self._queries(batch) for batch in batches], k)
         self.window.search_seconds += time.perf_counter() - start
         for batch, part in zip(batches, found, strict=True):
             self.window.add_retrieved(part.rows, batch["gold_ids"], self.prompts.passages)
         return list(found)
+
+    def _search_ahead(self, ahead: SearchAhead) -> None:
+        start = time.perf_counter()
+        if self._next_batches:
+            ahead.start([self._queries(batch) for batch in self._next_batches], self.args.n_docs)
+        self.window.search_seconds += time.perf_counter() - start
 
     def _queries(self, batch: Batch) -> Queries:
         encoder = self.rag.question_encoder
@@ -196,7 +226,8 @@ class RagTrainer(ResumableTrainer):
         """Add the retrieval's figures to a training log, and warn of a collapse."""
         if "loss" in logs:
             n_docs = self.args.n_docs if self.knowledge is not None else 0
-            figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages))
+            peak = peak_flops(self.args.device)
+            figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages), peak)
             self.window = Window()
             logs.update(figures)
             if self.is_world_process_zero():
@@ -207,6 +238,15 @@ class RagTrainer(ResumableTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         with self._paused():
             super()._save_checkpoint(model, trial)
+
+    def _save_process_state(self, folder: Path) -> None:
+        if self.ahead is not None:
+            self.ahead.save(folder, self.args.process_index)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.ahead is not None:
+            self.ahead.load(Path(resume_from_checkpoint), self.args.process_index)
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -236,6 +276,8 @@ class RagTrainer(ResumableTrainer):
         chosen = chosen_questions(len(dataset), args.max_eval_questions, args.seed)
         own = chosen[args.process_index :: args.world_size].tolist()
         score = Score()
+        if self.ahead is not None:
+            self.ahead.wait()
         self.model.eval()
         # All processes search equally often, those that have run out of questions with none.
         for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):
