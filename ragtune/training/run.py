@@ -48,7 +48,7 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
     """
     first = args.process_index == 0
     if files.tracking_uri:
-        args.report_to = [*args.report_to, "mlflow"]
+        args.report_to = [*args.report_to, "mlflow"]  # type: ignore[assignment]  # a list by now
         os.environ["MLFLOW_TRACKING_URI"] = files.tracking_uri
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
