@@ -224,6 +224,15 @@ def test_checkpointed_activations_give_the_same_losses(make_trainer):
     assert losses(saving) == pytest.approx(losses(plain), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_losses(make_trainer):
+    plain = make_trainer(max_steps=2, **UNEVALUATED)
+    compiled = make_trainer(max_steps=2, torch_compile=True, **UNEVALUATED)
+    for trainer in (plain, compiled):
+        trainer.train()
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
+
+
 def test_a_frozen_question_encoder_stays_as_it_is(make_trainer):
     trainer = make_trainer(max_steps=3, freeze_question_encoder=True, **UNEVALUATED)
     before = weights(trainer.rag.question_encoder)
