@@ -135,7 +135,6 @@ def theirs(folder: Path, options: argparse.Namespace, breakdown: bool) -> dict[s
     rows = peer_rows(folder, *tokenizers)
     arguments = Seq2SeqTrainingArguments(
         **training_arguments(folder / "theirs", options),
-        use_cpu=options.device == "cpu",
         bf16=options.device == "cuda" and options.precision != "fp32",
     )
     watch = Stopwatch(options.device if breakdown else "cpu")
@@ -181,6 +180,7 @@ def training_arguments(folder: Path, options: argparse.Namespace) -> dict[str, A
         "save_strategy": "no",
         "disable_tqdm": True,
         "learning_rate": 3e-5,
+        "use_cpu": options.device == "cpu",
         "logging_steps": options.warm_up,  # the first window is not counted
     }
 
