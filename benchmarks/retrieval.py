@@ -27,26 +27,31 @@ def build(folder: Path, vectors: np.ndarray) -> None:
     ingest_passages(folder / "passages.parquet", folder / "base", KnownVectors(vectors))
 
 
-def feast_retriever(folder: Path, dimension: int):
+def feast_retriever(folder: Path, dimension: int, **parts):
+    """FeastRAGRetriever on the base in `folder`, with its real field names; `parts` for the parts that generate."""
     import torch
     from feast.rag_retriever import FeastIndex, FeastRAGRetriever
     from transformers import BartConfig, DPRConfig, RagConfig
 
     base = folder / "base"
     store, view = stock_store(folder / "stock", base / "milvus.db", "passages", dimension, index_of(base))
+    parts = {
+        "question_encoder_tokenizer": None,
+        "question_encoder": torch.nn.Identity(),
+        "generator_tokenizer": None,
+        "generator_model": torch.nn.Identity(),
+        "config": RagConfig.from_question_encoder_generator_configs(DPRConfig(), BartConfig()),
+        **parts,
+    }
     return FeastRAGRetriever(
-        question_encoder_tokenizer=None,
-        question_encoder=torch.nn.Identity(),
-        generator_tokenizer=None,
-        generator_model=torch.nn.Identity(),
         feast_repo_path=str(store.repo_path),
         feature_view=view,
         features=[f"kb_v1:{name}" for name in FEATURES],
         search_type="vector",
-        config=RagConfig.from_question_encoder_generator_configs(DPRConfig(), BartConfig()),
         index=FeastIndex(),
         id_field="id",
         text_field="text",
+        **parts,
     )
 
 

@@ -11,13 +11,8 @@ from transformers.utils import ModelOutput
 
 from ragtune.errors import ModelError
 from ragtune.models.encoders import Encoder
-from ragtune.models.losses import (
-    IGNORED,
-    doc_log_probabilities,
-    rag_sequence_loss,
-    rag_token_loss,
-    token_log_likelihoods,
-)
+from ragtune.models.likelihood import label_log_likelihoods
+from ragtune.models.losses import IGNORED, doc_log_probabilities, rag_sequence_loss, rag_token_loss
 from ragtune.models.pretrained import load_pretrained, load_tokenizer
 
 METHODS = ("rag", "rag-token")
@@ -184,14 +179,14 @@ class RagModel(nn.Module):
             doc_log_probs = doc_log_probabilities(doc_scores, doc_mask)
 
         n_docs = doc_mask.shape[1]
-        logits = self.generator(
-            input_ids=context_input_ids,
-            attention_mask=context_attention_mask,
-            decoder_input_ids=self.decoder_inputs(labels).repeat_interleave(n_docs, dim=0),
-            use_cache=False,
-        ).logits
-        by_doc = labels.unsqueeze(1).expand(-1, n_docs, -1)
-        log_likelihoods = token_log_likelihoods(logits.view(*by_doc.shape, -1), by_doc)
+        by_doc = label_log_likelihoods(
+            self.generator,
+            context_input_ids,
+            context_attention_mask,
+            self.decoder_inputs(labels).repeat_interleave(n_docs, dim=0),
+            labels.repeat_interleave(n_docs, dim=0),
+        )
+        log_likelihoods = by_doc.view(len(labels), n_docs, -1)
         answer_log_likelihoods = log_likelihoods.sum(dim=-1)
         if self.config.method == "rag-token":
             loss = rag_token_loss(doc_log_probs, log_likelihoods, answer_mask)

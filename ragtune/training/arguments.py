@@ -27,6 +27,7 @@ class RunFiles:
         trained_knowledge_base_folder: of the knowledge base that rag-end2end makes with the trained passage encoder; ""
             is beside the one of the start, under its name and the run's fingerprint.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
+        tracking_uri: MLflow's, for the curves, a run a stage; "" tells it nothing.
         outcome_file: the run's results or its error, as JSON, for the process that started it.
     """
 
@@ -45,6 +46,7 @@ class RunFiles:
         default="", metadata={"help": "of the knowledge base that rag-end2end makes; beside the given one if empty"}
     )
     milvus_uri: str = field(default="", metadata={"help": "reach the knowledge base's Milvus there"})
+    tracking_uri: str = field(default="", metadata={"help": "MLflow's, for the curves; none if empty"})
     outcome_file: str = field(default="", metadata={"help": "metrics or error of the run, as JSON"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a model"})
 
@@ -79,6 +81,8 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; or "ray",
             Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set.
         retrieval_actors: so many Ray actors; more than one needs a Milvus server.
+        overlap_search: search for a step's passages while the step before trains, with the question encoder as it was
+            then; their scores are always the live encoder's.
         n_docs: passages retrieved for a question.
         temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
         prompt: the generator's input, with {title}, {text} and {question} in it.
@@ -101,6 +105,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     method: str = field(default="rag", metadata={"help": f"one of {METHODS}", "choices": METHODS})
     retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
     retrieval_actors: int = field(default=1, metadata={"help": "Ray actors that search"})
+    overlap_search: bool = field(default=True, metadata={"help": "search for the next step while this one trains"})
     n_docs: int = field(default=5, metadata={"help": "passages retrieved for a question"})
     temperature: float = field(default=1.0, metadata={"help": "temperature of p(z | x)"})
     prompt: str = field(default="{title} / {text} // {question}", metadata={"help": "the generator's input"})
@@ -131,7 +136,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
     logging_first_step: bool = field(default=True, metadata={"help": "log the first step"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "must stay off: a NaN stops the run"})
-    report_to: str = field(default="tensorboard", metadata={"help": "tensorboard or none"})
+    report_to: str = field(default="tensorboard", metadata={"help": "tensorboard, mlflow or none; several in JSON"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the best step by validation EM"})
     metric_for_best_model: str = field(default="em", metadata={"help": "ties are decided by the loss"})
     greater_is_better: bool = field(default=True, metadata={"help": "EM: the more the better"})

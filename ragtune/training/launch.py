@@ -42,6 +42,7 @@ def finetune(
     trained_knowledge_base_folder: str | Path = "",
     tensorboard_folder: str | Path = "",
     milvus_uri: str = "",
+    tracking_uri: str = "",
     trust_remote_code: bool = False,
     processes: int = 1,
     **parameters: Any,
@@ -59,13 +60,14 @@ def finetune(
         trained_knowledge_base_folder: of the knowledge base that rag-end2end makes; "" is beside the given one.
         tensorboard_folder: of the event files, which stay.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
+        tracking_uri: MLflow's, for the curves, a run a stage; "" tells it nothing.
         trust_remote_code: run code that comes with a model.
         processes: 1, or several with torchrun; 0 is one a GPU.
         parameters: of `RagTrainingArguments`; `batch_size` is short for `per_device_train_batch_size`.
 
     Returns:
-        steps, train_loss, seconds, samples_per_second, search_fraction, best_step, best_em, best_loss; of the baseline
-        too, with the prefix `closed_book_`.
+        steps, train_loss, seconds, samples_per_second, tokens_per_second, search_fraction, best_step, best_em,
+        best_loss; of the baseline too, with the prefix `closed_book_`.
 
     Raises:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: what stopped the run, and the way out.
@@ -84,6 +86,7 @@ def finetune(
         closed_book_folder=str(closed_book_folder),
         trained_knowledge_base_folder=str(trained_knowledge_base_folder),
         milvus_uri=milvus_uri,
+        tracking_uri=tracking_uri,
         trust_remote_code=trust_remote_code,
     )
     if processes < 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ragtune.knowledge.retrieved import PADDING_ROW
 from ragtune.models.inputs import PassageRows
+from ragtune.training.throughput import Work
 
 _JUDGED_QUESTIONS = 16  # fewer say nothing about a collapse
 _FEW_DISTINCT = 0.1  # of the passages that as many questions could have retrieved
@@ -26,19 +27,22 @@ class Clock:
 
     Attributes:
         seconds: of training, without evaluations and checkpoints.
-        search_seconds: of these, spent on encoding the questions for the search and on the search.
+        search_seconds: of these, spent on encoding the questions for the search and on waiting for what it finds.
         questions: seen by all processes together.
+        tokens: of the generator, computed by all processes together; padding does not count.
     """
 
     seconds: float = 0.0
     search_seconds: float = 0.0
     questions: int = 0
+    tokens: int = 0
 
     def figures(self) -> dict[str, float]:
-        """samples_per_second and search_fraction."""
+        """samples_per_second, tokens_per_second and search_fraction."""
         seconds = max(self.seconds, 1e-9)
         return {
             "samples_per_second": self.questions / seconds,
+            "tokens_per_second": self.tokens / seconds,
             "search_fraction": self.search_seconds / seconds,
         }
 
@@ -52,6 +56,8 @@ class Window:
     """What has been seen since the last line of the log, in this process."""
 
     questions: int = 0
+    tokens: int = 0
+    flops: float = 0.0
     gold_known: int = 0
     gold_found: int = 0
     search_seconds: float = 0.0
@@ -78,31 +84,53 @@ class Window:
                 retrieved = (passages[row] for row in own_rows[own_rows != PADDING_ROW].tolist())
                 self.gold_found += any(not set(gold).isdisjoint(passage.source_ids) for passage in retrieved)
 
+    def add_work(self, work: Work) -> None:
+        """Count what a batch costs."""
+        self.tokens += work.tokens
+        self.flops += work.flops
+
     def add_entropy(self, doc_log_probs: Tensor) -> None:
         """Count p(z | x) of a batch, given as log-probabilities (B, k); -inf for padding."""
         self.entropies.append(entropy(doc_log_probs.detach()).mean())
 
-    def close(self, clock: Clock, n_docs: int, base_rows: int) -> tuple[dict[str, float], list[str]]:
+    def close(
+        self, clock: Clock, n_docs: int, base_rows: int, peak_flops: float = 0.0
+    ) -> tuple[dict[str, float], list[str]]:
         """Sum up over all processes and add to the run's totals; every process must call it.
+
+        Args:
+            clock: the run's totals.
+            n_docs: passages retrieved for a question; 0 where there is no retrieval.
+            base_rows: passages in the knowledge base.
+            peak_flops: a second, of a process's device; 0 where that is not known, and then there is no MFU.
 
         Returns:
             The figures for the log, and warnings.
         """
         seconds = time.perf_counter() - self.start - self.paused_seconds
         mean_entropy = torch.stack(self.entropies).mean().item() if self.entropies else 0.0
-        own = (self.questions, self.gold_known, self.gold_found, seconds, self.search_seconds, mean_entropy)
+        own = (
+            *(self.questions, self.gold_known, self.gold_found, self.tokens),
+            *(self.flops, seconds, self.search_seconds, mean_entropy),
+        )
         rows = np.unique(np.concatenate(self.rows)) if self.rows else np.empty(0, np.int64)
         everyone = _all_gather((own, rows))
-        questions, gold_known, gold_found = (sum(part[0][i] for part in everyone) for i in range(3))
-        seconds, search_seconds, mean_entropy = (float(np.mean([part[0][i] for part in everyone])) for i in (3, 4, 5))
+        questions, gold_known, gold_found, tokens = (sum(part[0][i] for part in everyone) for i in range(4))
+        flops, seconds, search_seconds, mean_entropy = (
+            float(np.mean([part[0][i] for part in everyone])) for i in range(4, 8)
+        )
         distinct = len(np.unique(np.concatenate([part[1] for part in everyone])))
-        passed = Clock(seconds, search_seconds, questions)
+        passed = Clock(seconds, search_seconds, questions, tokens)
         clock.seconds += passed.seconds
         clock.search_seconds += passed.search_seconds
         clock.questions += passed.questions
+        clock.tokens += passed.tokens
         figures = passed.figures()
+        if peak_flops:
+            figures["mfu"] = flops / max(seconds, 1e-9) / peak_flops
         if not n_docs:
-            return {"samples_per_second": figures["samples_per_second"]}, []
+            del figures["search_fraction"]
+            return figures, []
         figures |= {"entropy": mean_entropy, "distinct_passages": float(distinct)}
         if gold_known:
             figures[f"train_recall@{n_docs}"] = gold_found / gold_known

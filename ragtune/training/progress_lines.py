@@ -9,6 +9,8 @@ from ragtune.progress import say
 
 _SHOWN = {
     "samples_per_second": "{:.1f} questions/s",
+    "tokens_per_second": "{:,.0f} tokens/s",
+    "mfu": "MFU {:.0%}",
     "eval_samples_per_second": "{:.1f} questions/s",
     "loss": "loss {:.4f}",
     "eval_em": "EM {:.3f}",

@@ -113,6 +113,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
+            self._save_process_state(partial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             with checkpoints.writing(partial):
@@ -120,6 +121,9 @@ class ResumableTrainer(Seq2SeqTrainer):
                 checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
             rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
+
+    def _save_process_state(self, folder: Path) -> None:
+        """What else each process wants to find in a checkpoint."""
 
     def _save_state(self, folder: Path) -> None:
         exported: dict[str, Any] = {}

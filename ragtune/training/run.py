@@ -3,6 +3,7 @@
 import copy
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from ragtune.training.training_log import curve, improved, results
 
 TRAINING_LOG = "training_log.json"
 _RESULTS = "training_results.json"
+_EXPERIMENT = "ragtune-training"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME says another
 _HIGH_TEMPERATURE = 0.3  # for unit vectors
 
 
@@ -46,6 +48,11 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: with the way out.
     """
     first = args.process_index == 0
+    if files.tracking_uri:
+        args.report_to = [*args.report_to, "mlflow"]  # type: ignore[assignment]  # a list by now
+        os.environ["MLFLOW_TRACKING_URI"] = files.tracking_uri
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
     pairs = open_pairs(files.dataset_folder)
     model = _base_model(files, args, pairs)
     base_folder, manifest = _check(files, args, pairs, model)
@@ -150,6 +157,7 @@ def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments
     """A copy with the stage's own folders; the device and the processes stay those that are set up."""
     own = copy.copy(args)
     own.output_dir = str(folder)
+    own.run_name = f"{folder.parent.name}-{folder.name}"
     own.tensorboard_folder = str(Path(args.tensorboard_folder or folder.parent / "tensorboard") / folder.name)
     return own
 

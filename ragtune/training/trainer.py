@@ -20,6 +20,7 @@ from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
+from ragtune.training.ahead import SearchAhead
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.live_passages import PassageTokens
@@ -28,6 +29,7 @@ from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge
 from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.search import Queries, Search, search_at_once
+from ragtune.training.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 
@@ -41,6 +43,10 @@ class RagTrainer(ResumableTrainer):
     forward pass then scores the retrieved passages again, with gradient, against their stored vectors, or for method
     "rag-end2end" against the vectors that the passage encoder makes of them now. The loss is the mean over the step's
     questions, however they are spread over accumulated batches and processes.
+
+    With `overlap_search` a step's questions are encoded, and searched for in the background, while the step before
+    trains: the passages are those that the question encoder of one step ago would have chosen. An epoch's first step
+    waits for its search.
 
     Without a `search` it trains the closed-book baseline: the generator alone, from the bare question.
     """
@@ -82,9 +88,14 @@ class RagTrainer(ResumableTrainer):
         self.knowledge = search
         self.window = Window()
         self.refreshed = search if isinstance(search, RefreshedKnowledge) else None
+        self.ahead = SearchAhead(search) if search is not None and args.overlap_search else None
+        self._next_batches: list[Batch] = []
+        if self.refreshed is not None and self.ahead is not None:
+            self.refreshed.before_switch = self.ahead.wait
         parts = TrainedParts(model, closed_book=search is None, end_to_end=args.method == "rag-end2end")
         self.passage_tokens = PassageTokens(model.passage_encoder, prompts.passages) if parts.end_to_end else None
         freeze(parts, args)
+        self.work = WorkCounter(parts)
         super().__init__(
             model=parts,
             args=args,
@@ -99,7 +110,12 @@ class RagTrainer(ResumableTrainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As Trainer's; the clock starts here."""
         self.window = Window()
-        return super().train(*args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._next_batches = []
+            if self.ahead is not None:
+                self.ahead.forget()
 
     # Data and retrieval
 
@@ -125,20 +141,35 @@ class RagTrainer(ResumableTrainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], None]:
         """The batches of a step with their passages, from one search."""
-        batches = list(islice(epoch_iterator, num_batches))
+        batches = self._next_batches or list(islice(epoch_iterator, num_batches))
+        self._next_batches = []
         found = self._retrieve(batches, self.args.n_docs)
-        return [self._model_inputs(batch, part) for batch, part in zip(batches, found, strict=True)], None
+        if self.ahead is not None and self.state.global_step + 1 < self.state.max_steps:
+            self._next_batches = list(islice(epoch_iterator, num_batches))
+            self._search_ahead(self.ahead)
+        inputs = [self._model_inputs(batch, part) for batch, part in zip(batches, found, strict=True)]
+        for part in inputs:
+            self.window.add_work(self.work.count(part))
+        return inputs, None
 
     def _retrieve(self, batches: Sequence[Batch], k: int) -> list[Retrieved | None]:
         if self.knowledge is None:
             self.window.questions += sum(len(batch["question"]) for batch in batches)
             return [None] * len(batches)
         start = time.perf_counter()
-        found = search_at_once(self.knowledge, [self._queries(batch) for batch in batches], k)
+        found = self.ahead.take() if self.ahead is not None else None
+        if found is None:
+            found = search_at_once(self.knowledge, [self._queries(batch) for batch in batches], k)
         self.window.search_seconds += time.perf_counter() - start
         for batch, part in zip(batches, found, strict=True):
             self.window.add_retrieved(part.rows, batch["gold_ids"], self.prompts.passages)
         return list(found)
+
+    def _search_ahead(self, ahead: SearchAhead) -> None:
+        start = time.perf_counter()
+        if self._next_batches:
+            ahead.start([self._queries(batch) for batch in self._next_batches], self.args.n_docs)
+        self.window.search_seconds += time.perf_counter() - start
 
     def _queries(self, batch: Batch) -> Queries:
         encoder = self.rag.question_encoder
@@ -209,7 +240,8 @@ class RagTrainer(ResumableTrainer):
         """Add the retrieval's figures to a training log, and warn of a collapse."""
         if "loss" in logs:
             n_docs = self.args.n_docs if self.knowledge is not None else 0
-            figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages))
+            peak = peak_flops(self.args.device)
+            figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages), peak)
             self.window = Window()
             logs.update(figures)
             if self.refreshed is not None:
@@ -223,6 +255,10 @@ class RagTrainer(ResumableTrainer):
         with self._paused():
             super()._save_checkpoint(model, trial)
 
+    def _save_process_state(self, folder: Path) -> None:
+        if self.ahead is not None:
+            self.ahead.save(folder, self.args.process_index)
+
     def _save_state(self, folder: Path) -> None:
         super()._save_state(folder)
         if self.refreshed is not None:
@@ -230,8 +266,11 @@ class RagTrainer(ResumableTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        checkpoint = Path(resume_from_checkpoint)
+        if self.ahead is not None:
+            self.ahead.load(checkpoint, self.args.process_index)
         if self.refreshed is not None:
-            self.refreshed.load(Path(resume_from_checkpoint))
+            self.refreshed.load(checkpoint)
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -261,6 +300,8 @@ class RagTrainer(ResumableTrainer):
         chosen = chosen_questions(len(dataset), args.max_eval_questions, args.seed)
         own = chosen[args.process_index :: args.world_size].tolist()
         score = Score()
+        if self.ahead is not None:
+            self.ahead.wait()
         self.model.eval()
         # All processes search equally often, those that have run out of questions with none.
         for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):

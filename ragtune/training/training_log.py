@@ -19,8 +19,8 @@ def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
 
     Returns:
         Entries with `step`; where a step was logged, loss, learning_rate, grad_norm, entropy, distinct_passages,
-        train_recall@k, samples_per_second, search_fraction, for rag-end2end staleness; where it was evaluated, em,
-        validation_loss, recall@k.
+        train_recall@k, samples_per_second, tokens_per_second, on a GPU mfu, search_fraction, for rag-end2end staleness;
+        where it was evaluated, em, validation_loss, recall@k.
 
     Example: [{"step": 2, "loss": 1.5}, {"step": 2, "eval_em": 0.1, "eval_loss": 1.7}] gives
     [{"step": 2, "loss": 1.5, "em": 0.1, "validation_loss": 1.7}].
@@ -40,8 +40,8 @@ def results(state: TrainerState, clock: Clock) -> dict[str, float]:
 
     Returns:
         train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
-        samples_per_second; where there is a search, search_fraction of these seconds; where it was evaluated,
-        best_step, best_em and best_loss on the validation questions.
+        samples_per_second; tokens_per_second of the generator; where there is a search, search_fraction of these
+        seconds; where it was evaluated, best_step, best_em and best_loss on the validation questions.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}

@@ -6,6 +6,7 @@ import torch
 
 from ragtune.knowledge.passages import Passage
 from ragtune.training.monitor import Clock, Window, collapse_warnings, entropy
+from ragtune.training.throughput import Work
 
 PASSAGES = [Passage(f"p{n}", "", "", (f"w{n}",)) for n in range(10)]
 
@@ -27,6 +28,23 @@ def test_a_window_counts_questions_distinct_passages_and_gold():
     assert figures["train_recall@3"] == 0.5
     assert figures["entropy"] == pytest.approx(math.log(2))
     assert clock.questions == 3
+
+
+def test_tokens_a_second_and_the_share_of_the_devices_peak():
+    window = Window()
+    window.start -= 10
+    window.add_work(Work(300, 4e9))
+    window.add_work(Work(200, 1e9))
+    clock = Clock(tokens=100)
+    figures, _ = window.close(clock, n_docs=3, base_rows=10, peak_flops=1e9)
+    assert figures["tokens_per_second"] == pytest.approx(50, rel=0.05)
+    assert figures["mfu"] == pytest.approx(0.5, rel=0.05)
+    assert clock.tokens == 600
+
+
+def test_there_is_no_mfu_where_the_peak_is_not_known():
+    figures, _ = Window().close(Clock(), n_docs=3, base_rows=10)
+    assert "mfu" not in figures
 
 
 def test_a_pause_does_not_count():

@@ -61,6 +61,27 @@ def test_a_closed_book_baseline_of_no_steps_is_not_trained(files, tmp_path):
     assert not (tmp_path / "closed_book").exists()
 
 
+@pytest.mark.slow
+def test_mlflow_gets_the_curves_of_both_stages(files, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")  # put back afterwards
+        monkeypatch.delenv(name)
+    run(files(tracking_uri=uri), RagTrainingArguments(**PARAMETERS | {"logging_steps": 1}))
+    mlflow.flush_async_logging()
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("ragtune-training")
+    runs = {run.info.run_name.rsplit("-")[-1]: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"rag", "closed_book"}
+    log = {point["step"]: point for point in json.loads((tmp_path / "model" / "training_log.json").read_text())}
+    for logged, ours in (("loss", "loss"), ("eval_em", "em"), ("tokens_per_second", "tokens_per_second")):
+        curve = client.get_metric_history(runs["rag"].info.run_id, logged)
+        assert {point.step: point.value for point in curve} == {s: p[ours] for s, p in log.items() if ours in p}
+    assert runs["rag"].data.params["n_docs"] == "3"
+    assert runs["rag"].info.status == "FINISHED"
+
+
 def test_epochs_and_evaluations_by_epoch(files, tmp_path):
     parameters = PARAMETERS | {"max_steps": -1, "num_train_epochs": 2, "eval_strategy": "epoch"}
     results = run(files(closed_book_folder=""), RagTrainingArguments(**parameters))

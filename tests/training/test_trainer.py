@@ -1,5 +1,7 @@
 import json
 import resource
+import threading
+import time
 from contextlib import contextmanager
 from itertools import islice
 
@@ -9,6 +11,7 @@ import torch
 from conftest import PASSAGES
 from datasets import load_from_disk
 from exact_search import ExactSearch
+from transformers import TrainerCallback
 
 from ragtune.errors import TrainingError
 from ragtune.models.inputs import PromptBuilder
@@ -69,7 +72,7 @@ def test_a_step_searches_once_for_all_its_accumulated_batches(make_trainer):
 
 
 def test_the_search_is_asked_with_the_live_question_encoder(make_trainer):
-    trainer = make_trainer(max_steps=2, warmup_steps=0, **UNEVALUATED)
+    trainer = make_trainer(max_steps=2, warmup_steps=0, overlap_search=False, **UNEVALUATED)
     _, second = islice(trainer.get_train_dataloader().batch_sampler, 2)
     texts = [trainer.train_dataset[row]["question"] for row in second]
     encode, search = trainer.rag.question_encoder.encode, trainer.knowledge.search
@@ -84,6 +87,107 @@ def test_the_search_is_asked_with_the_live_question_encoder(make_trainer):
     trainer.train()
     assert asked[1] == pytest.approx(live[2], abs=1e-5)
     assert not np.allclose(live[2], live[0], atol=1e-3)
+
+
+class Watched(ExactSearch):
+    """Remembers what it was asked, and by which thread."""
+
+    def __init__(self, search):
+        super().__init__(search.embeddings)
+        self.asked, self.threads = [], []
+
+    def search(self, queries, k):
+        self.asked.append(queries)
+        self.threads.append(threading.current_thread())
+        return super().search(queries, k)
+
+
+def watched(trainer):
+    trainer.knowledge = search = Watched(trainer.knowledge)
+    if trainer.ahead is not None:
+        trainer.ahead.search = search
+    return search
+
+
+def test_an_overlapped_search_is_asked_in_a_thread_with_the_encoder_of_one_step_before(make_trainer):
+    parameters = {"max_steps": 5, "warmup_steps": 0, "per_device_train_batch_size": 16, **UNEVALUATED}  # 3 an epoch
+    trainer = make_trainer(**parameters)
+    search = watched(trainer)
+    batches = trainer.get_train_dataloader()
+    rows = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        rows += list(batches.batch_sampler)
+    encode, seen = trainer.rag.question_encoder.encode, []
+    begin = trainer.get_batch_samples
+
+    def watch_begin(*args):
+        step = trainer.state.global_step
+        questions = [[trainer.train_dataset[row]["question"] for row in part] for part in rows[step : step + 2]]
+        seen.append([encode(texts) for texts in questions])
+        return begin(*args)
+
+    trainer.get_batch_samples = watch_begin
+    trainer.train()
+    main = threading.main_thread()
+    assert [thread is main for thread in search.threads] == [True, False, False, True, False]
+    expected = [seen[0][0], seen[0][1], seen[1][1], seen[3][0], seen[3][1]]
+    for asked, vectors in zip(search.asked, expected, strict=True):
+        assert asked == pytest.approx(vectors, abs=1e-5)
+    assert not np.allclose(seen[0][1], seen[1][0], atol=1e-3)
+
+
+def test_an_overlapped_search_changes_neither_the_first_step_nor_how_often_is_searched(make_trainer):
+    accumulated = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    one, other = (make_trainer(max_steps=8, overlap_search=on, **accumulated, **UNEVALUATED) for on in (True, False))
+    for trainer in (one, other):
+        trainer.train()
+    assert one.knowledge.calls == other.knowledge.calls == 8
+    assert losses(one)[0] == losses(other)[0]
+    assert losses(one) == pytest.approx(losses(other), rel=0.2)
+    assert losses(one)[1:] != losses(other)[1:]
+
+
+def test_an_evaluation_waits_for_the_search_under_way(make_trainer):
+    trainer = make_trainer(max_steps=4, eval_steps=1, **QUIET)
+    at_once = threading.Lock()
+    search = trainer.knowledge.search
+
+    def alone(queries, k):
+        assert at_once.acquire(blocking=False), "two searches at a time"
+        time.sleep(0.05)
+        at_once.release()
+        return search(queries, k)
+
+    trainer.knowledge.search = alone
+    trainer.train()
+    assert trainer.knowledge.calls == 4 + 5
+
+
+def test_a_resumed_run_asks_what_the_first_one_had_asked(make_trainer):
+    parameters = {"max_steps": 6, "eval_steps": 2, "per_device_train_batch_size": 8, **QUIET}
+    whole = make_trainer(folder="whole", **parameters)
+    search = watched(whole)
+    whole.fit()
+    stopped = make_trainer(**parameters)
+    stopped.add_callback(StopAt(4))
+    stopped.fit()
+    resumed = make_trainer(**parameters)
+    search_again = watched(resumed)
+    resumed.fit()
+    first, second = ([queries for queries in each.asked if len(queries) == 8] for each in (search, search_again))
+    assert len(second) == 2  # validation asks with 12
+    for expected, found in zip(first[-2:], second, strict=True):
+        assert (expected == found).all()
+    assert losses(resumed) == losses(whole)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
 
 
 def test_the_log_tells_how_the_retrieval_does(make_trainer):
@@ -118,6 +222,15 @@ def test_checkpointed_activations_give_the_same_losses(make_trainer):
     for trainer in (plain, saving):
         trainer.train()
     assert losses(saving) == pytest.approx(losses(plain), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_losses(make_trainer):
+    plain = make_trainer(max_steps=2, **UNEVALUATED)
+    compiled = make_trainer(max_steps=2, torch_compile=True, **UNEVALUATED)
+    for trainer in (plain, compiled):
+        trainer.train()
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
 
 
 def test_a_frozen_question_encoder_stays_as_it_is(make_trainer):

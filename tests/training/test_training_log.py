@@ -23,13 +23,14 @@ def test_a_curve_has_one_entry_a_step():
 
 def test_results_are_those_of_the_best_step():
     state = TrainerState(global_step=2, log_history=HISTORY, best_global_step=2)
-    figures = results(state, Clock(seconds=4.0, search_seconds=1.0, questions=32))
+    figures = results(state, Clock(seconds=4.0, search_seconds=1.0, questions=32, tokens=800))
     assert figures == pytest.approx(
         {
             "steps": 2,
             "train_loss": 3.0,
             "seconds": 4.0,
             "samples_per_second": 8.0,
+            "tokens_per_second": 200.0,
             "search_fraction": 0.25,
             "best_step": 2,
             "best_em": 0.4,
