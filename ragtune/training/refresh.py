@@ -124,6 +124,8 @@ class Refresher:
         with atomic_file(folder / _JOB) as stream:
             json.dump(job, stream, indent=1)
         self.step, self._started = step, time.monotonic()
+        if (folder / _OUTCOME).exists():
+            return True
         try:
             self._send(folder)
         except BrokenPipeError:  # it was killed while it had nothing to do
@@ -133,9 +135,9 @@ class Refresher:
 
     def finished(self) -> Refreshed | None:
         """A knowledge base that has become ready since the last call; why it did not is said once."""
-        if self.step is None or self.process is None:
+        if self.step is None:
             return None
-        step, status = self.step, self.process.poll()
+        step, status = self.step, self.process.poll() if self.process else None
         outcome = self.folder / f"step_{step}" / _OUTCOME
         if outcome.exists():
             failure = json.loads(outcome.read_text(encoding="utf-8"))["error"]
@@ -163,11 +165,9 @@ class Refresher:
             say(f"warning: the knowledge base of step {step} is not needed any more but stays: {error}")
 
     def stop(self) -> None:
-        """End the process, and remove what it has not finished."""
+        """End the process; what it was making can be gone on with."""
         self._end()
-        if self.step is not None:
-            self.drop(self.step)
-            self.step = None
+        self.step = None
 
     def _send(self, folder: Path) -> None:
         if self.process is None:

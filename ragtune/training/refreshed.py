@@ -80,7 +80,8 @@ class RefreshedKnowledge(TrainerCallback):
         device = refresh_device(args.refresh_device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self.refresher = Refresher(work / "refresh", meanwhile, device, files.trust_remote_code)
         self._last_start = _START
-        self._kept = _START  # what the last checkpoint goes on with
+        self._kept: set[int | None] = set()  # what the last checkpoint goes on with
+        self._begun: int | None = None  # a refresh that was under way when it was written
         self._obsolete = True  # there may be leftovers
         self._search: Search | None = None
         self._open = ExitStack()
@@ -115,7 +116,7 @@ class RefreshedKnowledge(TrainerCallback):
         (checkpoint / _CHECKPOINT_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def load(self, checkpoint: Path) -> None:
-        """Go on with what a checkpoint remembers, a refresh under way too; with the start's where that is gone."""
+        """Go on with what a checkpoint remembers; with the start's where that is gone."""
         state = json.loads((checkpoint / _CHECKPOINT_FILE).read_text(encoding="utf-8"))
         self.refreshes, self.refresh_seconds = state["refreshes"], state["refresh_seconds"]
         step = state["step"]
@@ -123,11 +124,9 @@ class RefreshedKnowledge(TrainerCallback):
             if self.args.process_index == 0:
                 say(f"warning: the knowledge base of step {step} is gone; training goes on with the run's first one")
             step = _START
-        self._kept = self.step = step
+        self.step, self._begun, self._last_start = step, state["in_the_making"], state["last_start"]
+        self._kept = {step, self._begun}
         self._search = None  # the next search opens it
-        self._last_start, begun = state["last_start"], state["in_the_making"]
-        if self.args.process_index == 0 and begun is not None and not self.refresher.go_on(begun):
-            self._last_start = step
 
     def close(self) -> None:
         """Stop refreshing and let go of the knowledge base; every process must call it."""
@@ -158,6 +157,14 @@ class RefreshedKnowledge(TrainerCallback):
             dist.barrier(group=self._group)
         return described(*resolve(folder))
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Go on with the refresh that was under way when the run was killed."""
+        if args.process_index == 0 and self._begun is not None and not self.refresher.go_on(self._begun):
+            self._last_start = self.step
+        self._begun = None
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Switch, in all processes or in none."""
         newest = self._newest(state) if args.process_index == 0 else 0
@@ -170,7 +177,7 @@ class RefreshedKnowledge(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The checkpoint before this one is not gone on from any more, nor is what it remembered needed."""
-        self._kept = self.step
+        self._kept = {self.step, self.refresher.step}
         self._obsolete = True
 
     def on_train_end(
@@ -244,7 +251,7 @@ class RefreshedKnowledge(TrainerCallback):
         Called before this step's switch: by now all processes have made the last one.
         """
         if self._obsolete:
-            needed = {self.step, self._kept, self.refresher.step}
+            needed = {self.step, self.refresher.step} | self._kept
             for step in set(self.refresher.steps()) - needed:
                 self.refresher.drop(step)
             self._obsolete = False
