@@ -39,7 +39,7 @@ def report(name: str, rows: Sequence[Sequence[str]], figures: Mapping[str, Any],
 
 
 def machine() -> dict[str, Any]:
-    """Date, processor, cores that may be used, memory."""
+    """Date, processor, cores that may be used, how many processes want them, memory."""
     processor = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -54,6 +54,7 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
         "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),  # of the last minute; above the cores, others were at work too
         "memory_gib": round(memory, 1),
         "python": platform.python_version(),
     }

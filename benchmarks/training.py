@@ -193,6 +193,7 @@ def measure(trainer: Any, watch: Stopwatch, options: argparse.Namespace, breakdo
         "samples_per_s": options.batch_size / times.median,
         "samples_per_s_mean": options.batch_size * times.steps / times.total,
         "seconds_a_step": times.median,
+        "processor_seconds_a_step": times.median_of_processor,
     }
     if breakdown:
         parts = {part: watch.seconds[part] / times.steps for part in PARTS}
@@ -231,7 +232,13 @@ def run(side: Callable[..., dict[str, float]], folder: Path, options: argparse.N
 
 def table(sides: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     rows = [("", *sides)]
-    for name in ("samples_per_s", "seconds_a_step", *(f"{part}_seconds" for part in (*PARTS, "rest")), "mfu"):
+    for name in (
+        "samples_per_s",
+        "seconds_a_step",
+        "processor_seconds_a_step",
+        *(f"{part}_seconds" for part in (*PARTS, "rest")),
+        "mfu",
+    ):
         if any(name in figures for figures in sides.values()):
             cells = (f"{figures[name]:.3g}" if name in figures else "" for figures in sides.values())
             rows.append((name.removesuffix("_seconds").replace("_", " "), *cells))
@@ -268,7 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.peer == "feast":
         times = figures["ours_samples_per_s"] / figures["theirs_samples_per_s"]
         figures["times_faster"] = round(times, 2)
-        rows.append(("times faster", "", f"{times:.1f}"))
+        less = figures["theirs_processor_seconds_a_step"] / figures["ours_processor_seconds_a_step"]
+        figures["times_less_processor"] = round(less, 2)
+        rows += [("times faster", "", f"{times:.1f}"), ("times less processor", "", f"{less:.1f}")]
     settings = {key: value for key, value in vars(options).items() if key not in ("data", "embedding_cache")}
     precision = "bf16" if measured["ragtune"]["bf16"] else "fp32"
     settings |= {"n_docs": N_DOCS, "weights": "random", "precision": precision, "accelerator": accelerator(options)}

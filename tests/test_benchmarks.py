@@ -33,6 +33,7 @@ def test_training_beside_feasts_retriever(results, shared_data):
     for side in ("ours", "theirs"):
         parts = [value for name, value in figures.items() if name.startswith(side) and name.endswith("_seconds")]
         assert len(parts) == 7
+        assert figures[f"{side}_processor_seconds_a_step"] > 0
         assert sum(parts) == pytest.approx(4 / figures[f"{side}_samples_per_s_mean"], rel=0.02)
 
 
