@@ -8,7 +8,14 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from transformers import PrinterCallback, Seq2SeqTrainer, TrainerState
+from transformers import (
+    PrinterCallback,
+    Seq2SeqTrainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
@@ -17,6 +24,15 @@ from ragtune.training import checkpoints
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.monitor import Clock
 from ragtune.training.progress_lines import ProgressLines, say
+
+
+class LastStepCounts(TrainerCallback):
+    """Has the last step evaluated too where max_steps is no multiple of eval_steps: it may be the best one."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer's own evaluation follows where `should_evaluate` is set."""
+        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
+            control.should_evaluate = True
 
 
 class ResumableTrainer(Seq2SeqTrainer):
@@ -46,6 +62,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             callback.logging_dir = self.args.tensorboard_folder or str(self.folder / "tensorboard")
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressLines())
+        self.add_callback(LastStepCounts())
 
     def fit(self) -> None:
         """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights."""

@@ -300,6 +300,12 @@ def test_a_best_step_between_two_checkpoints_is_kept_too(make_trainer, tmp_path)
     assert (tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}").is_dir()
 
 
+def test_the_last_step_is_evaluated_whatever_eval_steps_is(make_trainer):
+    trainer = make_trainer(max_steps=5, eval_steps=2, **QUIET)
+    trainer.fit()
+    assert [e["step"] for e in trainer.state.log_history if "eval_em" in e] == [0, 2, 4, 5]
+
+
 def test_a_finished_training_is_not_gone_on_with(make_trainer):
     first = make_trainer(max_steps=4, eval_steps=2, **QUIET)
     first.fit()
