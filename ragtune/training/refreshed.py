@@ -43,7 +43,7 @@ class RefreshedKnowledge(TrainerCallback):
         passages: by row.
         refreshes: how many have been switched to, over all resumptions of the run.
         refresh_seconds: that they took together, from snapshot to switch.
-        before_switch: called, in every process, before another version is opened: to wait for searches elsewhere.
+        before_switch: called, in every process, before training turns to another version: to wait for searches elsewhere.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class RefreshedKnowledge(TrainerCallback):
             step = _START
         self.step, self._begun, self._last_start = step, state["in_the_making"], state["last_start"]
         self._kept = {step, self._begun}
-        self._search = None  # the next search opens it
+        self._search = None  # opened when training begins, or by the next search
 
     def close(self) -> None:
         """Stop refreshing and let go of the knowledge base; every process must call it."""
@@ -160,7 +160,9 @@ class RefreshedKnowledge(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Go on with the refresh that was under way when the run was killed."""
+        """Open what is searched, and go on with the refresh that was under way when the run was killed."""
+        if self._search is None:
+            self._switch(self.step)
         if args.process_index == 0 and self._begun is not None and not self.refresher.go_on(self._begun):
             self._last_start = self.step
         self._begun = None
@@ -173,6 +175,7 @@ class RefreshedKnowledge(TrainerCallback):
             dist.broadcast(agreed, src=0, group=self._group)
             newest = int(agreed)
         if newest != self.step:
+            self.before_switch()
             self._switch(newest)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -235,7 +238,6 @@ class RefreshedKnowledge(TrainerCallback):
             folder, manifest = resolve(self.refresher.base_folder(step))
             if manifest.content_hash != first.content_hash:
                 raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
-        self.before_switch()
         if self.args.retrieval == "ray":
             self._open.close()  # a process belongs to one Ray cluster at a time
         with ExitStack() as opening:
