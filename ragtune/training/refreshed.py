@@ -43,7 +43,7 @@ class RefreshedKnowledge(TrainerCallback):
         passages: by row.
         refreshes: how many have been switched to, over all resumptions of the run.
         refresh_seconds: that they took together, from snapshot to switch.
-        before_switch: called, in every process, before training turns to another version: to wait for searches elsewhere.
+        before_switch: called, in every process, before another version is turned to: to wait for searches elsewhere.
     """
 
     def __init__(
