@@ -185,6 +185,7 @@ def _search(
         num_return_sequences=returned,
         max_new_tokens=max_new_tokens or model.config.max_answer_tokens,
         do_sample=False,
+        synced_gpus=False,  # each process answers questions of its own, with all the weights
     )
     ends = model.generator.generation_config.eos_token_id
     ends = set(ends) if isinstance(ends, list) else {ends}

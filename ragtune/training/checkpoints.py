@@ -9,9 +9,10 @@ from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from ragtune.errors import TrainingError
+from ragtune.training.sharding import load_full_state
 
 WEIGHTS = "model.safetensors"
 STATE = "trainer_state.json"
@@ -55,9 +56,9 @@ def publish(partial: Path, whole: Path) -> None:
     partial.rename(whole)
 
 
-def save_weights(module: nn.Module, folder: str | Path) -> None:
-    """Write every parameter and buffer as safetensors; tied ones once."""
-    safetensors.torch.save_model(module, str(Path(folder) / WEIGHTS))
+def save_weights(state: dict[str, Tensor], folder: str | Path) -> None:
+    """Write what `ragtune.training.sharding.full_state` gave, as safetensors."""
+    safetensors.torch.save_file(state, str(Path(folder) / WEIGHTS))
 
 
 def load_weights(module: nn.Module, folder: str | Path) -> None:
@@ -68,13 +69,17 @@ def load_weights(module: nn.Module, folder: str | Path) -> None:
     """
     path = Path(folder) / WEIGHTS
     try:
-        missing, unexpected = safetensors.torch.load_model(module, str(path), strict=False)
+        state = safetensors.torch.load_file(str(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
             f"{path}: cannot be loaded ({error}); delete {folder} to go on from the one before"
         ) from error
-    if missing or unexpected:
-        raise TrainingError(f"{path}: is of another model; delete {Path(folder).parent} to start anew")
+    try:
+        load_full_state(module, state)
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path}: is of another model ({error}); delete {Path(folder).parent} to start anew"
+        ) from error
 
 
 def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
@@ -17,13 +18,16 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
 from ragtune.training import checkpoints
 from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.memory import check_memory
 from ragtune.training.monitor import Clock
 from ragtune.training.progress_lines import ProgressLines, say
+from ragtune.training.sharding import full_optimizer_state, full_state, load_full_optimizer_state
 
 
 class LastStepCounts(TrainerCallback):
@@ -51,10 +55,11 @@ class ResumableTrainer(Seq2SeqTrainer):
         """As Trainer.
 
         Raises:
-            TrainingError: the disk cannot hold the checkpoints.
+            TrainingError: the disk cannot hold the checkpoints, or the memory what is trained.
         """
         super().__init__(*positional, **options)
         self.clock = Clock()
+        check_memory(self.model, self.args.device, self.args.world_size if self.args.fully_shard else 1)
         self.folder = Path(self.args.output_dir or ".")
         if self.args.should_save:
             checkpoints.check_space(self.model, self.folder, self.args.save_total_limit or 2)
@@ -124,10 +129,13 @@ class ResumableTrainer(Seq2SeqTrainer):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
+        weights = full_state(self.model, keep=self.args.should_save)
+        optimizer = full_optimizer_state(self.optimizer, keep=self.args.should_save)
         with checkpoints.writing(partial):
             if self.args.should_save:
-                checkpoints.save_weights(self.model, partial)
-            self._save_optimizer_and_scheduler(str(partial))
+                checkpoints.save_weights(weights, partial)
+                torch.save(optimizer, partial / OPTIMIZER_NAME)
+                torch.save(self.lr_scheduler.state_dict(), partial / SCHEDULER_NAME)
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
             self._save_process_state(partial)
@@ -138,6 +146,13 @@ class ResumableTrainer(Seq2SeqTrainer):
                 checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
             rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            paths = (Path(checkpoint) / name for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
+            optimizer, scheduler = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+            load_full_optimizer_state(self.optimizer, optimizer)
+            self.lr_scheduler.load_state_dict(scheduler)
 
     def _save_process_state(self, folder: Path) -> None:
         """What else each process wants to find in a checkpoint."""

@@ -26,6 +26,7 @@ from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
 from ragtune.training.search import Search
+from ragtune.training.sharding import make_whole
 from ragtune.training.trainer import RagTrainer
 from ragtune.training.training_log import curve, improved, results
 
@@ -177,6 +178,7 @@ def _train(
     if trainer.refreshed is not None:
         lineage = lineage | {"knowledge_base": trainer.refreshed.serve_trained()}
         figures |= trainer.refreshed.figures()
+    make_whole(trainer.model)
     if trainer.is_world_process_zero():
         if not improved(trainer.state):
             say("warning: no step answered the validation questions better than the base model did; see the curve")

@@ -53,17 +53,21 @@ class WorkCounter:
         )
         self._by_context = _weights(encoder) + cross
         self._by_label = _weights(generator, without=output) - self._by_context + output.weight.numel()
-        question_encoder = getattr(parts, "question_encoder", None)
-        self._by_question = _weights(question_encoder) * _flops(question_encoder) if question_encoder else 0
+        encoders = (("question", "question_encoder"), ("passage", "passage_encoder"))
+        self._encoders = {
+            f"{text}_attention_mask": _weights(part) * _flops(part)
+            for text, name in encoders
+            if (part := getattr(parts, name, None)) is not None
+        }
         self._flops = _flops(generator)
 
     def count(self, inputs: Mapping[str, Tensor]) -> Work:
-        """The work in one batch of `RagModel.forward`'s arguments; cheapest while they are on the CPU."""
+        """The work in one batch of `TrainedParts.forward`'s arguments; cheapest while they are on the CPU."""
         contexts = int(inputs["context_attention_mask"].sum())
         docs = len(inputs["context_attention_mask"]) // len(inputs["labels"])
         labels = int((inputs["labels"] >= 0).sum()) * docs
-        questions = int(inputs["question_attention_mask"].sum()) if "question_attention_mask" in inputs else 0
-        flops = self._flops * (contexts * self._by_context + labels * self._by_label) + questions * self._by_question
+        flops = self._flops * (contexts * self._by_context + labels * self._by_label)
+        flops += sum(cost * int(inputs[mask].sum()) for mask, cost in self._encoders.items() if mask in inputs)
         return Work(contexts + labels, float(flops))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ragtune.errors import TrainingError
@@ -44,6 +45,19 @@ class TrainedParts(nn.Module):
         if passages:
             batch["doc_embeddings"] = live_doc_embeddings(self.passage_encoder, **passages)
         return self.rag(**batch)
+
+    def encode_questions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors to search with, (batch, dimension); without gradient and dropout."""
+        encoder = self.question_encoder
+        was_training = encoder.training
+        encoder.eval()
+        with torch.no_grad():
+            vectors = encoder(input_ids, attention_mask)
+        encoder.train(was_training)
+        return vectors
+
+    def ready(self) -> None:
+        """Nothing is computed; FSDP wants the whole to be called before any of its parts."""
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Compute activations again in the backward pass instead of keeping them."""

@@ -29,6 +29,7 @@ from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge
 from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.search import Queries, Search, search_at_once
+from ragtune.training.sharding import gathered, shard
 from ragtune.training.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, freeze, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
@@ -104,6 +105,9 @@ class RagTrainer(ResumableTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class or model.generator_tokenizer,
         )
+        if args.fully_shard and args.world_size > 1:
+            shard(parts, args.device.type)
+            self.is_distributed_loading_by_transformers = True  # so Trainer calls what is not to be wrapped for DDP
         if self.refreshed is not None:
             self.add_callback(self.refreshed)
 
@@ -172,14 +176,10 @@ class RagTrainer(ResumableTrainer):
         self.window.search_seconds += time.perf_counter() - start
 
     def _queries(self, batch: Batch) -> Queries:
-        encoder = self.rag.question_encoder
-        was_training = encoder.training
-        encoder.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            ids, mask = (batch[name].to(self.args.device) for name in ("question_input_ids", "question_attention_mask"))
-            queries = encoder(ids, mask).float().cpu().numpy()
-        encoder.train(was_training)
-        return queries
+        ids, mask = (batch[name].to(self.args.device) for name in ("question_input_ids", "question_attention_mask"))
+        with self.accelerator.autocast():
+            queries = self.model.encode_questions(ids, mask)
+        return queries.float().cpu().numpy()
 
     def _model_inputs(self, batch: Batch, found: Retrieved | None) -> dict[str, Tensor]:
         if found is None:
@@ -303,10 +303,10 @@ class RagTrainer(ResumableTrainer):
         if self.ahead is not None:
             self.ahead.wait()
         self.model.eval()
-        # All processes search equally often, those that have run out of questions with none.
-        for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):
-            rows = own[start : start + args.per_device_eval_batch_size]
-            with torch.no_grad(), self.accelerator.autocast():
+        with gathered(self.model), torch.no_grad(), self.accelerator.autocast():
+            # All processes search equally often, those that have run out of questions with none.
+            for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):
+                rows = own[start : start + args.per_device_eval_batch_size]
                 self._score([dataset[row] for row in rows], score)
         figures = score.over_all_processes().figures()
         if not np.isfinite(figures["loss"]):

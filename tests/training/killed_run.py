@@ -7,7 +7,7 @@ import sys
 from ragtune.training import trainer
 from ragtune.training.__main__ import main
 
-save = trainer.RagTrainer._save_optimizer_and_scheduler
+save = trainer.RagTrainer._save_rng_state
 
 
 def save_or_die(self, folder):
@@ -16,5 +16,5 @@ def save_or_die(self, folder):
     save(self, folder)
 
 
-trainer.RagTrainer._save_optimizer_and_scheduler = save_or_die
+trainer.RagTrainer._save_rng_state = save_or_die
 sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ from torch import nn
 
 from ragtune.errors import TrainingError
 from ragtune.training import checkpoints
+from ragtune.training.sharding import full_state
 
 
 class Tied(nn.Module):
@@ -18,7 +19,7 @@ class Tied(nn.Module):
 
 def test_weights_come_back_and_stay_tied(tmp_path):
     saved, loaded = Tied(), Tied()
-    checkpoints.save_weights(saved, tmp_path)
+    checkpoints.save_weights(full_state(saved), tmp_path)
     checkpoints.load_weights(loaded, tmp_path)
     assert all(map(torch.equal, saved.parameters(), loaded.parameters()))
     assert loaded.second.weight is loaded.first.weight
@@ -31,7 +32,7 @@ def test_broken_weights_are_named(tmp_path):
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    checkpoints.save_weights(nn.Linear(4, 4), tmp_path)
+    checkpoints.save_weights(full_state(nn.Linear(4, 4)), tmp_path)
     with pytest.raises(TrainingError, match="is of another model"):
         checkpoints.load_weights(Tied(), tmp_path)
 

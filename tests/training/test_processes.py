@@ -18,35 +18,52 @@ PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none"}
 OF_TWO = {"retrieval": "gather", "per_device_train_batch_size": 4}
 
 
+KINDS = ("replicated", "sharded")
+
+
 @pytest.fixture(scope="module")
-def models(still_world, still_knowledge_base, tmp_path_factory):
-    """Of one process that nothing disturbed, and of two that were killed and started again."""
+def files(still_world, still_knowledge_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    work = {"dataset_folder": still_world.pairs, "knowledge_base_folder": still_knowledge_base, **still_world.parts}
-    work |= {"work_folder": str(folder / "work")}
-    one = RunFiles(output_folder=str(folder / "one"), **work)
-    run(one, RagTrainingArguments(per_device_train_batch_size=8, **PARAMETERS))
-    two = {"output_folder": str(folder / "two"), "outcome_file": str(folder / "outcome.json")}
-    (folder / "two.json").write_text(json.dumps(work | two | PARAMETERS | OF_TWO))
+    start = {"dataset_folder": still_world.pairs, "knowledge_base_folder": still_knowledge_base, **still_world.parts}
+    return start | {"work_folder": str(folder / "work")}
+
+
+@pytest.fixture(scope="module")
+def of_one(files, tmp_path_factory):
+    """The model of one process that nothing disturbed."""
+    model = tmp_path_factory.mktemp("one") / "model"
+    run(RunFiles(output_folder=str(model), **files), RagTrainingArguments(per_device_train_batch_size=8, **PARAMETERS))
+    return model
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def of_two(request, files, tmp_path_factory):
+    """The model of two processes that were killed and started again."""
+    folder = tmp_path_factory.mktemp(request.param)
+    parameters = PARAMETERS | OF_TWO | {"fully_shard": request.param == "sharded"}
+    outputs = {"output_folder": str(folder / "model"), "outcome_file": str(folder / "outcome.json")}
+    (folder / "two.json").write_text(json.dumps(files | outputs | parameters))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     killed = subprocess.run([*torchrun, KILLED_RUN, str(folder / "two.json")], capture_output=True, text=True)
     assert "Signal 9 (SIGKILL)" in killed.stderr
     assert not (folder / "outcome.json").exists()  # the surviving process must not blame the disk or the network
-    finetune(output_folder=folder / "two", processes=2, **work, **PARAMETERS, **OF_TWO)
-    return folder / "one", folder / "two"
+    finetune(output_folder=folder / "model", processes=2, **files, **parameters)
+    return folder / "model"
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_curve_of_one(models):
-    one, two = (json.loads((model / "training_log.json").read_text()) for model in models)
+def test_two_processes_have_the_curve_of_one(of_one, of_two):
+    one, two = (json.loads((model / "training_log.json").read_text()) for model in (of_one, of_two))
     assert [point["step"] for point in two] == list(range(17))
     for name in ("loss", "grad_norm", "entropy", "distinct_passages", "train_recall@3", "validation_loss", "recall@5"):
         expected = [point[name] for point in one if name in point]
         assert [point[name] for point in two if name in point] == pytest.approx(expected, rel=1e-4), name
 
 
-def test_two_processes_end_with_the_weights_of_one(models):
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(of_one, of_two):
     for part in ("question_encoder", "generator"):
-        one, two = (load_file(model / part / "model.safetensors") for model in models)
+        one, two = (load_file(model / part / "model.safetensors") for model in (of_one, of_two))
+        assert one.keys() == two.keys()
         for name in one.keys() - {name for name in one if name.endswith("key.bias")}:  # a key's bias has no gradient
             assert one[name].allclose(two[name], rtol=1e-3, atol=1e-5), name

@@ -28,10 +28,10 @@ def two_berts():
 
 @pytest.fixture
 def make_parts(still_world):
-    def make(generator=None):
+    def make(generator=None, end_to_end=False):
         model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=3))
         model.generator = generator or model.generator
-        return TrainedParts(model)
+        return TrainedParts(model, end_to_end=end_to_end)
 
     return make
 
@@ -56,11 +56,29 @@ def batch_of(parts):
 def test_flops_are_those_that_pytorch_counts_but_for_attentions_own_products(make_parts, generator):
     parts = make_parts(generator and generator())
     inputs = batch_of(parts)
+    flops = WorkCounter(parts).count(inputs).flops
+    assert flops == pytest.approx(pytorchs_count(parts, inputs), rel=0.05)  # BERT has an idle pooler
+
+
+def test_a_passage_encoder_that_is_trained_counts_too(make_parts):
+    parts = make_parts(end_to_end=True)
+    inputs = batch_of(parts)
+    without = WorkCounter(parts).count(inputs).flops
+    passages = torch.full((6, 9), 5)
+    del inputs["doc_embeddings"]
+    inputs |= {"passage_input_ids": passages, "passage_attention_mask": torch.ones_like(passages)}
+    inputs |= {"passage_places": torch.arange(6).view(2, 3)}
+    flops = WorkCounter(parts).count(inputs).flops
+    assert flops > without
+    assert flops == pytest.approx(pytorchs_count(parts, inputs), rel=0.05)
+
+
+def pytorchs_count(parts, inputs):
+    """Of linear layers."""
     with FlopCounterMode(display=False) as counter:
         parts(**inputs).loss.backward()
     by_kind = {str(kind): count for kind, count in counter.get_flop_counts()["Global"].items()}
-    linear = sum(count for kind, count in by_kind.items() if kind in ("aten.mm", "aten.addmm"))
-    assert WorkCounter(parts).count(inputs).flops == pytest.approx(linear, rel=0.05)  # BERT has an idle pooler
+    return sum(count for kind, count in by_kind.items() if kind in ("aten.mm", "aten.addmm"))
 
 
 def test_padding_counts_neither_as_tokens_nor_as_flops(make_parts):

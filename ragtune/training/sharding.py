@@ -1,0 +1,140 @@
+"""FSDP: weights, gradients and the optimizer's moments in equal parts on all processes, put together layer by layer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from ragtune.training.trained import TrainedParts
+
+
+def shard(parts: TrainedParts, device_type: str) -> None:
+    """Leave each process its part of every weight, in place; every process must call it, with the same weights.
+
+    The layers are gathered one after the other when they compute, all else when `forward` or `encode_questions` begins.
+    Weights and gradients stay float32 on the way; autocast, if any, rounds them where they are used.
+    """
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    for layer in _layers(parts):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(parts, mesh=mesh, reshard_after_forward=True)  # else it would stay whole after encode_questions
+    for method in ("encode_questions", "ready"):
+        register_fsdp_forward_method(parts, method)
+    parts.ready()
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The transformers' blocks: what stands in a ModuleList that stands in no other."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _layers(child)
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Inside, every process has all weights and may compute as often as it likes; every process must enter and leave.
+
+    For generation, which takes some processes more steps than others. Nothing happens to a module that is not sharded.
+    """
+    units = [unit for unit in module.modules() if isinstance(unit, FSDPModule)]
+    for unit in units:
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.set_reshard_after_forward(True, recurse=False)
+            unit.reshard()
+
+
+def full_state(module: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """As `state_dict`, with whole tensors and tied ones once.
+
+    Every process must call it for a sharded module; those that do not `keep` it get nothing to fill their memory.
+    """
+    tied = _tied(module)
+    whole = ((name, _full(value)) for name, value in module.state_dict().items() if name not in tied)
+    return {name: value.contiguous() for name, value in whole if keep}
+
+
+def load_full_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Take over, in place, what `full_state` gave: of a sharded module, each process its own part.
+
+    Raises:
+        KeyError: names are missing or unknown.
+        RuntimeError: a tensor has another shape.
+    """
+    tied = _tied(module)
+    own = {name: value for name, value in module.state_dict().items() if name not in tied}
+    if own.keys() != state.keys():
+        raise KeyError(*sorted(own.keys() ^ state.keys())[:3])
+    for name, value in own.items():
+        if value.shape != state[name].shape:
+            raise RuntimeError(f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}")
+        value.copy_(_cut(state[name], value) if isinstance(value, DTensor) else state[name])
+
+
+def _tied(module: nn.Module) -> set[str]:
+    """Further names of what has one already."""
+    everything, once = (dict(module.named_parameters(remove_duplicate=remove)) for remove in (False, True))
+    return everything.keys() - once.keys()
+
+
+def make_whole(parts: TrainedParts) -> None:
+    """Give every module its whole weights as ordinary parameters on the CPU, for good; every process must call it.
+
+    For saving them: what was sharded trains no more. What was not is left as it is.
+    """
+    whole: dict[nn.Parameter, nn.Parameter] = {}  # tied ones stay tied
+    for module in parts.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter, DTensor):
+                if parameter not in whole:
+                    whole[parameter] = nn.Parameter(_full(parameter), parameter.requires_grad)
+                setattr(module, name, whole[parameter])
+
+
+def full_optimizer_state(optimizer: Optimizer, keep: bool = True) -> dict[str, Any]:
+    """As `state_dict`, with whole tensors; called and kept as `full_state`."""
+    state = optimizer.state_dict()
+    whole: dict[int, dict[str, Any]] = {}
+    for number, values in state["state"].items():
+        full = {name: _full(value) for name, value in values.items()}
+        if keep:
+            whole[number] = full
+    return state | {"state": whole}
+
+
+def load_full_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take over what `full_optimizer_state` gave: each process its own part."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    own = {
+        number: {name: _as(parameters[number], value) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    optimizer.load_state_dict(state | {"state": own})
+
+
+def _as(parameter: nn.Parameter, value: Any) -> Any:
+    """A moment, which has the parameter's shape, cut as it is; anything else, such as the count of steps, as it is."""
+    if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+        return _cut(value, parameter)
+    return value
+
+
+def _cut(value: Tensor, like: DTensor) -> DTensor:
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _full(value: Any) -> Any:
+    return value.detach().full_tensor().cpu() if isinstance(value, DTensor) else value

@@ -1,0 +1,74 @@
+"""One of the processes that test_sharding.py starts: shards a small BART and compares it with the one that is whole."""
+
+import copy
+import sys
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import BartConfig, BartForConditionalGeneration
+
+from ragtune.training.sharding import full_state, gathered, load_full_state, make_whole, shard
+
+SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+SIZES |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 101, "max_position_embeddings": 32}
+
+
+class Parts(nn.Module):
+    """As TrainedParts, for a closed book."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, ids):
+        return self.generator(input_ids=ids, labels=ids).loss
+
+    def encode_questions(self, ids):
+        return self.generator.get_encoder()(ids).last_hidden_state
+
+    def ready(self):
+        pass
+
+
+def main(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    whole = Parts(BartForConditionalGeneration(BartConfig(**SIZES)).eval())
+    parts = copy.deepcopy(whole)
+    shard(parts, "cpu")
+    ids = torch.arange(4 * (rank + 2)).view(4, -1) + 5  # longer in the second process
+
+    own = sum(parameter.to_local().numel() for parameter in parts.parameters())
+    everything = sum(parameter.numel() for parameter in whole.parameters())
+    assert 0.45 < own / everything < 0.55
+
+    assert parts.encode_questions(ids).allclose(whole.encode_questions(ids), atol=1e-6)
+    parts(ids).backward()
+    whole(ids).backward()
+    for (name, mine), theirs in zip(parts.named_parameters(), whole.parameters(), strict=True):
+        dist.all_reduce(theirs.grad)
+        assert mine.grad.full_tensor().allclose(theirs.grad / 2, atol=1e-6), name
+
+    options = {"max_new_tokens": 3 + rank, "num_beams": 2, "synced_gpus": False}
+    with gathered(parts), torch.no_grad():
+        for _ in range(rank + 1):  # neither waits for the other
+            told = parts.generator.generate(ids, **options)
+    assert told.equal(whole.generator.generate(ids, **options))
+    assert parts(ids).allclose(whole(ids), atol=1e-5)  # and it is sharded again
+
+    other = {name: value + 1 for name, value in full_state(whole).items()}
+    load_full_state(parts, other)
+    assert all(value.equal(other[name]) for name, value in full_state(parts).items())
+    make_whole(parts)
+    state = parts.generator.state_dict()
+    assert all(value.equal(other[f"generator.{name}"]) for name, value in state.items() if f"generator.{name}" in other)
+    assert parts.generator.lm_head.weight is parts.generator.model.shared.weight
+    if rank == 0:
+        parts.generator.save_pretrained(f"{folder}/saved")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

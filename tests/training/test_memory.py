@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from ragtune.errors import TrainingError
+from ragtune.training import memory
+from ragtune.training.memory import check_memory, free_memory
+
+CPU = torch.device("cpu")
+
+
+def layer():
+    return nn.Linear(1000, 1000, bias=False)  # 4 MB
+
+
+@pytest.mark.parametrize(("free", "parts"), [(12_000_000, 1), (6_000_000, 2)])
+def test_gradients_and_moments_must_fit(monkeypatch, free, parts):
+    monkeypatch.setattr(memory, "free_memory", lambda device: free)
+    check_memory(layer(), CPU, parts)
+    monkeypatch.setattr(memory, "free_memory", lambda device: free - 1)
+    with pytest.raises(TrainingError, match=r"need 0\.0 GB .* fully_shard=true"):
+        check_memory(layer(), CPU, parts)
+
+
+def test_what_is_frozen_needs_none_more(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    check_memory(layer().requires_grad_(False), CPU)
+
+
+def test_weights_that_are_elsewhere_count_too(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 15_999_999)
+    with torch.device("meta"):
+        far = layer()
+    with pytest.raises(TrainingError):
+        check_memory(far, CPU)
+
+
+def test_a_model_that_no_machine_holds_is_refused():
+    with torch.device("meta"):
+        huge = nn.Linear(10**6, 10**7)  # 40 TB
+    with pytest.raises(TrainingError, match=r"cpu: weights, .* need 160000\.\d GB"):
+        check_memory(huge, CPU)
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert free_memory(CPU) > 10**6
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("4000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1500000\nfile 2500000\n")
+    assert free_memory(CPU) == 3_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) > 10**6
