@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
@@ -50,6 +50,8 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     args: RagTrainingArguments
     model: nn.Module
+    optimizer: Any  # there is one when a checkpoint is written or read
+    lr_scheduler: Any
 
     def __init__(self, *positional: Any, **options: Any):
         """As Trainer.

@@ -137,4 +137,4 @@ def _cut(value: Tensor, like: DTensor) -> DTensor:
 
 
 def _full(value: Any) -> Any:
-    return value.detach().full_tensor().cpu() if isinstance(value, DTensor) else value
+    return value.full_tensor().detach().cpu() if isinstance(value, DTensor) else value
