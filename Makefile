@@ -10,7 +10,7 @@ demo: .venv/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python pipeline.py run --params params/demo.yaml
 
 test: .venv/.installed-test
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

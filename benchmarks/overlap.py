@@ -46,7 +46,7 @@ def prepare(folder: Path, demo: dict) -> None:
     tokenize_pairs(*files, *tokenizers, folder / "pairs", max_answer_tokens=demo["max_answer_tokens"])
 
 
-def train(folder: Path, overlap: bool, demo: dict, steps: int) -> dict[str, float]:
+def train(folder: Path, overlap: bool, demo: dict, steps: int, questions: int) -> dict[str, float]:
     encoder, generator = SAMPLE / "base" / "encoder", SAMPLE / "base" / "generator"
     return finetune(
         folder / "pairs",
@@ -58,6 +58,7 @@ def train(folder: Path, overlap: bool, demo: dict, steps: int) -> dict[str, floa
         generator=generator,
         max_steps=steps,
         eval_steps=steps,
+        max_eval_questions=questions,
         report_to="none",
         overlap_search=overlap,
         **{name: demo[name] for name in TAKEN},
@@ -67,11 +68,12 @@ def train(folder: Path, overlap: bool, demo: dict, steps: int) -> dict[str, floa
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=0, help="to validate on; 0 for all")
     options = parser.parse_args(arguments)
     demo = yaml.safe_load(DEMO.read_text())
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), demo)
-        with_overlap, without = (train(Path(name), overlap, demo, options.steps) for overlap in (True, False))
+        with_overlap, without = (train(Path(name), overlap, demo, **vars(options)) for overlap in (True, False))
     rows = [("", "overlapped", "not")]
     rows += [(name.replace("_", " "), f"{with_overlap[name]:.4g}", f"{without[name]:.4g}") for name in SHOWN]
     figures = {

@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +35,9 @@ class LiteServer:
         self.processes = []
 
     def __call__(self, database, port=0):
-        if not port:
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                port = probe.getsockname()[1]
+        from real_milvus import free_port
+
+        port = port or free_port()
         command = [Path(sys.executable).with_name("milvus-lite"), "server", "--data-dir", database]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))

@@ -67,7 +67,7 @@ def test_generation_beside_transformers(results):
 def test_an_overlapped_search_beside_one_that_is_waited_for(results):
     import overlap
 
-    overlap.main(["--steps", "2"])
+    overlap.main(["--steps", "2", "--questions", "20"])
     figures = json.loads((results / "overlap.json").read_text())
     assert 0 < figures["overlapped_search_fraction"] < 1
     assert math.isclose(figures["overlapped_best_loss"], figures["not_overlapped_best_loss"], rel_tol=0.1)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
-PASSAGES = 40
+PASSAGES = 20
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_both_methods_are_measured_from_the_same_start(cut, minilm, monkeypatch,
     import refresh
 
     monkeypatch.setattr(measured, "RESULTS", cut / "results")
-    sizes = {"seeds": 1, "steps": 3, "refresh-every": 1, "rounds": 1, "speed-steps": 3, "warm-up-steps": 2}
+    sizes = {"seeds": 1, "steps": 2, "refresh-every": 1, "rounds": 1, "speed-steps": 2, "warm-up-steps": 2}
     options = [f"--{name}={value}" for name, value in sizes.items()]
     refresh.main([f"--data={cut}", f"--workspace={cut / 'work'}", "--batch-size=4", *options])
     figures = json.loads((cut / "results" / "refresh.json").read_text())

@@ -2,13 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch.distributed as dist
-from accelerate.utils import broadcast_object_list
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.manifest import Manifest, resolve
@@ -16,7 +12,8 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.ray_retrieval import check_ray, ray_actors, ray_retrieval
+from ragtune.training.processes import of_first_process
+from ragtune.training.ray_retrieval import check_ray, is_connected, ray_connection, ray_retrieval
 from ragtune.training.retrieval import Gather
 from ragtune.training.search import Retrying, Search
 
@@ -86,31 +83,21 @@ def open_knowledge(
     several = args.world_size > 1
     with ExitStack() as stack:
         if args.retrieval == "ray":
-            actors = stack.enter_context(_of_first(process, ray_actors(folder, uri, args.retrieval_actors)))
-            search = stack.enter_context(ray_retrieval(actors, process))
+            if not is_connected():
+                stack.enter_context(ray_connection(args))
+            search = stack.enter_context(ray_retrieval(folder, uri, args))
         elif several and args.retrieval == "gather":
             base = None if process else stack.enter_context(_opened(folder, uri))
             search = Gather(base, manifest.dimension)
         else:
             if several and _is_embedded(folder, files):
-                uri = stack.enter_context(_of_first(process, served(folder / _EMBEDDED_DATABASE)))
+                uri = stack.enter_context(of_first_process(process, served(folder / _EMBEDDED_DATABASE)))
             search = stack.enter_context(_opened(folder, uri))
         yield Knowledge(search, Passages.open(folder / manifest.passages))
 
 
 def _is_embedded(folder: Path, files: RunFiles) -> bool:
     return (folder / _EMBEDDED_DATABASE).exists() and not files.milvus_uri
-
-
-@contextmanager
-def _of_first(process: int, service: AbstractContextManager[Any]) -> Iterator[Any]:
-    """What the first process runs for all of them; it goes on until the last one has left it."""
-    with ExitStack() as stack:
-        announced = None if process else stack.enter_context(service)
-        (announced,) = broadcast_object_list([announced])
-        yield announced
-        if dist.is_initialized():
-            dist.barrier()
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import importlib.util
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 from ragtune.companion import companion
 from ragtune.errors import RagtuneError, TrainingError, UnavailableError
 from ragtune.knowledge.retrieved import Retrieved
-from ragtune.training.ray_pool import ADDRESS_VARIABLE, NAMESPACE, use_own_ray
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.processes import of_first_process
+from ragtune.training.ray_cluster import NAMESPACE, own_ray
 from ragtune.training.search import Queries, Retrying, Search
 
+ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own: of a cluster that is there already
 _ANSWER_SECONDS = 600.0  # the actor's own patience with Milvus, several times
 
 
@@ -81,42 +85,58 @@ def check_ray(processes_here: int, processes: int) -> None:
         )
 
 
-def ray_actors(folder: Path, uri: str, actors: int) -> AbstractContextManager[dict[str, Any]]:
-    """Actors that search, for `ray_retrieval` in every process; one process of a run enters this.
+@contextmanager
+def ray_connection(args: RagTrainingArguments) -> Iterator[None]:
+    """Belong to the Ray cluster at RAY_ADDRESS, or to one of the run's own; every process must enter it.
+
+    A process can belong to one only, once: who opens several knowledge bases enters it around them all.
+
+    Raises:
+        TrainingError: Ray cannot be started or reached.
+    """
+    with ExitStack() as stack:
+        cluster = {"address": os.environ.get(ADDRESS_VARIABLE, ""), "token": ""}
+        if not cluster["address"]:
+            own = companion("ragtune.training.ray_cluster", str(args.retrieval_actors))
+            cluster = stack.enter_context(of_first_process(args.process_index, own))
+        stack.enter_context(_connected(**cluster))
+        yield
+
+
+def is_connected() -> bool:
+    """Whether this process belongs to a Ray cluster."""
+    ray = sys.modules.get("ray")  # not imported for this: `own_ray` wants to be set first
+    return ray is not None and ray.is_initialized()
+
+
+@contextmanager
+def ray_retrieval(folder: Path, uri: str, args: RagTrainingArguments) -> Iterator[Search]:
+    """Actors that search, in the Ray that this process belongs to; every process of a run must enter it.
 
     Args:
         folder: the knowledge base's, as the actors see it.
         uri: reach its Milvus there; "" where its feature_store.yaml says.
-        actors: how many; an embedded Milvus can have only one.
+        args: how many actors; an embedded Milvus can have only one.
 
     Raises:
         KnowledgeBaseError: an actor cannot open the knowledge base.
-        TrainingError: Ray cannot be started or reached.
+        TrainingError: the actors cannot be started.
     """
-    return companion("ragtune.training.ray_pool", str(folder.absolute()), uri, str(actors))
+    import ray
 
-
-@contextmanager
-def ray_retrieval(actors: dict[str, Any], process: int) -> Iterator[Search]:
-    """Connect to the actors.
-
-    Args:
-        actors: what `ray_actors` gives.
-        process: of the run, from 0.
-
-    Raises:
-        TrainingError: Ray cannot be reached.
-    """
-    names = actors["names"]
-    turns = count(process)  # each process starts with an actor of its own, and after a failure takes the next one
-    with _connected(actors["address"], actors["token"]):
+    address = ray.get_runtime_context().gcs_address
+    pool = companion("ragtune.training.ray_pool", address, str(folder.absolute()), uri, str(args.retrieval_actors))
+    with of_first_process(args.process_index, pool) as announced:
+        names = announced["names"]
+        # Each process starts with an actor of its own, and after a failure takes the next one.
+        turns = count(args.process_index)
         yield Retrying(lambda: RayRetrieval(names[next(turns) % len(names)]))
 
 
 @contextmanager
 def _connected(address: str, token: str) -> Iterator[None]:
     if token:
-        use_own_ray(token)
+        os.environ.update(own_ray(token))
     import ray
 
     # Torch warns that it may not write to an array; nothing does.

@@ -239,7 +239,7 @@ class RefreshedKnowledge(TrainerCallback):
             if manifest.content_hash != first.content_hash:
                 raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
         if self.args.retrieval == "ray":
-            self._open.close()  # a process belongs to one Ray cluster at a time
+            self._open.close()  # a cluster may have no room for more actors
         with ExitStack() as opening:
             knowledge = opening.enter_context(open_knowledge(folder, manifest, self.files, self.args))
             opened = opening.pop_all()

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
 from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
+from ragtune.training.ray_retrieval import ray_connection
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
 from ragtune.training.search import Search
 from ragtune.training.sharding import make_whole
@@ -115,11 +116,10 @@ def _knowledge(
         with open_knowledge(*start, files, args) as knowledge:
             yield knowledge
         return
-    refreshed = RefreshedKnowledge(files, args, model.passage_encoder, start, work)
-    try:
-        yield Knowledge(refreshed, refreshed.passages)
-    finally:
-        refreshed.close()
+    with ray_connection(args) if args.retrieval == "ray" else nullcontext():
+        refreshed = RefreshedKnowledge(files, args, model.passage_encoder, start, work)
+        with closing(refreshed):
+            yield Knowledge(refreshed, refreshed.passages)
 
 
 def _check_writable(folder: Path) -> None:

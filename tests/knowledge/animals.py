@@ -1,7 +1,6 @@
 """A small corpus, and an encoder that really embeds it."""
 
 import hashlib
-import socket
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +51,3 @@ def exact_rows(encoder, passages, queries, k):
     """Rows of the k best passages by inner product, (B, k), by brute force."""
     scores = queries @ encoder.encode_passages(list(passages)).T
     return np.argsort(-scores, axis=1)[:, :k]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]

@@ -2,7 +2,7 @@ import gc
 import time
 
 import pytest
-from animals import free_port
+from real_milvus import free_port
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import milvus

@@ -3,13 +3,12 @@
 import os
 import secrets
 import shutil
-import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from animals import WordEncoder, animal_texts, exact_rows, free_port, write_passages
+from animals import WordEncoder, animal_texts, exact_rows, write_passages
+from real_milvus import PASSWORD, TOKEN, Server
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE, batched_store, open_feature_store, passages_view
@@ -18,43 +17,14 @@ from ragtune.knowledge.milvus import connect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.uname().machine != "x86_64", reason="the binary is x86_64")]
 
-PASSWORD = secrets.token_hex(16)
-TOKEN = f"root:{PASSWORD}"
 QUESTIONS = ["the otter of the forest", "lynx eats roots", "number 42", "moth harbour moss"]
-
-
-class Server:
-    """A Milvus that asks for a password: this version listens on every interface, whatever it is told."""
-
-    def __init__(self, folder):
-        from milvus import MilvusServer, MilvusServerConfig
-
-        config = MilvusServerConfig(data_dir=str(folder))
-        config.configs.update({name: free_port() for name in config.configurable_items if name.endswith("_port")})
-        config.set("authorization_enabled", True)
-        self.server = MilvusServer(config)
-        self.server.webservice_port = free_port()
-        self.server.start()
-        self.pid = self.server.server_proc.pid
-        self.uri = f"http://127.0.0.1:{self.server.listen_port}"
-        client = connect_server(self.uri, "root:Milvus")
-        client.update_password("root", "Milvus", PASSWORD)
-        client.close()
-
-    def kill(self):
-        if self.server.server_proc:
-            os.kill(self.pid, signal.SIGKILL)
-            self.server.server_proc.wait()
-        self.server.stop()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("milvus"))
     yield server
-    server.kill()
-    assert not Path(f"/proc/{server.pid}").exists()
-    assert processes_about(server.server.config.base_data_dir) == []
+    server.end()
 
 
 @pytest.fixture
@@ -65,18 +35,6 @@ def token(monkeypatch):
 @pytest.fixture
 def name():
     return f"animals_{secrets.token_hex(4)}"
-
-
-def processes_about(text):
-    """Processes whose command line holds a text."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if text.encode() in path.read_bytes():
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
 
 
 def test_a_server_gives_what_embedded_milvus_gives(tmp_path, corpus, encoder, server, folder, name, token):

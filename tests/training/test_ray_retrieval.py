@@ -1,6 +1,7 @@
 """Ray, torchrun and Milvus Lite as they are, and `kill -9`."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,13 +11,16 @@ import numpy as np
 import psutil
 import pytest
 from backends_process import QUERIES, SHARES
+from real_milvus import TOKEN, Server
 
 from ragtune.companion import companion
-from ragtune.errors import KnowledgeBaseError, TrainingError
-from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.errors import TrainingError
+from ragtune.knowledge.feature_repo import TOKEN_VARIABLE
+from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
+from ragtune.models.encoders import Encoder
 from ragtune.training.launch import finetune
-from ragtune.training.ray_pool import ADDRESS_VARIABLE
-from ragtune.training.ray_retrieval import check_ray
+from ragtune.training.ray_cluster import own_ray
+from ragtune.training.ray_retrieval import ADDRESS_VARIABLE, check_ray
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -26,14 +30,23 @@ PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none", "per_device_train_bat
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def backends(still_world, still_knowledge_base, tmp_path_factory):
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def backends(request, still_world, still_knowledge_base, tmp_path_factory):
     """What two processes got of each backend, and what one gets alone."""
     folder = tmp_path_factory.mktemp("backends")
+    base, environment, server = still_knowledge_base, dict(os.environ), None
+    if request.param == "server":
+        server = Server(tmp_path_factory.mktemp("milvus"))
+        environment[TOKEN_VARIABLE] = TOKEN
+        base = folder / "base"
+        encoder = Encoder.from_pretrained(still_world.encoder, "passage")
+        ingest_passages(still_world.passages_file, base, encoder, uri=server.uri, index="FLAT", token=TOKEN)
     script = str(HERE / "backends_process.py")
-    subprocess.run([*TORCHRUN, script, still_world.pairs, still_knowledge_base, str(folder)], check=True)
-    with KnowledgeBase.open(still_knowledge_base) as base:
-        return folder, base.search(QUERIES, 3)
+    subprocess.run([*TORCHRUN, script, still_world.pairs, base, str(folder)], env=environment, check=True)
+    with KnowledgeBase.open(base, token=TOKEN if server else "") as alone:
+        yield folder, alone.search(QUERIES, 3)
+    if server:
+        server.end()
 
 
 @pytest.mark.parametrize("retrieval", ["direct", "gather", "ray"])
@@ -103,9 +116,16 @@ def test_ray_listens_on_loopback_alone(runs):
 
 
 def test_an_actor_says_why_it_cannot_open_the_base(tmp_path):
-    pool = companion("ragtune.training.ray_pool", str(tmp_path), "", "1")
-    with pytest.raises(KnowledgeBaseError, match=f"{tmp_path}: no knowledge base there"), pool:
-        pass
+    with companion("ragtune.training.ray_cluster", "1") as cluster:
+        environment = os.environ | own_ray(cluster["token"])
+        command = [sys.executable, "-m", "ragtune.training.ray_pool", cluster["address"], str(tmp_path), "", "1"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    error = {
+        "error": "KnowledgeBaseError",
+        "message": f"{tmp_path}: no knowledge base there (no manifest.json); run ingest_passages first",
+    }
+    assert json.loads(ended.stdout) == error
 
 
 def test_processes_on_several_machines_need_a_cluster(monkeypatch):

@@ -81,6 +81,16 @@ def of_two(still_world, start_folder, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def of_ray(still_world, start_folder, tmp_path_factory):
+    """The same run, with a Ray actor that searches."""
+    folder = tmp_path_factory.mktemp("ray")
+    files = {"dataset_folder": still_world.pairs, "knowledge_base_folder": start_folder, **still_world.parts}
+    files |= {"output_folder": folder / "model", "work_folder": folder / "work"}
+    finetune(**files, **PARAMETERS, retrieval="ray", trained_knowledge_base_folder=folder / "trained")
+    return folder
+
+
 def log_of(folder):
     return json.loads((folder / "model" / "training_log.json").read_text())
 
@@ -104,6 +114,11 @@ def test_two_processes_switch_at_the_same_steps_and_have_the_curve_of_one(traine
         one, two = (load_file(folder / "model" / part / "model.safetensors") for folder in (trained[0], of_two))
         for name in one.keys() - {name for name in one if name.endswith("key.bias")}:  # a key's bias has no gradient
             assert one[name].allclose(two[name], rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.slow
+def test_ray_actors_search_each_version_in_its_turn(trained, of_ray):
+    assert_same_run(log_of(trained[0]), log_of(of_ray), rel=1e-5)
 
 
 @pytest.mark.slow
