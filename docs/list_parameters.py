@@ -18,7 +18,8 @@ def table() -> str:
     for name, parameter in inspect.signature(function).parameters.items():
         needed = parameter.default is inspect.Parameter.empty
         default = "*needed*" if needed else f"`{parameter.default}`" if parameter.default != "" else ""
-        rows.append(f"| `{name}` | {default} | {said[name]} |")
+        what = (said[name] or "").replace("|", r"\|")  # else p(z|x) would end the cell
+        rows.append(f"| `{name}` | {default} | {what} |")
     return "\n".join(rows)
 
 
