@@ -12,6 +12,7 @@ from ragtune import errors
 from ragtune.errors import RagtuneError
 
 _END_SECONDS = 20.0
+_announcements = 1  # where a companion's starter reads
 
 
 @contextmanager
@@ -50,7 +51,13 @@ def companion(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def announced_errors() -> Iterator[None]:
-    """In a companion: a RagtuneError goes to its starter, as what `companion` raises."""
+    """In a companion, first of all: a RagtuneError goes to its starter, as what `companion` raises.
+
+    Whatever is printed goes to stderr from now on: the starter reads what is announced, and nothing else.
+    """
+    global _announcements
+    _announcements = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         yield
     except RagtuneError as error:
@@ -59,9 +66,8 @@ def announced_errors() -> Iterator[None]:
 
 
 def announce(what: dict[str, Any]) -> None:
-    """In a companion: tell the starter, once; whatever is printed later goes to stderr."""
-    print(json.dumps(what), flush=True)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """In a companion, inside or after `announced_errors`: tell the starter, once."""
+    os.write(_announcements, f"{json.dumps(what)}\n".encode())
 
 
 def wait_for_end() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from ragtune.models.losses import IGNORED, token_log_likelihoods
 
@@ -32,7 +33,7 @@ def label_log_likelihoods(
     Returns:
         (contexts, answer length), in nats.
     """
-    groups = _groups(attention_mask)
+    groups = _groups(attention_mask, together=_is_sharded(generator))
     found = []
     for rows, longest in groups:
         contexts, mask = input_ids[rows, :longest], attention_mask[rows, :longest]
@@ -72,12 +73,20 @@ def _only_at(places: Tensor, shape: torch.Size, output_layer: nn.Module) -> Iter
         hook.remove()
 
 
-def _groups(attention_mask: Tensor) -> list[tuple[Tensor, int]]:
-    """Rows of like length, and the longest of each group; all rows as they are where one forward pass takes them."""
+def _is_sharded(generator: nn.Module) -> bool:
+    """Whether its weights are spread over processes, which must then call its layers equally often."""
+    return any(isinstance(module, FSDPModule) for module in generator.modules())
+
+
+def _groups(attention_mask: Tensor, together: bool = False) -> list[tuple[Tensor, int]]:
+    """Rows of like length, and the longest of each group; all rows as they are where one forward pass takes them.
+
+    With `together` one always does.
+    """
     rows, longest = attention_mask.shape
     at_once = _TOKENS_ON_CPU if attention_mask.device.type == "cpu" else _TOKENS_ON_GPU
     everything = torch.arange(rows, device=attention_mask.device)
-    if rows * longest <= at_once:
+    if together or rows * longest <= at_once:
         return [(everything, longest)]
     lengths, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     descending = lengths.tolist()

@@ -43,6 +43,11 @@ class SearchAhead:
         if self._found is not None:
             self._found.exception()
 
+    def check(self) -> None:
+        """Wait, and raise what the search raised, which would else look like a failure to save."""
+        if self._found is not None:
+            self._found.result()
+
     def forget(self) -> None:
         """Wait, and drop what was found."""
         self.wait()

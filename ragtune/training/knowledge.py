@@ -88,7 +88,7 @@ def open_knowledge(
             search = stack.enter_context(ray_retrieval(folder, uri, args))
         elif several and args.retrieval == "gather":
             base = None if process else stack.enter_context(_opened(folder, uri))
-            search = Gather(base, manifest.dimension)
+            search = stack.enter_context(closing(Gather(base, manifest.dimension)))
         else:
             if several and _is_embedded(folder, files):
                 uri = stack.enter_context(of_first_process(process, served(folder / _EMBEDDED_DATABASE)))

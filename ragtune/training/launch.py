@@ -67,7 +67,7 @@ def finetune(
 
     Returns:
         steps, train_loss, seconds, samples_per_second, tokens_per_second, search_fraction, best_step, best_em,
-        best_loss; of the baseline too, with the prefix `closed_book_`.
+        best_loss; of rag-end2end refreshes and refresh_seconds; of the baseline, with the prefix `closed_book_`.
 
     Raises:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: what stopped the run, and the way out.

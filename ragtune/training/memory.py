@@ -12,13 +12,15 @@ _MOMENTS = 2  # AdamW's, of the parameter's own size
 _CGROUP = Path("/sys/fs/cgroup")  # a container's own limit, which the machine's figures do not show
 
 
-def check_memory(module: nn.Module, device: torch.device, parts: int = 1) -> None:
+def check_memory(module: nn.Module, device: torch.device, parts: int = 1, sharing: int = 1, hint: str = "") -> None:
     """Ask whether gradients and the optimizer's moments have room beside the weights; activations come on top.
 
     Args:
         module: what is trained, on its device already or in main memory.
         device: where it is to be trained.
-        parts: over how many processes, each with a device of its own, it is spread.
+        parts: over how many processes it is spread.
+        sharing: how many processes take from the same memory.
+        hint: what else helps, to end the message with.
 
     Raises:
         TrainingError: they have not.
@@ -28,13 +30,13 @@ def check_memory(module: nn.Module, device: torch.device, parts: int = 1) -> Non
         size = parameter.numel() * parameter.element_size()
         needed += 0 if parameter.device.type == device.type else size
         needed += (1 + _MOMENTS) * size if parameter.requires_grad else 0
-    needed //= parts
+    needed = needed * sharing // parts
     free = free_memory(device)
     if free < needed:
         raise TrainingError(
             f"{device}: weights, gradients and AdamW's moments need {needed / 1e9:.1f} GB besides what is there "
-            f"already, but {free / 1e9:.1f} GB are free; train a smaller model, freeze one of its parts, give it more "
-            "memory, or spread it over several devices with fully_shard=true"
+            f"already, but {free / 1e9:.1f} GB are free; train a smaller model, freeze one of its parts, or give it "
+            f"more memory{hint}"
         )
 
 

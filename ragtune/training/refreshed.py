@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -127,6 +127,15 @@ class RefreshedKnowledge(TrainerCallback):
         self.step, self._begun, self._last_start = step, state["in_the_making"], state["last_start"]
         self._kept = {step, self._begun}
         self._search = None  # opened when training begins, or by the next search
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """As `close`; after an error without waiting for the other processes, which do not come here."""
+        self.refresher.stop()
+        self._search = None
+        self._open.__exit__(*raised)
 
     def close(self) -> None:
         """Stop refreshing and let go of the knowledge base; every process must call it."""

@@ -1,6 +1,7 @@
 """A Seq2SeqTrainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         """
         super().__init__(*positional, **options)
         self.clock = Clock()
-        check_memory(self.model, self.args.device, self.args.world_size if self.args.fully_shard else 1)
+        self._check_memory()
         self.folder = Path(self.args.output_dir or ".")
         if self.args.should_save:
             checkpoints.check_space(self.model, self.folder, self.args.save_total_limit or 2)
@@ -70,6 +71,14 @@ class ResumableTrainer(Seq2SeqTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressLines())
         self.add_callback(LastStepCounts())
+
+    def _check_memory(self) -> None:
+        args, several = self.args, self.args.world_size > 1
+        on_cpu = args.device.type == "cpu"
+        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)) if on_cpu else 1
+        helps = several and not on_cpu and not args.fully_shard and args.method != "rag-end2end"
+        hint = ", or spread it over the devices with fully_shard=true" if helps else ""
+        check_memory(self.model, args.device, args.world_size if args.fully_shard else 1, sharing, hint)
 
     def fit(self) -> None:
         """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights."""

@@ -49,6 +49,10 @@ class Gather:
             embeddings=self._scatter(embeddings, counts, (longest, k, self.dimension), torch.float32)[:own],
         )
 
+    def close(self) -> None:
+        """Let go of the group; every process must call it."""
+        dist.destroy_process_group(self.group)
+
     def _counts(self, own: int) -> list[int]:
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
         dist.all_gather(counts, torch.tensor([own]), group=self.group)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
     finished is not done again.
 
     Returns:
-        What `ragtune.training.training_log.results` says, and the same of the baseline with the prefix `closed_book_`.
+        What `ragtune.training.training_log.results` says, of rag-end2end refreshes and refresh_seconds too, and the
+        baseline's with the prefix `closed_book_`.
 
     Raises:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: with the way out.
@@ -102,8 +103,15 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
         for folder in filter(None, (files.output_folder, files.closed_book_folder, files.work_folder)):
             _check_writable(Path(folder))
     base_folder, manifest = check_knowledge(files, args, model)
-    if args.process_index == 0 and args.method == "rag-end2end":
-        _check_writable(trained_folder(files, base_folder, "run"))
+    if args.method == "rag-end2end":
+        trained = trained_folder(files, base_folder, "run")
+        if trained.resolve() == base_folder.resolve():
+            raise TrainingError(
+                f"{trained}: is the knowledge base that the run starts from, which is only read; choose another "
+                "trained_knowledge_base_folder"
+            )
+        if args.process_index == 0:
+            _check_writable(trained)
     return base_folder, manifest
 
 
@@ -118,7 +126,7 @@ def _knowledge(
         return
     with ray_connection(args) if args.retrieval == "ray" else nullcontext():
         refreshed = RefreshedKnowledge(files, args, model.passage_encoder, start, work)
-        with closing(refreshed):
+        with refreshed:
             yield Knowledge(refreshed, refreshed.passages)
 
 

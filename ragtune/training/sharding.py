@@ -18,7 +18,8 @@ def shard(parts: TrainedParts, device_type: str) -> None:
     """Leave each process its part of every weight, in place; every process must call it, with the same weights.
 
     The layers are gathered one after the other when they compute, all else when `forward` or `encode_questions` begins.
-    Weights and gradients stay float32 on the way; autocast, if any, rounds them where they are used.
+    Weights and gradients stay float32 on the way; autocast, if any, rounds them where they are used. From then on all
+    processes must call each layer equally often, except in `gathered`.
     """
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
     for layer in _layers(parts):

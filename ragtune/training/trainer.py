@@ -252,6 +252,8 @@ class RagTrainer(ResumableTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.ahead is not None:
+            self.ahead.check()
         with self._paused():
             super()._save_checkpoint(model, trial)
 

@@ -50,8 +50,9 @@ def test_what_goes_wrong_is_told_when_the_answer_is_wanted():
     ahead = SearchAhead(ExactSearch(STORED))
     ahead.start([np.zeros((1, 7), np.float32)], 3)
     ahead.wait()
-    with pytest.raises(ValueError, match="matmul"):
-        ahead.take()
+    for tell in (ahead.check, ahead.take):
+        with pytest.raises(ValueError, match="matmul"):
+            tell()
 
 
 def test_what_was_forgotten_is_not_found():

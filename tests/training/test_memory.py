@@ -13,13 +13,15 @@ def layer():
     return nn.Linear(1000, 1000, bias=False)  # 4 MB
 
 
-@pytest.mark.parametrize(("free", "parts"), [(12_000_000, 1), (6_000_000, 2)])
-def test_gradients_and_moments_must_fit(monkeypatch, free, parts):
+@pytest.mark.parametrize(
+    ("free", "parts", "sharing"), [(12_000_000, 1, 1), (6_000_000, 2, 1), (24_000_000, 1, 2), (12_000_000, 2, 2)]
+)
+def test_gradients_and_moments_must_fit(monkeypatch, free, parts, sharing):
     monkeypatch.setattr(memory, "free_memory", lambda device: free)
-    check_memory(layer(), CPU, parts)
+    check_memory(layer(), CPU, parts, sharing)
     monkeypatch.setattr(memory, "free_memory", lambda device: free - 1)
-    with pytest.raises(TrainingError, match=r"need 0\.0 GB .* fully_shard=true"):
-        check_memory(layer(), CPU, parts)
+    with pytest.raises(TrainingError, match=r"need 0\.0 GB .* more memory, or pray$"):
+        check_memory(layer(), CPU, parts, sharing, ", or pray")
 
 
 def test_what_is_frozen_needs_none_more(monkeypatch):

@@ -95,3 +95,9 @@ def test_an_output_that_cannot_be_written_is_known_before_training(files, tmp_pa
     with pytest.raises(TrainingError, match="file/model: cannot be written"):
         run(files(output_folder=str(tmp_path / "file" / "model")), RagTrainingArguments(**PARAMETERS))
     assert "training" not in capsys.readouterr().err
+
+
+def test_the_base_of_the_start_is_no_place_for_the_trained_one(files, knowledge_base_folder):
+    onto_itself = files(trained_knowledge_base_folder=knowledge_base_folder + "/.")
+    with pytest.raises(TrainingError, match="is the knowledge base that the run starts from, which is only read"):
+        run(onto_itself, RagTrainingArguments(method="rag-end2end", **PARAMETERS))
