@@ -13,11 +13,10 @@ from feast.types import Array, Float32, String
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
-from ragtune.knowledge.manifest import MANIFEST, METRIC, read_manifest
+from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
 TOKEN_VARIABLE = "RAGTUNE_MILVUS_TOKEN"  # noqa: S105
-EMBEDDED_DATABASE = "milvus.db"
 OFFLINE_SOURCE = "features.parquet"
 PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, description="A piece of text")
 

@@ -14,14 +14,13 @@ from feast import FeatureStore, FeatureView
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
 from ragtune.knowledge.feature_repo import (
-    EMBEDDED_DATABASE,
     OFFLINE_SOURCE,
     batched_store,
     forget_view,
     open_feature_store,
     passages_view,
 )
-from ragtune.knowledge.manifest import MANIFEST, METRIC, Manifest, read_manifest, write_manifest
+from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, Manifest, read_manifest, write_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder

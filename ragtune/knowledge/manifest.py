@@ -8,6 +8,7 @@ from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 
 MANIFEST = "manifest.json"
+EMBEDDED_DATABASE = "milvus.db"  # beside it, where Milvus is not a server
 POINTER = "knowledge_base.json"
 METRIC = "IP"  # inner product: of index, query and p(z|x) alike
 

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
+from ragtune.companion import wait_for_end
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.launch import ENDS_WITH_STARTER
@@ -50,8 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _end_with_starter() -> None:
     """Wait for the end of standard input, the starter's pipe: see `ragtune.training.launch`."""
-    while os.read(sys.stdin.fileno(), 1):
-        continue
+    wait_for_end()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

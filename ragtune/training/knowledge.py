@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragtune.errors import TrainingError
-from ragtune.knowledge.manifest import Manifest, resolve
+from ragtune.knowledge.manifest import EMBEDDED_DATABASE, Manifest, resolve
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
@@ -16,8 +16,6 @@ from ragtune.training.processes import of_first_process
 from ragtune.training.ray_retrieval import check_ray, is_connected, ray_connection, ray_retrieval
 from ragtune.training.retrieval import Gather
 from ragtune.training.search import Retrying, Search
-
-_EMBEDDED_DATABASE = "milvus.db"
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,13 @@ def open_knowledge(
             search = stack.enter_context(closing(Gather(base, manifest.dimension)))
         else:
             if several and _is_embedded(folder, files):
-                uri = stack.enter_context(of_first_process(process, served(folder / _EMBEDDED_DATABASE)))
+                uri = stack.enter_context(of_first_process(process, served(folder / EMBEDDED_DATABASE)))
             search = stack.enter_context(_opened(folder, uri))
         yield Knowledge(search, Passages.open(folder / manifest.passages))
 
 
 def _is_embedded(folder: Path, files: RunFiles) -> bool:
-    return (folder / _EMBEDDED_DATABASE).exists() and not files.milvus_uri
+    return (folder / EMBEDDED_DATABASE).exists() and not files.milvus_uri
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import save_encoder
+from world import save_encoder
 
 from ragtune.errors import KnowledgeBaseError, TrainingError
 from ragtune.knowledge.manifest import write_pointer

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import CITIES, COUNTRIES, PASSAGES
 from tiny_models import save_tiny_parts
+from world import CITIES, COUNTRIES, PASSAGES
 
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.losses import posterior

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PASSAGES
 from transformers import TrainerControl, TrainerState
+from world import PASSAGES
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.knowledge_base import KnowledgeBase

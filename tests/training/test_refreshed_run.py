@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PASSAGES
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from world import PASSAGES
 
 from ragtune.files import content_hash
 from ragtune.knowledge.knowledge_base import KnowledgeBase

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from conftest import PASSAGES
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BartConfig, BartForConditionalGeneration, BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+from world import PASSAGES
 
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel

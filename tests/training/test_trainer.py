@@ -8,10 +8,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import PASSAGES
 from datasets import load_from_disk
 from exact_search import ExactSearch
 from transformers import TrainerCallback
+from world import PASSAGES
 
 from ragtune.errors import TrainingError
 from ragtune.models.inputs import PromptBuilder
