@@ -100,7 +100,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         eval_num_beams: beams of the generation in an evaluation.
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
         fully_shard: spread weights, gradients and the optimizer's moments over the processes (FSDP) instead of keeping
-            all on each (DDP): less memory, more traffic. The results are the same. Not for rag-end2end.
+            all on each (DDP): less memory, more traffic. The results are the same.
         precision: "auto" is bf16 on a GPU that has it, else fp32.
     """
 
@@ -200,11 +200,6 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
             raise TrainingError(
                 f"max_staleness={self.max_staleness}: a knowledge base is made anew every refresh_every="
                 f"{self.refresh_every} steps only; set it to that or more, or to 0 to never wait"
-            )
-        if self.fully_shard and self.method == "rag-end2end":
-            raise TrainingError(
-                "fully_shard=True: is not possible with rag-end2end, whose passage encoder is copied while it trains; "
-                "set fully_shard=false"
             )
         if self.fully_shard and self.torch_compile:
             raise TrainingError("fully_shard=True: is not possible with torch_compile=True; choose one of the two")

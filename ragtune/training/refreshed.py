@@ -24,11 +24,12 @@ from ragtune.training.knowledge import open_knowledge
 from ragtune.training.progress_lines import say
 from ragtune.training.refresh import Refresher, Target, refresh_device
 from ragtune.training.search import Queries, Search
+from ragtune.training.sharding import whole_encoder
 
 _CHECKPOINT_FILE = "refresh.json"
 _START = 0  # the step of the knowledge base that the run was given
 _POLL_SECONDS = 0.2
-_FAILURES_WHILE_WAITING = 3
+_ATTEMPTS_WHILE_WAITING = 3
 _PATIENCE = timedelta(days=30)  # others wait for the first process, which may wait for a refresh
 
 
@@ -139,9 +140,7 @@ class RefreshedKnowledge(TrainerCallback):
 
     def close(self) -> None:
         """Stop refreshing and let go of the knowledge base; every process must call it."""
-        self.refresher.stop()
-        self._search = None
-        self._open.close()
+        self.__exit__(None, None, None)
 
     def serve_trained(self) -> dict[str, Any]:
         """Make the knowledge base that fits the passage encoder as it is now, and drop what was made on the way.
@@ -153,13 +152,14 @@ class RefreshedKnowledge(TrainerCallback):
             For the model's lineage: path, version, content_hash, encoder_fingerprint, rows.
         """
         self.close()
-        folder, target = self._trained_folder, self._last
+        folder, target, encoder = self._trained_folder, self._last, whole_encoder(self.encoder)
         if self.args.process_index == 0:
             from ragtune.knowledge.knowledge_base import ingest_passages
 
             known = read_manifest(folder / MANIFEST)
             name, index = (known.name, known.index) if known else (target.name, target.index)
-            ingest_passages(target.passages, folder, self.encoder, uri=target.uri, name=name, index=index)
+            encoder.to(self.args.device)
+            ingest_passages(target.passages, folder, encoder, uri=target.uri, name=name, index=index)
             for step in self.refresher.steps():
                 self.refresher.drop(step)
         if self._group is not None:
@@ -177,15 +177,20 @@ class RefreshedKnowledge(TrainerCallback):
         self._begun = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Switch, in all processes or in none."""
-        newest = self._newest(state) if args.process_index == 0 else 0
-        if self._group is not None:
-            agreed = torch.tensor([newest])
-            dist.broadcast(agreed, src=0, group=self._group)
-            newest = int(agreed)
-        if newest != self.step:
-            self.before_switch()
-            self._switch(newest)
+        """Switch, take a snapshot, and wait while what is searched is too old: in all processes or in none."""
+        step, attempts, waits = state.global_step, 0, True
+        if args.process_index == 0:
+            self._drop_obsolete()
+        while waits:
+            newest, begins, waits = self._agreed(self._plan(state, attempts) if args.process_index == 0 else None)
+            if newest != self.step:
+                self.before_switch()
+                self._switch(newest)
+            if begins:
+                attempts += 1
+                self._begin(step)
+            if waits:
+                time.sleep(_POLL_SECONDS)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The checkpoint before this one is not gone on from any more, nor is what it remembered needed."""
@@ -198,32 +203,43 @@ class RefreshedKnowledge(TrainerCallback):
         """No refresh is of use any more."""
         self.refresher.stop()
 
-    def _newest(self, state: TrainerState) -> int:
-        """The step of the youngest knowledge base that is ready; starts the next refresh where it is due, and waits."""
-        step, over = state.global_step, state.global_step >= state.max_steps
-        self._drop_obsolete()
-        newest = self._poll(step)
-        if self.refresher.step is None and step - self._last_start >= self.args.refresh_every and not over:
-            self._begin(step)
-        failures = 0
-        while self.args.max_staleness and step - newest > self.args.max_staleness and not over:
-            if self.refresher.step is None:
-                failures += 1
-                if failures > _FAILURES_WHILE_WAITING:
-                    raise TrainingError(
-                        f"step {step}: the knowledge base is {step - newest} steps old, which is more than "
-                        f"max_staleness={self.args.max_staleness}, and making it anew failed {failures - 1} times, see "
-                        "above; mend that, or set max_staleness=0"
-                    )
-                self._begin(step)
-            time.sleep(_POLL_SECONDS)
-            newest = max(newest, self._poll(step))
-        return newest
+    def _plan(self, state: TrainerState, attempts: int) -> tuple[int, bool, bool]:
+        """The step whose knowledge base is to be searched, whether the next is to be begun, and whether to wait then.
+
+        Args:
+            state: at the end of a step.
+            attempts: how often one has been begun at this step's end.
+        """
+        step, limit = state.global_step, self.args.max_staleness
+        newest, idle = self._poll(step), self.refresher.step is None
+        if step >= state.max_steps:
+            return newest, False, False
+        waits = 0 < limit < step - newest
+        if waits and idle and attempts == _ATTEMPTS_WHILE_WAITING:
+            raise TrainingError(
+                f"step {step}: the knowledge base is {step - newest} steps old, which is more than max_staleness="
+                f"{limit}, and making it anew failed {attempts} times, see above; mend that, or set max_staleness=0"
+            )
+        due = step - self._last_start >= self.args.refresh_every
+        return newest, idle and (due or waits), waits
+
+    def _agreed(self, plan: tuple[int, bool, bool] | None) -> tuple[int, bool, bool]:
+        """The first process's plan, in all of them."""
+        if self._group is None:
+            assert plan is not None
+            return plan
+        agreed = torch.tensor(plan or (0, False, False), dtype=torch.int64)
+        dist.broadcast(agreed, src=0, group=self._group)
+        newest, begins, waits = agreed.tolist()
+        return newest, bool(begins), bool(waits)
 
     def _begin(self, step: int) -> None:
         self._last_start = step
+        encoder = whole_encoder(self.encoder)
+        if self.args.process_index != 0:
+            return
         try:
-            self.refresher.start(step, self.encoder)
+            self.refresher.start(step, encoder)
         except RagtuneError as error:
             say(f"warning: step {step}: the knowledge base cannot be made anew now: {error}")
 

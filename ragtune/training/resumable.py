@@ -76,7 +76,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         args, several = self.args, self.args.world_size > 1
         on_cpu = args.device.type == "cpu"
         sharing = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)) if on_cpu else 1
-        helps = several and not on_cpu and not args.fully_shard and args.method != "rag-end2end"
+        helps = several and not on_cpu and not args.fully_shard
         hint = ", or spread it over the devices with fully_shard=true" if helps else ""
         check_memory(self.model, args.device, args.world_size if args.fully_shard else 1, sharing, hint)
 

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from ragtune.models.encoders import Encoder
 from ragtune.training.trained import TrainedParts
 
 
@@ -102,6 +103,18 @@ def make_whole(parts: TrainedParts) -> None:
                 if parameter not in whole:
                     whole[parameter] = nn.Parameter(_full(parameter), parameter.requires_grad)
                 setattr(module, name, whole[parameter])
+
+
+def whole_encoder(encoder: Encoder) -> Encoder:
+    """An encoder that computes without the other processes; every process must call it.
+
+    Of a sharded one that is another one of the same weights, on the CPU; any other is returned as it is.
+    """
+    if not any(isinstance(parameter, DTensor) for parameter in encoder.parameters()):
+        return encoder
+    backbone = type(encoder.backbone)(encoder.backbone.config)
+    load_full_state(backbone, full_state(encoder.backbone))
+    return Encoder(backbone, encoder.tokenizer, encoder.pooling, encoder.name).eval()
 
 
 def full_optimizer_state(optimizer: Optimizer, keep: bool = True) -> dict[str, Any]:

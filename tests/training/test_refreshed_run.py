@@ -69,14 +69,15 @@ def resumed(still_world, start_folder, tmp_path_factory):
     return folder, left
 
 
-@pytest.fixture(scope="module")
-def of_two(still_world, start_folder, tmp_path_factory):
-    """The same run in two processes, each with half of a step's questions."""
+@pytest.fixture(scope="module", params=["replicated", "sharded"])
+def of_two(request, still_world, start_folder, tmp_path_factory):
+    """The same run in two processes, each with half of a step's questions, and with all weights or half of them."""
     folder = tmp_path_factory.mktemp("two")
     files = {"dataset_folder": still_world.pairs, "knowledge_base_folder": start_folder, **still_world.parts}
     files |= {"output_folder": folder / "model", "work_folder": folder / "work"}
     files |= {"trained_knowledge_base_folder": folder / "trained"}
     parameters = PARAMETERS | {"per_device_train_batch_size": 4, "retrieval": "gather"}
+    parameters |= {"fully_shard": request.param == "sharded"}
     finetune(processes=2, **files, **parameters)
     return folder
 

@@ -20,7 +20,6 @@ def test_two_halves_compute_what_the_whole_does_and_are_saved_as_one(tmp_path):
     assert not torch.isnan(generator.lm_head.weight).any()
 
 
-@pytest.mark.parametrize("other", [{"method": "rag-end2end"}, {"torch_compile": True}])
-def test_what_does_not_go_with_it_is_said(other):
-    with pytest.raises(TrainingError, match="fully_shard=True: is not possible with"):
-        RagTrainingArguments(fully_shard=True, **other)
+def test_what_does_not_go_with_it_is_said():
+    with pytest.raises(TrainingError, match="fully_shard=True: is not possible with torch_compile"):
+        RagTrainingArguments(fully_shard=True, torch_compile=True)
