@@ -24,7 +24,7 @@ from components.split_passages import split_passages
 from components.tokenize_pairs import tokenize_pairs
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
-from ragtune.parameters import read_parameters
+from ragtune.parameters import check_values, read_parameters
 from ragtune.run_folder import BoxLog, box_metrics, finish, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
@@ -302,6 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             output = options.output or LATEST.parent / time.strftime("%Y-%m-%d-%H%M%S")
             parameters = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
+            check_values(rag_finetuning.pipeline_func, parameters)
             print("\n" + summary(run(parameters, output), output))
     except RagtuneError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,13 +2,24 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ragtune.errors import ParameterError
+from ragtune.registry.mlflow import check_name
+from ragtune.training.ranges import check_ranges
+
+_LEAST = {
+    "max_answer_words": 1,
+    "max_passage_words": 1,
+    "answerable_k": 1,
+    "max_question_tokens": 4,
+    "max_answer_tokens": 4,
+    "num_beams": 1,
+}
 
 
 def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments: Iterable[str] = ()) -> dict[str, Any]:
@@ -36,6 +47,22 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
     if absent:
         raise ParameterError(f"{file}: needs a value for {', '.join(absent)}; add it there, or --set {absent[0]}=…")
     return {name: _convert(name, value, declared[name].annotation) for name, value in values.items()}
+
+
+def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """What its boxes would complain of, some of them hours later.
+
+    Raises:
+        ParameterError, TrainingError, RegistryError: a value, or the pipeline's default, is out of its range.
+    """
+    declared = inspect.signature(pipeline).parameters
+    values = {name: values.get(name, parameter.default) for name, parameter in declared.items()}
+    for name, least in _LEAST.items():
+        if values.get(name, least) < least:
+            raise ParameterError(f"{name}={values[name]}: must be at least {least}")
+    check_ranges(values)
+    if "model_name" in values:
+        check_name(values["model_name"])
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 import pytest
 
-from ragtune.errors import ParameterError
-from ragtune.parameters import read_parameters
+from pipeline import rag_finetuning
+from ragtune.errors import ParameterError, RagtuneError
+from ragtune.parameters import check_values, read_parameters
 
 
 def pipeline(questions: str, max_steps: int = 10, learning_rate: float = 1e-3):
@@ -47,3 +48,29 @@ def test_a_bad_parameter_is_named(tmp_path, text, assignment, message):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such parameter file"):
         read_parameters(pipeline, tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("num_beams", 0, "num_beams=0: must be at least 1"),
+        ("answerable_k", 0, "answerable_k=0: must be at least 1"),
+        ("max_answer_tokens", 3, "max_answer_tokens=3: must be at least 4"),
+        ("batch_size", 0, "batch_size=0: must be at least 1"),
+        ("n_docs", 0, "n_docs=0: must be at least 1"),
+        ("learning_rate", 0.0, "learning_rate=0.0: must be greater than 0"),
+        ("temperature", float("nan"), "temperature=nan: must be greater than 0"),
+        ("method", "rog", "method='rog': must be one of rag, rag-token, rag-end2end"),
+        ("max_steps", 0, "max_steps=0: give a number of steps"),
+        ("max_staleness", 5, "max_staleness=5: a knowledge base is made anew every refresh_every=100 steps only"),
+        ("model_name", "a/b", 'model name "a/b"'),
+    ],
+)
+def test_what_a_late_box_would_refuse_is_refused_at_once(name, value, message):
+    with pytest.raises(RagtuneError) as raised:
+        check_values(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b", name: value})
+    assert message in str(raised.value)
+
+
+def test_the_defaults_pass():
+    check_values(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b"})

@@ -94,9 +94,11 @@ def evaluate(
         answerable_test_questions, gold_questions, answerable_k.
 
     Raises:
-        EvaluationError: there is no question to evaluate on.
+        EvaluationError: there is no question to evaluate on, or num_beams is below 1.
         ModelError, KnowledgeBaseError, QuestionError, StorageError: an input is missing, broken, or does not fit.
     """
+    if num_beams < 1:
+        raise EvaluationError(f"num_beams={num_beams}: must be at least 1")
     questions = list(read_kept_questions(questions_path))
     if not questions:
         raise EvaluationError(

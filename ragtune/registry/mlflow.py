@@ -92,8 +92,7 @@ def register(
         RegistryError: the registry cannot be reached or refuses, a file of the evaluation is missing, or `run_id`
             has been used for another model.
     """
-    if not _NAME.fullmatch(name):
-        raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only')
+    check_name(name)
     evaluation = Path(evaluation_folder)
     metrics, predictions = _read_evaluation(evaluation)
     facts = collect_lineage(model_folder, lineage)
@@ -122,6 +121,12 @@ def register(
         metrics=metrics,
         lineage=facts,
     )
+
+
+def check_name(name: str) -> None:
+    """Raises RegistryError where no model can be registered under `name`."""
+    if not _NAME.fullmatch(name):
+        raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only')
 
 
 def champion_model(name: str, tracking_uri: str) -> str:

@@ -7,11 +7,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from ragtune.errors import TrainingError
-
-METHODS = ("rag", "rag-token", "rag-end2end")
-RETRIEVALS = ("direct", "gather", "ray")
-METRICS = ("em", "loss")
-PRECISIONS = ("auto", "bf16", "fp32")
+from ragtune.training.ranges import METHODS, PRECISIONS, RETRIEVALS, check_ranges
 
 
 @dataclass
@@ -183,24 +179,7 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
                     raise TrainingError(f"{field_.name}={value!r}: must be a whole number")
 
     def _check(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise TrainingError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(choices)}")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise TrainingError(f"{name}={getattr(self, name)}: must be at least {least}")
-        for name in ("temperature", "learning_rate", "num_train_epochs"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"{name}={getattr(self, name)}: must be greater than 0")
-        if self.max_steps == 0:
-            raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
-        if self.freeze_question_encoder and self.freeze_generator:
-            raise TrainingError("freeze_question_encoder and freeze_generator together leave nothing to train")
-        if 0 < self.max_staleness < self.refresh_every:
-            raise TrainingError(
-                f"max_staleness={self.max_staleness}: a knowledge base is made anew every refresh_every="
-                f"{self.refresh_every} steps only; set it to that or more, or to 0 to never wait"
-            )
+        check_ranges(vars(self))
         if self.fully_shard and self.torch_compile:
             raise TrainingError("fully_shard=True: is not possible with torch_compile=True; choose one of the two")
         for name, why in _NOT_POSSIBLE.items():
@@ -208,32 +187,12 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
                 raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")
 
 
-_CHOICES = {"method": METHODS, "retrieval": RETRIEVALS, "precision": PRECISIONS, "metric_for_best_model": METRICS}
 _NOT_POSSIBLE = {
     "fsdp": "where fully_shard=true does the same for a model of several parts",
     "deepspeed": "where fully_shard=true spreads a model that is too large for one device",
     "label_smoothing_factor": "the loss is a likelihood over passages",
     "auto_find_batch_size": "a step's questions must not depend on the memory; give per_device_train_batch_size",
     "logging_nan_inf_filter": "it would hide a loss that is NaN",
-}
-_LEAST = {
-    "n_docs": 1,
-    "retrieval_actors": 1,
-    "max_input_tokens": 16,
-    "question_encoder_learning_rate": 0,
-    "passage_encoder_learning_rate": 0,
-    "refresh_every": 1,
-    "max_staleness": 0,
-    "weight_decay": 0,
-    "warmup_steps": 0,
-    "closed_book_steps": -1,
-    "max_eval_questions": 0,
-    "eval_num_beams": 1,
-    "eval_steps": 0,
-    "save_steps": 0,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
 }
 
 

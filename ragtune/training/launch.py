@@ -16,13 +16,9 @@ from typing import Any
 from ragtune import errors
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.ranges import SHORT_NAMES
 
 ENDS_WITH_STARTER = "RAGTUNE_ENDS_WITH_STARTER"  # environment variable: the run ends when its standard input does
-_SHORT = {
-    "batch_size": "per_device_train_batch_size",
-    "eval_batch_size": "per_device_eval_batch_size",
-    "gradient_checkpointing": "activation_checkpointing",
-}
 _TAIL_LINES = 100
 _KILLED = re.compile(r"Signal \d+ \(SIG(?!TERM)\w+\) received")  # torchrun itself sends SIGTERM to the others
 _EXCEPTION = re.compile(r"^(?:\[rank\d+\]: *)?[\w.]+(?:Error|Exception|Interrupt): ")
@@ -108,10 +104,10 @@ def finetune(
 
 def _long_names(parameters: dict[str, Any]) -> dict[str, Any]:
     known = {field.name for field in fields(RagTrainingArguments) if field.init} - {"output_dir"}
-    parameters = {_SHORT.get(name, name): value for name, value in parameters.items()}
+    parameters = {SHORT_NAMES.get(name, name): value for name, value in parameters.items()}
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *_SHORT], n=1)
+            near = difflib.get_close_matches(name, [*known, *SHORT_NAMES], n=1)
             hint = f"did you mean {near[0]}?" if near else "see RagTrainingArguments"
             raise TrainingError(f"{name}: no such training parameter; {hint}")
     return parameters

@@ -171,6 +171,11 @@ def test_no_question_is_an_error_and_leaves_what_was_there(world, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
 
 
+def test_no_beams_are_an_error(world, tmp_path):
+    with pytest.raises(EvaluationError, match="num_beams=0: must be at least 1"):
+        run(world, tmp_path / "out", num_beams=0)
+
+
 def test_a_base_model_of_another_knowledge_base_is_an_error(world, tmp_path):
     parts = tuple(str(world / "other" / part) for part in ("question_encoder", "passage_encoder", "generator"))
     with pytest.raises(KnowledgeBaseError, match="encoder"):
