@@ -2,11 +2,18 @@
 
 import json
 import math
+import random
+import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
+
+from ragtune.knowledge.passages import Passage
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+QUESTION_WORDS = ("who", "what", "where", "which")
 
 
 @pytest.fixture
@@ -71,3 +78,39 @@ def test_an_overlapped_search_beside_one_that_is_waited_for(results):
     figures = json.loads((results / "overlap.json").read_text())
     assert 0 < figures["overlapped_search_fraction"] < 1
     assert math.isclose(figures["overlapped_best_loss"], figures["not_overlapped_best_loss"], rel_tol=0.1)
+
+
+TEXTS = (
+    "Oslo is the capital of Norway. It was founded in 1040 by Harald Hardrada, and has 709,037 inhabitants.",
+    "The Sun Also Rises is a novel by Ernest Hemingway about people who travel from Paris to Pamplona in 1925.",
+)
+
+
+def test_a_cloze_question_asks_for_a_name_that_its_passage_says_and_it_does_not(results):
+    from reader import cloze_questions
+
+    passages = [Passage(f"p{n}", "", text, (f"p{n}",)) for n, text in enumerate(TEXTS)]
+    tasks = list(islice(cloze_questions(passages, random.Random(0)), 300))
+    assert {task.row for task in tasks} == {0, 1}
+    assert {"1040", "Norway", "Harald Hardrada", "709,037", "Ernest Hemingway", "Pamplona"} <= {t.answer for t in tasks}
+    for task in tasks:
+        word, *others = task.question.split()
+        assert task.answer in TEXTS[task.row]
+        assert word in {"1040": ["when"], "1925": ["when"], "709,037": ["how"]}.get(task.answer, QUESTION_WORDS)
+        assert task.answer.lower() not in " ".join(others)
+        assert set(others) - {"many"} <= set(re.findall(r"\d[\d,]+|\w+", TEXTS[task.row].lower()))
+
+
+def test_the_reader_starts_out_saying_what_it_looks_at(results, minilm):
+    from reader import both_halves_of, reader_tokenizer
+
+    tokenizer = reader_tokenizer(minilm)
+    model = both_halves_of(minilm, 4, 1, TEXTS).eval()
+    inputs = tokenizer(TEXTS[1], return_tensors="pt")
+    with torch.no_grad():
+        read = model.encoder(**inputs).last_hidden_state[0]
+        start = torch.full((len(read), 1), tokenizer.cls_token_id)
+        logits = model.decoder(start, encoder_hidden_states=read[:, None]).logits[:, 0]
+    logits[:, tokenizer.cls_token_id] = -torch.inf  # what it has just said itself
+    words = slice(1, -1)  # without [CLS] and [SEP]
+    assert (logits.argmax(dim=1) == inputs["input_ids"][0])[words].float().mean() > 0.9
