@@ -71,7 +71,7 @@ def announce(what: dict[str, Any]) -> None:
 
 
 def wait_for_end() -> None:
-    """In a process with such a standard input: return when the starter wants its end, or has ended itself."""
+    """Where a starter holds standard input open: return when it wants this process's end, or has ended itself."""
     with suppress(KeyboardInterrupt):
         while os.read(sys.stdin.fileno(), 1):
             continue

@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 
 from ragtune.errors import ParameterError
+from ragtune.models.prompt import check_prompt
+from ragtune.registry.connection import check_tracking_uri
+from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name
 from ragtune.training.ranges import check_ranges
 
@@ -19,6 +22,7 @@ _LEAST = {
     "max_question_tokens": 4,
     "max_answer_tokens": 4,
     "num_beams": 1,
+    "gpus": 0,
 }
 
 
@@ -50,19 +54,24 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
 
 
 def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """What its boxes would complain of, some of them hours later.
+    """What fine-tuning, evaluation and registration would complain of, hours later.
 
     Raises:
-        ParameterError, TrainingError, RegistryError: a value, or the pipeline's default, is out of its range.
+        ParameterError, ModelError, TrainingError, RegistryError: a value is not possible, or does not go with another
+            one or with the pipeline's default of it.
     """
     declared = inspect.signature(pipeline).parameters
     values = {name: values.get(name, parameter.default) for name, parameter in declared.items()}
     for name, least in _LEAST.items():
-        if values.get(name, least) < least:
+        if values[name] < least:
             raise ParameterError(f"{name}={values[name]}: must be at least {least}")
     check_ranges(values)
-    if "model_name" in values:
-        check_name(values["model_name"])
+    check_prompt(values["prompt"])
+    check_name(values["model_name"])
+    if values["tracking_uri"]:
+        check_tracking_uri(values["tracking_uri"])
+    if values["model_registry_url"]:
+        check_url(values["model_registry_url"])
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:

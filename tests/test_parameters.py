@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
-from pipeline import rag_finetuning
+from pipeline import main, rag_finetuning
 from ragtune.errors import ParameterError, RagtuneError
 from ragtune.parameters import check_values, read_parameters
+
+DEMO = Path(__file__).parents[1] / "params" / "demo.yaml"
 
 
 def pipeline(questions: str, max_steps: int = 10, learning_rate: float = 1e-3):
@@ -63,13 +67,25 @@ def test_an_absent_file_is_named(tmp_path):
         ("method", "rog", "method='rog': must be one of rag, rag-token, rag-end2end"),
         ("max_steps", 0, "max_steps=0: give a number of steps"),
         ("max_staleness", 5, "max_staleness=5: a knowledge base is made anew every refresh_every=100 steps only"),
+        ("adam_beta2", 1.5, "adam_beta2=1.5: must be at least 0 and below 1"),
+        ("gpus", -1, "gpus=-1: must be at least 0"),
+        ("prompt", "{question}", 'prompt "{question}": {title} must stand in it'),
         ("model_name", "a/b", 'model name "a/b"'),
+        ("tracking_uri", "file:runs", 'tracking URI "file:runs"'),
+        ("model_registry_url", "registry", 'Kubeflow Model Registry "registry"'),
     ],
 )
 def test_what_a_late_box_would_refuse_is_refused_at_once(name, value, message):
     with pytest.raises(RagtuneError) as raised:
         check_values(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b", name: value})
     assert message in str(raised.value)
+
+
+def test_a_run_makes_nothing_of_such_a_value(tmp_path, capsys):
+    command = ["run", "--params", str(DEMO), "--set", "num_beams=0", "--output", str(tmp_path / "run")]
+    assert main(command) == 1
+    assert "error: num_beams=0: must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_defaults_pass():

@@ -14,6 +14,7 @@ from ragtune.models.encoders import Encoder
 from ragtune.models.likelihood import label_log_likelihoods
 from ragtune.models.losses import IGNORED, doc_log_probabilities, rag_sequence_loss, rag_token_loss
 from ragtune.models.pretrained import load_pretrained, load_tokenizer
+from ragtune.models.prompt import check_prompt
 
 METHODS = ("rag", "rag-token")
 
@@ -45,12 +46,7 @@ class RagConfig:
             raise ModelError(f'method "{self.method}": choose one of {", ".join(METHODS)}')
         if not self.temperature > 0:
             raise ModelError(f"temperature {self.temperature}: must be above 0")
-        for field in ("{title}", "{text}", "{question}"):
-            if self.prompt.count(field) != 1:
-                raise ModelError(f'prompt "{self.prompt}": {field} must stand in it exactly once')
-        title, question, text = (self.prompt.index(field) for field in ("{title}", "{question}", "{text}"))
-        if min(title, text) < question < max(title, text):
-            raise ModelError(f'prompt "{self.prompt}": {{question}} must not stand between {{title}} and {{text}}')
+        check_prompt(self.prompt)
 
 
 @dataclass

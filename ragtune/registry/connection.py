@@ -85,6 +85,11 @@ def _prepared(tracking_uri: str) -> str:
     return f"{_SQLITE}{database}"
 
 
+def check_tracking_uri(tracking_uri: str) -> None:
+    """Raises RegistryError for plain files, which MLflow keeps no more; nothing is opened or made."""
+    _database(tracking_uri)
+
+
 def _database(tracking_uri: str) -> Path | None:
     """The SQLite file that is meant; None for a server or another database, which MLflow reaches by itself."""
     if tracking_uri.startswith(_SQLITE):

@@ -49,8 +49,7 @@ def register_in_kubeflow(registration: Registration, url: str) -> str:
     Raises:
         RegistryError: the registry cannot be reached within seconds, or refuses.
     """
-    if not _URL.fullmatch(url):
-        raise RegistryError(f'Kubeflow Model Registry "{url}": give http(s)://host[:port]')
+    check_url(url)
     version = f"{registration.version}-{registration.run_id[:8]}"
     properties: dict[str, Any] = {
         **registration.lineage,
@@ -65,6 +64,12 @@ def register_in_kubeflow(registration: Registration, url: str) -> str:
         if registration.promoted:
             _mirror_champion(registry, registration.name, version)
     return version
+
+
+def check_url(url: str) -> None:
+    """Raises RegistryError where no Kubeflow Model Registry can be meant."""
+    if not _URL.fullmatch(url):
+        raise RegistryError(f'Kubeflow Model Registry "{url}": give http(s)://host[:port]')
 
 
 def _upsert_version(

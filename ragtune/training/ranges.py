@@ -52,6 +52,8 @@ def check_ranges(parameters: Mapping[str, Any]) -> None:
             raise TrainingError(f"{name}={value}: must be at least {least}")
         if long_name in _POSITIVE and not value > 0:
             raise TrainingError(f"{name}={value}: must be greater than 0")
+    if not 0 <= parameters.get("adam_beta2", 0) < 1:
+        raise TrainingError(f"adam_beta2={parameters['adam_beta2']}: must be at least 0 and below 1")
     if parameters.get("max_steps") == 0:
         raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
     if parameters.get("freeze_question_encoder") and parameters.get("freeze_generator"):

@@ -30,7 +30,7 @@ _CHECKPOINT_FILE = "refresh.json"
 _START = 0  # the step of the knowledge base that the run was given
 _POLL_SECONDS = 0.2
 _ATTEMPTS_WHILE_WAITING = 3
-_PATIENCE = timedelta(days=30)  # others wait for the first process, which may wait for a refresh
+_PATIENCE = timedelta(days=30)  # others wait while the first process makes the last knowledge base
 
 
 class RefreshedKnowledge(TrainerCallback):
@@ -133,7 +133,7 @@ class RefreshedKnowledge(TrainerCallback):
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        """As `close`; after an error without waiting for the other processes, which do not come here."""
+        """Stop refreshing and let go; after an error without waiting for others, which do not come here."""
         self.refresher.stop()
         self._search = None
         self._open.__exit__(*raised)
@@ -152,8 +152,9 @@ class RefreshedKnowledge(TrainerCallback):
             For the model's lineage: path, version, content_hash, encoder_fingerprint, rows.
         """
         self.close()
-        folder, target, encoder = self._trained_folder, self._last, whole_encoder(self.encoder)
-        if self.args.process_index == 0:
+        folder, target = self._trained_folder, self._last
+        encoder = whole_encoder(self.encoder, keep=self.args.process_index == 0)
+        if encoder is not None:
             from ragtune.knowledge.knowledge_base import ingest_passages
 
             known = read_manifest(folder / MANIFEST)
@@ -235,8 +236,8 @@ class RefreshedKnowledge(TrainerCallback):
 
     def _begin(self, step: int) -> None:
         self._last_start = step
-        encoder = whole_encoder(self.encoder)
-        if self.args.process_index != 0:
+        encoder = whole_encoder(self.encoder, keep=self.args.process_index == 0)
+        if encoder is None:
             return
         try:
             self.refresher.start(step, encoder)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -105,15 +106,19 @@ def make_whole(parts: TrainedParts) -> None:
                 setattr(module, name, whole[parameter])
 
 
-def whole_encoder(encoder: Encoder) -> Encoder:
-    """An encoder that computes without the other processes; every process must call it.
+def whole_encoder(encoder: Encoder, keep: bool = True) -> Encoder | None:
+    """An encoder that computes without the other processes; None in those that do not `keep` it.
 
-    Of a sharded one that is another one of the same weights, on the CPU; any other is returned as it is.
+    Of a sharded one, for which every process must call it, another one of the same weights on the CPU; else itself.
     """
     if not any(isinstance(parameter, DTensor) for parameter in encoder.parameters()):
-        return encoder
-    backbone = type(encoder.backbone)(encoder.backbone.config)
-    load_full_state(backbone, full_state(encoder.backbone))
+        return encoder if keep else None
+    state = full_state(encoder.backbone, keep)
+    if not keep:
+        return None
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, which must not change the training's dropout
+        backbone = type(encoder.backbone)(encoder.backbone.config)
+    load_full_state(backbone, state)
     return Encoder(backbone, encoder.tokenizer, encoder.pooling, encoder.name).eval()
 
 

@@ -6,22 +6,28 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel
 
 from ragtune.models import likelihood
+from ragtune.models.encoders import Encoder
 from ragtune.models.likelihood import label_log_likelihoods
-from ragtune.training.sharding import full_state, gathered, load_full_state, make_whole, shard
+from ragtune.models.pooling import Pooling
+from ragtune.training.sharding import full_state, gathered, load_full_state, make_whole, shard, whole_encoder
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 SIZES |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 101, "max_position_embeddings": 32}
+ENCODER_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+ENCODER_SIZES |= {"vocab_size": 101, "max_position_embeddings": 32}
+POOLING = Pooling("sentence-transformers", ("mean",), normalizes=True, max_length=32)
 
 
 class Parts(nn.Module):
     """As TrainedParts, for a closed book."""
 
-    def __init__(self, generator):
+    def __init__(self, generator, encoder):
         super().__init__()
         self.generator = generator
+        self.passage_encoder = encoder.requires_grad_(False)
 
     def forward(self, ids):
         mask, start = torch.ones_like(ids), torch.roll(ids, 1, dims=1)
@@ -39,7 +45,8 @@ def main(rank, folder):
     likelihood._TOKENS_ON_CPU = 10  # a whole generator would be called three times in one process, four in the other
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.manual_seed(0)
-    whole = Parts(BartForConditionalGeneration(BartConfig(**SIZES)).eval())
+    encoder = Encoder(BertModel(BertConfig(**ENCODER_SIZES)).eval(), None, POOLING, "tiny")
+    whole = Parts(BartForConditionalGeneration(BartConfig(**SIZES)).eval(), encoder)
     parts = copy.deepcopy(whole)
     shard(parts, "cpu")
     ids = torch.arange(4 * (rank + 2)).view(4, -1) + 5  # longer in the second process
@@ -51,7 +58,7 @@ def main(rank, folder):
     assert parts.encode_questions(ids).allclose(whole.encode_questions(ids), atol=1e-6)
     parts(ids).backward()
     whole(ids).backward()
-    for (name, mine), theirs in zip(parts.named_parameters(), whole.parameters(), strict=True):
+    for (name, mine), theirs in zip(parts.generator.named_parameters(), whole.generator.parameters(), strict=True):
         dist.all_reduce(theirs.grad)
         assert mine.grad.full_tensor().allclose(theirs.grad / 2, atol=1e-6), name
 
@@ -61,6 +68,14 @@ def main(rank, folder):
             told = parts.generator.generate(ids, **options)
     assert told.equal(whole.generator.generate(ids, **options))
     assert parts(ids).allclose(whole(ids), atol=1e-5)  # and it is sharded again
+
+    chance = torch.get_rng_state()
+    alone = whole_encoder(parts.passage_encoder, keep=rank == 0)
+    assert chance.equal(torch.get_rng_state())
+    if rank == 0:  # computes without the other process
+        assert alone(ids, torch.ones_like(ids)).allclose(encoder(ids, torch.ones_like(ids)), atol=1e-6)
+    else:
+        assert alone is None
 
     other = {name: value + 1 for name, value in full_state(whole).items()}
     load_full_state(parts, other)
