@@ -75,6 +75,8 @@ def rag_finetuning(
     warmup_steps: int = 0,
     eval_steps: int = 100,
     closed_book_steps: int = -1,
+    processes: int = 0,
+    training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
     num_beams: int = 2,
     seed: int = 0,
     model_name: str = "ragtune",
@@ -122,19 +124,21 @@ def rag_finetuning(
         passage_encoder_learning_rate: of `rag-end2end`; 0 takes the question encoder's.
         refresh_every: of `rag-end2end`: steps from one re-encoding of the knowledge base to the next.
         max_staleness: of `rag-end2end`: training waits where the knowledge base is older, in steps; 0 never waits.
-        refresh_device: of `rag-end2end`: embeds passages anew, such as `cuda:0`; empty: the CPU where all `gpus` train.
+        refresh_device: of `rag-end2end`: embeds passages anew, such as `cuda:0`; empty: a GPU left over, or the CPU.
         adam_beta2: AdamW's second beta.
         warmup_steps: steps until the learning rate is at its height.
         eval_steps: steps between two validations; the best one is kept.
         closed_book_steps: of the baseline without passages; -1 as many as `max_steps`, 0 trains none.
+        processes: that train, one a GPU; 0 is as many as `gpus`; one less leaves a GPU to `rag-end2end`'s refreshes.
+        training_options: further arguments of `python -m ragtune.training`, such as `{"fully_shard": true}`.
         num_beams: beams a passage in the evaluation.
         seed: of all chance.
         model_name: under which the registry knows the model.
-        tracking_uri: MLflow's; empty is SQLite in the workspace.
+        tracking_uri: MLflow's, for curves and models; empty is SQLite in the workspace, without the curves.
         model_registry_url: Kubeflow Model Registry's; empty registers in MLflow alone.
         workspace: folder that outlives the run: knowledge bases, checkpoints, MLflow.
         workspace_volume: the volume claim that is mounted there on a cluster.
-        gpus: GPUs to train on, on a cluster; one process each.
+        gpus: of the training's pod, on a cluster.
         train_memory: memory of the boxes that embed, train and evaluate, on a cluster.
     """
     encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
@@ -210,8 +214,11 @@ def rag_finetuning(
         warmup_steps=warmup_steps,
         eval_steps=eval_steps,
         closed_book_steps=closed_book_steps,
-        processes=gpus,
+        gpus=gpus,
+        processes=processes,
         seed=seed,
+        training_options=training_options,
+        tracking_uri=tracking_uri,
     )
     evaluated = evaluate_rag(
         test=filtered.outputs["test"],

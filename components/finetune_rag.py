@@ -35,8 +35,11 @@ def finetune_rag(
     warmup_steps: int = 0,
     eval_steps: int = 100,
     closed_book_steps: int = -1,
-    processes: int = 1,
+    gpus: int = 1,
+    processes: int = 0,
     seed: int = 0,
+    training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
+    tracking_uri: str = "",
 ):
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
     from ragtune.models.checkpoint import point_at_knowledge_base
@@ -52,7 +55,8 @@ def finetune_rag(
         closed_book_folder=closed_book_model.path,
         tensorboard_folder=tensorboard.path,
         work_folder=f"{workspace}/training",
-        processes=processes,
+        tracking_uri=tracking_uri,
+        processes=processes or gpus,
         method=method,
         retrieval=retrieval,
         n_docs=n_docs,
@@ -73,6 +77,7 @@ def finetune_rag(
         eval_steps=eval_steps,
         closed_book_steps=closed_book_steps,
         seed=seed,
+        **training_options,
     )
     point_at_knowledge_base(model.path, trained_knowledge_base.path)
     for name, value in results.items():

@@ -1,5 +1,6 @@
 """A run's parameters: from a YAML file and the command line, checked against what the pipeline declares."""
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ _LEAST = {
     "max_answer_tokens": 4,
     "num_beams": 1,
     "gpus": 0,
+    "processes": 0,
 }
 
 
@@ -65,7 +67,10 @@ def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> Non
     for name, least in _LEAST.items():
         if values[name] < least:
             raise ParameterError(f"{name}={values[name]}: must be at least {least}")
-    check_ranges(values)
+    for name in values["training_options"]:
+        if name in declared:
+            raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
+    check_ranges(values | values["training_options"])
     check_prompt(values["prompt"])
     check_name(values["model_name"])
     if values["tracking_uri"]:
@@ -94,6 +99,12 @@ def _split(assignment: str) -> tuple[str, str]:
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
+    if kind is dict:
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value) if isinstance(value, str) else value
+        if not isinstance(value, dict):
+            raise ParameterError(f'parameter {name}: {value!r} is no mapping, such as {{"name": "value"}}')
+        return value
     whole = kind is not int or not isinstance(value, float) or value.is_integer()
     try:
         if value is None or isinstance(value, bool | list | dict) or not whole:

@@ -9,7 +9,7 @@ from ragtune.parameters import check_values, read_parameters
 DEMO = Path(__file__).parents[1] / "params" / "demo.yaml"
 
 
-def pipeline(questions: str, max_steps: int = 10, learning_rate: float = 1e-3):
+def pipeline(questions: str, max_steps: int = 10, learning_rate: float = 1e-3, options: dict = {}):  # noqa: B006
     pass
 
 
@@ -29,6 +29,13 @@ def test_a_number_is_a_valid_text(tmp_path):
     assert parameters(tmp_path, "questions: 2026\n")["questions"] == "2026"
 
 
+@pytest.mark.parametrize("given", ['{"seed": 1, "tf32": true}', "{seed: 1, tf32: true}"])
+def test_a_mapping_may_be_written_as_json_or_yaml(tmp_path, given):
+    expected = {"questions": "a", "options": {"seed": 1, "tf32": True}}
+    assert parameters(tmp_path, "questions: a\n", f"options={given}") == expected
+    assert parameters(tmp_path, f"questions: a\noptions: {given}\n") == expected
+
+
 @pytest.mark.parametrize(
     ("text", "assignment", "message"),
     [
@@ -37,6 +44,8 @@ def test_a_number_is_a_valid_text(tmp_path):
         ("max_steps: 5\n", "max_steps=1", "needs a value for questions"),
         ("questions: a\n", "max_steps=many", "max_steps: 'many' is not a value of type int"),
         ("questions: a\nmax_steps: 1.5\n", "questions=b", "1.5 is not a value of type int"),
+        ("questions: a\n", "options=[1]", "options: [1] is no mapping"),
+        ("questions: a\n", "options={", "options: '{' is no mapping"),
         ("questions: [a, b]\n", "max_steps=1", "is not a value of type str"),
         ("questions:\n", "max_steps=1", "None is not a value"),
         ("questions: a\n", "max_steps", "write it as --set name=value"),
@@ -67,6 +76,8 @@ def test_an_absent_file_is_named(tmp_path):
         ("method", "rog", "method='rog': must be one of rag, rag-token, rag-end2end"),
         ("max_steps", 0, "max_steps=0: give a number of steps"),
         ("max_staleness", 5, "max_staleness=5: a knowledge base is made anew every refresh_every=100 steps only"),
+        ("training_options", {"eval_num_beams": 0}, "eval_num_beams=0: must be at least 1"),
+        ("training_options", {"n_docs": 3}, "n_docs is a parameter of the pipeline itself"),
         ("adam_beta2", 1.5, "adam_beta2=1.5: must be at least 0 and below 1"),
         ("gpus", -1, "gpus=-1: must be at least 0"),
         ("prompt", "{question}", 'prompt "{question}": {title} must stand in it'),

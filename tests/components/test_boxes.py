@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from ragtune.knowledge.manifest import resolve
 from ragtune.run_folder import box_folder, box_metrics
@@ -29,6 +30,7 @@ SHORT = {
     "eval_steps": 2,
     "closed_book_steps": 4,
     "batch_size": 8,
+    "training_options": '{"max_eval_questions": 20}',
 }
 
 
@@ -104,9 +106,21 @@ def test_ask_answers_from_the_run_folder(run):
 def second(run) -> Path:
     """In the same workspace, with the passage encoder trained too."""
     sets = {"method": "rag-end2end", "max_steps": 3, "refresh_every": 1, "max_staleness": 1}
+    sets["tracking_uri"] = f"sqlite:///{run[0].parent}/workspace/mlflow.db"  # where it is without this, too
     result = start(run[0].parent, "second", closed_book_steps=0, **sets)
     assert result.returncode == 0, result.stdout + result.stderr
     return run[0].parent / "second"
+
+
+def test_further_options_reach_the_training(run):
+    lineage = json.loads((run[0] / "model" / "ragtune.json").read_text())["lineage"]
+    assert lineage["parameters"]["max_eval_questions"] == 20
+
+
+def test_the_curves_go_to_mlflow_where_it_is_named(second):
+    client = MlflowClient(f"sqlite:///{second.parent}/workspace/mlflow.db")
+    (curves,) = client.search_runs([client.get_experiment_by_name("ragtune-training").experiment_id])
+    assert [point.step for point in client.get_metric_history(curves.info.run_id, "staleness")] == [1, 3]
 
 
 def test_a_second_run_writes_no_passage_again(second):
