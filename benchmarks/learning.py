@@ -109,6 +109,7 @@ def one_seed(
             learning_rate=options.learning_rate,
             question_encoder_learning_rate=options.question_encoder_learning_rate,
             eval_steps=options.eval_steps,
+            eval_strategy="steps" if options.eval_steps else "no",
             max_eval_questions=options.max_eval_questions,
             seed=seed,
         )
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--num-beams", type=int, default=4, help="of the evaluation")
     parser.add_argument("--limit", type=int, default=0, help="questions of each source; 0 for all")
+    parser.add_argument("--start", type=Path, help="a reader to go on with, instead of a new one")
     parser.add_argument("--encoder-layers", type=int, default=4, help="of the reader; MiniLM has 6")
     parser.add_argument("--decoder-layers", type=int, default=2, help="of the reader")
     parser.add_argument("--max-input-tokens", type=int, default=224)
@@ -144,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     parser.add_argument("--question-encoder-learning-rate", type=float, default=1e-5)
-    parser.add_argument("--eval-steps", type=int, default=100)
+    parser.add_argument("--eval-steps", type=int, default=100, help="0 keeps the last step, and not the best")
     parser.add_argument("--max-eval-questions", type=int, default=500, help="of validation")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as own:
@@ -181,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = {
         name: value for name, value in vars(options).items() if name not in ("data", "workspace", "embedding_cache")
     }
+    shown["start"] = options.start.name if options.start else ""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     report("learning", table, {**shown, "device": device, "runs": figures}, VERSIONS)
 

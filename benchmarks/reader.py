@@ -157,12 +157,19 @@ def real_questions(pairs: Sequence[Pair], chance: random.Random) -> Iterator[Tas
 
 
 def train_reader(folder: Path, encoder: Path, pairs: Sequence[Pair], passages: Passages, options: Any) -> None:
-    """Train the generator and save it: cloze questions on short passages, then on whole ones, then real questions."""
+    """Train the generator, or go on with `options.start`, and save it.
+
+    It gets cloze questions on short passages, a third as many on whole ones, then real questions.
+    """
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer, chance = reader_tokenizer(encoder), random.Random(0)
     texts = [passages[row].text for row in chance.sample(range(len(passages)), min(_TEXTS_FITTED, len(passages)))]
-    model = both_halves_of(encoder, options.encoder_layers, options.decoder_layers, texts).to(device).train()
+    if options.start:
+        model = EncoderDecoderModel.from_pretrained(options.start)
+    else:
+        model = both_halves_of(encoder, options.encoder_layers, options.decoder_layers, texts)
+    model.to(device).train()
     short = [
         Passage("", passage.title, piece, ())
         for passage in (passages[row] for row in range(len(passages)))
@@ -183,8 +190,10 @@ def train_reader(folder: Path, encoder: Path, pairs: Sequence[Pair], passages: P
     for step, (tasks, prompts) in enumerate(progress(schedule, "reader", unit="steps"), 1):
         batch = list(islice(tasks, options.reader_batch))
         inputs = prompts.build([task.question for task in batch], np.array([[task.row] for task in batch]))
-        answers = tokenizer([task.answer for task in batch], add_special_tokens=False)["input_ids"]
-        answers = [[*ids[: ANSWER_TOKENS - 1], tokenizer.eos_token_id] for ids in answers]
+        told = [task.answer for task in batch]
+        answers = tokenizer(told, truncation=True, max_length=ANSWER_TOKENS)[
+            "input_ids"
+        ]  # as tokenize_pairs makes them
         longest = max(map(len, answers))
         labels = torch.tensor([ids + [-100] * (longest - len(ids)) for ids in answers])
         with torch.autocast(device, torch.bfloat16):
