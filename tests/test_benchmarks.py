@@ -1,5 +1,6 @@
 """Small cuts of the benchmarks of speed: they run, and both sides do the same work."""
 
+import argparse
 import json
 import math
 import random
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ragtune.knowledge.passages import Passage
+from ragtune.questions.question import Question
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 QUESTION_WORDS = ("who", "what", "where", "which")
@@ -114,3 +116,22 @@ def test_the_reader_starts_out_saying_what_it_looks_at(results, minilm):
     logits[:, tokenizer.cls_token_id] = -torch.inf  # what it has just said itself
     words = slice(1, -1)  # without [CLS] and [SEP]
     assert (logits.argmax(dim=1) == inputs["input_ids"][0])[words].float().mean() > 0.9
+
+
+@pytest.mark.slow
+def test_a_reader_is_trained_saved_and_gone_on_with(results, minilm, tmp_path):
+    from reader import train_reader
+    from transformers import EncoderDecoderModel
+
+    passages = [Passage(f"p{n}", "", text, (f"p{n}",)) for n, text in enumerate(TEXTS)]
+    pairs = [(Question("q", "when was oslo founded", ("1040",)), [(0, "1040")])]
+    sizes = {"encoder_layers": 2, "decoder_layers": 1, "max_input_tokens": 64, "reader_batch": 2}
+    options = argparse.Namespace(start=None, cloze_steps=3, reader_steps=2, reader_learning_rate=1e-4, **sizes)
+    train_reader(tmp_path / "first", minilm, pairs, passages, options)
+    first = EncoderDecoderModel.from_pretrained(tmp_path / "first")
+    assert (len(first.encoder.encoder.layer), len(first.decoder.bert.encoder.layer)) == (2, 1)
+    options.start, options.cloze_steps, options.reader_steps = tmp_path / "first", 0, 1
+    train_reader(tmp_path / "second", minilm, pairs, passages, options)
+    second = EncoderDecoderModel.from_pretrained(tmp_path / "second")
+    moved = [(mine - theirs).abs().max() for mine, theirs in zip(second.parameters(), first.parameters(), strict=True)]
+    assert 0 < max(moved) < 1e-3  # one step, and not from the beginning
