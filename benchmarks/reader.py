@@ -191,9 +191,7 @@ def train_reader(folder: Path, encoder: Path, pairs: Sequence[Pair], passages: P
         batch = list(islice(tasks, options.reader_batch))
         inputs = prompts.build([task.question for task in batch], np.array([[task.row] for task in batch]))
         told = [task.answer for task in batch]
-        answers = tokenizer(told, truncation=True, max_length=ANSWER_TOKENS)[
-            "input_ids"
-        ]  # as tokenize_pairs makes them
+        answers = tokenizer(told, truncation=True, max_length=ANSWER_TOKENS)["input_ids"]  # with [CLS], as in the pairs
         longest = max(map(len, answers))
         labels = torch.tensor([ids + [-100] * (longest - len(ids)) for ids in answers])
         with torch.autocast(device, torch.bfloat16):
