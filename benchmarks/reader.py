@@ -26,10 +26,10 @@ from ragtune.models.rag import RagConfig
 from ragtune.progress import progress
 from ragtune.questions.normalization import contains_answer
 from ragtune.questions.question import Question
+from ragtune.sample.inverse_cloze import SENTENCE_END
 
 ANSWER_TOKENS = 16
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?: (?:(?:of|the|de|von|and) )?[A-Z][\w'’-]*)*\b|\b\d[\d,.]*\d\b|\b\d+\b")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _LONGEST_NAME = 5  # words
 _FEWEST_WORDS, _MOST_WORDS = 4, 14  # of a cloze question, without its question word
 _KEPT_SHARE = 0.7  # of a sentence's words, in a cloze question
@@ -127,7 +127,7 @@ def cloze_questions(passages: PassageRows, chance: random.Random) -> Iterator[Ta
     """Endless: most words of a sentence in their order, behind a question word; its answer is a name or a number."""
     while True:
         row = chance.randrange(len(passages))
-        sentence = chance.choice(_SENTENCE_END.split(passages[row].text))
+        sentence = chance.choice(SENTENCE_END.split(passages[row].text))
         names = [found for found in _NAME.finditer(sentence) if len(found.group().split()) <= _LONGEST_NAME]
         names = [found for found in names if found.start() > 0 or " " in found.group()]  # else it may be any word
         if not names:

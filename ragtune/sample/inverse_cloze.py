@@ -19,7 +19,7 @@ from ragtune.models.pooling import Pooling
 
 TEMPERATURE = 0.05
 KEPT_SHARE = 0.1  # of the sentences that stay in their passage too, so that the same words are learned to match
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def tiny_encoder(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **options: int) -> Encoder:
@@ -61,7 +61,7 @@ def inverse_cloze_batches(
         KnowledgeBaseError: fewer than two passages have two sentences.
     """
     chance = random.Random(seed)
-    pages = [(passage.title, _SENTENCE_END.split(passage.text)) for passage in passages]
+    pages = [(passage.title, SENTENCE_END.split(passage.text)) for passage in passages]
     pages = [page for page in pages if len(page[1]) > 1]
     if len(pages) < 2:
         raise KnowledgeBaseError("the inverse cloze task needs at least two passages of two sentences; give more text")

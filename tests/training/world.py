@@ -6,16 +6,13 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from tokenizers.processors import TemplateProcessing
+from tiny_models import save_word_t5
+from tokenizers import pre_tokenizers
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
     BertTokenizerFast,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from ragtune.knowledge.passages import Passage
@@ -50,7 +47,8 @@ class World:
 def make_world(folder, dropout=0.1):
     words = sorted({*COUNTRIES, *CITIES, *QUESTION_WORDS, ".", "/", "//"})
     save_encoder(folder / "encoder", words, dropout)
-    save_generator(folder / "generator", words)
+    torch.manual_seed(0)
+    save_word_t5(folder / "generator", words, pre_tokenizers.WhitespaceSplit(), d_ff=64, dropout_rate=0.0)
     table = pa.Table.from_pylist([dataclasses.asdict(passage) for passage in PASSAGES])
     pq.write_table(table, folder / "passages.parquet")
     write_pairs(folder, folder / "encoder", folder / "generator")
@@ -75,19 +73,6 @@ def save_encoder(folder, words, dropout=0.1, seed=0):
     config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.3, **sizes)
     pooling = Pooling("sentence-transformers", ("mean",), normalizes=True, max_length=64)
     Encoder(BertModel(config), tokenizer, pooling, str(folder)).save_pretrained(folder)
-
-
-def save_generator(folder, words, seed=0):
-    torch.manual_seed(seed)
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = TemplateProcessing("$A </s>", "$A $B </s>", [("</s>", 1)])
-    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(folder)
-    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
-    config = T5Config(vocab_size=len(vocabulary), decoder_start_token_id=0, pad_token_id=0, eos_token_id=1, **sizes)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
 def write_pairs(folder, encoder, generator):
