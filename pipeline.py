@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from components.ingest_passages import ingest_passages
 from components.register_model import register_model
 from components.split_passages import split_passages
 from components.tokenize_pairs import tokenize_pairs
+from ragtune.box_log import BoxLog, ended_with
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
 from ragtune.parameters import check_values, read_parameters
-from ragtune.run_folder import BoxLog, box_metrics, finish, summary
+from ragtune.run_folder import box_metrics, finish, new_folder, only_run, point_latest, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a temporary file)
-LOCAL_WORKSPACE = Path("runs/workspace")
-LATEST = Path("runs/latest")
+RUNS = Path("runs")
+LOCAL_WORKSPACE = RUNS / "workspace"
+_RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
 COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
 
 
@@ -267,29 +268,50 @@ def compile_pipeline(target: Path = COMPILED, check: bool = False) -> None:
 
 
 def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
-    """Run the DAG here, each box in a process of its own; the figures, the report and the model end in `output`."""
-    boxes = output.absolute() / "boxes"
-    parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **parameters}
-    with atomic_file(output / "parameters.json") as stream:
-        json.dump(parameters, stream, indent=2)
+    """Run the DAG here, each box in a process of its own; the metrics, the report and the model end in `output`.
+
+    Raises:
+        StorageError: another run is under way in `output`, or has been.
+        RagtuneError: a box failed; it is named, with what ended it.
+    """
+    with only_run(output):
+        boxes = output.absolute() / "boxes"
+        parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **parameters}
+        with atomic_file(output / "parameters.json") as stream:
+            json.dump(parameters, stream, indent=2)
+        box_log = _run_boxes(parameters, boxes, output / "log.txt")
+        figures = finish(output, boxes, box_log.seconds)
+    point_latest(output, RUNS)
+    return figures
+
+
+def _run_boxes(parameters: dict[str, Any], boxes: Path, log_path: Path) -> BoxLog:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
     warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
     subprocess_task_handler.replace_python_executable = _with_this_python
+    subprocess_task_handler.run_local_subprocess = _with_its_status
     tasks = len(rag_finetuning.pipeline_spec.root.dag.tasks)
-    with open(output / "log.txt", "a", encoding="utf-8") as log:
+    with open(log_path, "a", encoding="utf-8") as log:
         box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
         try:
             with contextlib.redirect_stdout(box_log):
                 rag_finetuning(**parameters)
         except RuntimeError as error:
-            log_path = output / "log.txt"
-            raise RagtuneError(f"{box_log.failure or error}\nThe whole log: {log_path}") from error
-    return finish(output, boxes, box_log.seconds, LATEST)
+            reason = f"{box_log.failed}: {box_log.failure}" if box_log.failed else str(error)
+            raise RagtuneError(f"{reason}\nThe whole log: {log_path}") from error
+    return box_log
 
 
 def _with_this_python(command: list[str], executable: str) -> list[str]:
     """In place of kfp's own, which also rewrites "python3" inside parameters, such as a path to lib/python3.11/."""
     return [part.replace("python3 -m kfp", f"{executable} -m kfp") for part in command]
+
+
+def _with_its_status(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """In place of kfp's own, which does not tell a box that raised an exception from one that a signal ended."""
+    status = _RUN_LOCAL_SUBPROCESS(full_command, env_vars)
+    print(ended_with(status))
+    return status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -301,19 +323,23 @@ def main(arguments: list[str] | None = None) -> int:
     running = commands.add_parser("run", help="run the whole DAG on this machine")
     running.add_argument("--params", required=True, metavar="FILE", help="YAML of parameters, see params/")
     running.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
-    running.add_argument("--output", type=Path, metavar="DIR", help="the run's folder (default runs/<date and time>)")
+    running.add_argument(
+        "--output", type=Path, metavar="DIR", help="the run's own, new folder (default runs/<date and time>)"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "compile":
             compile_pipeline(options.output, check=options.check)
         else:
-            output = options.output or LATEST.parent / time.strftime("%Y-%m-%d-%H%M%S")
             parameters = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
             check_values(rag_finetuning.pipeline_func, parameters)
+            output = options.output or new_folder(RUNS)
             print("\n" + summary(run(parameters, output), output))
     except RagtuneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -1,85 +1,82 @@
-"""A local run: a progress line a box, and in the end one folder with the figures, the report and the model."""
+"""The folder of a local run: its own from the start, and in the end with the metrics, the report and the model."""
 
-import io
+import contextlib
+import fcntl
 import json
 import os
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
-from ragtune.errors import RagtuneError
+from ragtune.errors import RagtuneError, StorageError
 from ragtune.evaluation.report import report_from_folder
-from ragtune.files import atomic_file
-from ragtune.progress import PROGRESS_LINE
+from ragtune.files import atomic_file, describe_write_error
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_STARTED = re.compile(r"Executing task '([\w-]+)'")
-_FINISHED = re.compile(r"Task '([\w-]+)' finished with status (SUCCESS|FAILURE)")
-_EXCEPTION = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.*)")
-_SHOWN_COUNTS = 4
+_LOCK, _PARAMETERS, _METRICS = ".run.lock", "parameters.json", "metrics.json"
+LATEST = "latest"
 HEADLINE_METRICS = {"EM": "em", "F1": "f1", "recall@5": "recall@5"}
 
 
-class BoxLog(io.TextIOBase):
-    """The standard output of kfp.local while a pipeline runs: all of it into a file, one line a box to the terminal.
+def new_folder(runs: Path) -> Path:
+    """Make a folder in `runs` named by the time, with a number behind it where another run began in the same second."""
+    name, number = time.strftime("%Y-%m-%d-%H%M%S"), 1
+    folder = runs / name
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = runs / f"{name}-{number}"
+        except OSError as error:
+            raise describe_write_error(error, folder) from error
 
-    Attributes:
-        seconds: how long each finished box took, by name.
-        failure: the last exception that a box printed, "" if none did.
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one run, from before its first file; the system gives it back if the process is killed.
+
+    Raises:
+        StorageError: another run is under way there or has been, it holds something else, or it may not be written.
     """
+    if folder.name == LATEST:
+        raise StorageError(f"{folder}: this name is the link to the last finished run; give another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = _names(folder)
+        if there and _LOCK not in there:  # nothing is written into a folder that is not ours
+            raise _not_free(folder, there)
+        lock = open(folder / _LOCK, "a")  # noqa: SIM115 (closed below)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"{folder}: there is a file in the way; give another --output") from error
+    except OSError as error:
+        raise describe_write_error(error, folder) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"{folder}: another run is under way there; wait for it, or give this one another --output"
+            ) from error
+        there = _names(folder)
+        if there != {_LOCK}:
+            raise _not_free(folder, there)
+        yield
 
-    def __init__(self, log: TextIO, terminal: TextIO, boxes: int, counts_of: Callable[[str], Mapping[str, float]]):
-        """Args:
-        log: where every line goes.
-        terminal: where the progress goes.
-        boxes: how many boxes the pipeline has.
-        counts_of: the metrics of a finished box, by its name, for its line.
-        """
-        self.seconds: dict[str, float] = {}
-        self.failure = ""
-        self._log, self._terminal, self._boxes, self._counts_of = log, terminal, boxes, counts_of
-        self._rest, self._box, self._started = "", "", 0.0
-        self._live = terminal.isatty()
 
-    def writable(self) -> bool:
-        return True
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
-    def write(self, text: str) -> int:
-        self._log.write(text)
-        self._log.flush()
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._read(_COLOUR.sub("", line).rstrip())
-        return len(text)
 
-    def _read(self, line: str) -> None:
-        if match := _STARTED.search(line):
-            self._box, self._started = match[1].replace("-", "_"), time.monotonic()
-            self._show(f"{self._heading()} …", passing=True)
-        elif match := _FINISHED.search(line):
-            took = self.seconds[self._box] = time.monotonic() - self._started
-            self._show(f"{self._heading()} {took:7.1f} s   {self._counts() if match[2] == 'SUCCESS' else 'failed'}")
-        elif match := _EXCEPTION.match(line):
-            self.failure = match[2] or match[1]
-        elif match := PROGRESS_LINE.search(line):
-            self._show(f"      {match[0]}", passing=True)
-
-    def _heading(self) -> str:
-        number = min(len(self.seconds) + (self._box not in self.seconds), self._boxes)
-        return f"[{number}/{self._boxes}] {self._box:<20}"
-
-    def _counts(self) -> str:
-        counts = {name: count for name, count in self._counts_of(self._box).items() if count}
-        return ", ".join(f"{name} {count:,.4g}" for name, count in list(counts.items())[:_SHOWN_COUNTS])
-
-    def _show(self, line: str, passing: bool = False) -> None:
-        if self._live:
-            self._terminal.write(f"\r\x1b[K{line}" + ("" if passing else "\n"))
-        elif not line.endswith("…"):
-            self._terminal.write(line + "\n")
-        self._terminal.flush()
+def _not_free(folder: Path, there: set[str]) -> StorageError:
+    if _METRICS in there:
+        return StorageError(f"{folder}: holds a finished run; give this one another --output, or remove the folder")
+    if there & {_LOCK, _PARAMETERS}:
+        return StorageError(
+            f"{folder}: holds a run that did not finish, see log.txt there. Remove the folder, or give another "
+            "--output: what was embedded and trained is in the workspace, and the same parameters resume it"
+        )
+    return StorageError(f"{folder}: holds other files; give an --output that is new or empty")
 
 
 def box_folder(boxes: Path, box: str) -> Path:
@@ -97,14 +94,13 @@ def box_metrics(boxes: Path, box: str) -> dict[str, float]:
     return artifacts[0]["metadata"] if artifacts else {}
 
 
-def finish(run: Path, boxes: Path, seconds: Mapping[str, float], latest: Path) -> dict[str, float]:
-    """Write metrics.json, write the report, link model and knowledge base beside it, and point `latest` at the run.
+def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Write metrics.json, write the report, and link model and knowledge base beside it.
 
     Args:
         run: the run's folder.
         boxes: where kfp.local put the boxes' outputs.
         seconds: how long each box took, by name.
-        latest: the link that points at the last finished run.
 
     Returns:
         What metrics.json holds: every figure of the evaluation, the counts of the boxes and `seconds_<box>`.
@@ -126,10 +122,15 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float], latest: Path) -
     report_from_folder(box_folder(boxes, "evaluate_rag") / "evaluation", run / "report.html", seconds)
     for name, target in links.items():
         _link(run / name, target)
-    with atomic_file(run / "metrics.json") as stream:
+    with atomic_file(run / _METRICS) as stream:
         json.dump(dict(sorted(figures.items())), stream, indent=2)
-    _link(latest, run)
     return figures
+
+
+def point_latest(run: Path, runs: Path) -> None:
+    """Point the link `latest` in the folder `runs` at a finished run in it; a run elsewhere leaves the link alone."""
+    if run.resolve().parent == runs.resolve():
+        _link(runs / LATEST, run)
 
 
 def summary(figures: Mapping[str, float], run: Path) -> str:

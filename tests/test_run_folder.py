@@ -1,58 +1,95 @@
-import contextlib
-import io
-import warnings
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from kfp import dsl, local
 
-from ragtune.errors import RagtuneError
-from ragtune.run_folder import BoxLog, box_folder, box_metrics, summary
+from ragtune.errors import RagtuneError, StorageError
+from ragtune.run_folder import box_folder, new_folder, only_run, point_latest, summary
 
-
-@dsl.component(base_image="python:3.11", install_kfp_package=False)
-def count_words(text: str, metrics: dsl.Output[dsl.Metrics]):
-    from ragtune.errors import QuestionError
-
-    print("counting: 1 of 1 words, 9.0/s, 0 s to go")
-    if not text:
-        raise QuestionError("questions.jsonl: is empty; give one that is not")
-    metrics.log_metric("words", len(text.split()))
-
-
-@dsl.pipeline(name="counting")
-def counting(text: str):
-    count_words(text=text)
+HOLD = "import sys; from pathlib import Path; from ragtune.run_folder import only_run\n"
+HOLD += (
+    "with only_run(Path(sys.argv[1])): Path(sys.argv[1], 'parameters.json').touch(); print('held', flush=True); input()"
+)
 
 
 @pytest.fixture
-def run(tmp_path):
-    def start(text):
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "boxes"))
-        terminal, log = io.StringIO(), io.StringIO()
-        box_log = BoxLog(log, terminal, 1, lambda box: box_metrics(tmp_path / "boxes", box))
-        with warnings.catch_warnings(), contextlib.redirect_stdout(box_log), contextlib.suppress(RuntimeError):
-            counting(text=text)
-        return box_log, terminal.getvalue(), log.getvalue()
+def other_run():
+    """Start a process that holds a folder as its run's; its standard input ends it."""
+    processes = []
 
-    return start
+    def start(folder):
+        command = [sys.executable, "-c", HOLD, str(folder)]
+        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout.readline() == "held\n"
+        return processes[-1]
 
-
-def test_a_box_that_succeeds_gets_its_line_with_time_and_counts(run, tmp_path):
-    box_log, terminal, log = run("one two three")
-    assert box_log.seconds.keys() == {"count_words"}
-    assert box_metrics(tmp_path / "boxes", "count_words") == {"words": 3}
-    progress_line, line = terminal.splitlines()
-    assert progress_line.strip() == "counting: 1 of 1 words, 9.0/s, 0 s to go"
-    assert line.startswith("[1/1] count_words")
-    assert line.endswith("words 3")
-    assert "Executing task" in log
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def test_a_box_that_fails_says_why(run):
-    box_log, terminal, log = run("")
-    assert box_log.failure == "questions.jsonl: is empty; give one that is not"
-    assert terminal.splitlines()[-1].endswith("failed")
-    assert "Traceback" in log
+def refused(folder, message):
+    before = sorted(folder.iterdir())
+    with pytest.raises(StorageError, match=re.escape(message)), only_run(folder):
+        pass
+    assert sorted(folder.iterdir()) == before
+
+
+def test_runs_that_begin_in_one_second_get_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "2026-11-21-174757")
+    names = [new_folder(tmp_path / "runs").name for _ in range(3)]
+    assert names == ["2026-11-21-174757", "2026-11-21-174757-2", "2026-11-21-174757-3"]
+
+
+def test_a_folder_in_which_a_run_is_under_way_is_refused_to_another(tmp_path, other_run):
+    other_run(tmp_path / "run")
+    refused(tmp_path / "run", "run: another run is under way there; wait for it, or give this one another --output")
+
+
+def test_the_folder_of_a_killed_run_is_refused_with_the_way_out(tmp_path, other_run):
+    process = other_run(tmp_path / "run")
+    process.kill()
+    process.wait()
+    refused(tmp_path / "run", "run: holds a run that did not finish, see log.txt there. Remove the folder")
+
+
+def test_the_folder_of_a_finished_run_is_refused(tmp_path):
+    with only_run(tmp_path / "run"):
+        (tmp_path / "run" / "metrics.json").touch()
+    refused(tmp_path / "run", "run: holds a finished run; give this one another --output")
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    refused(tmp_path, "holds other files; give an --output that is new or empty")
+
+
+def test_an_empty_folder_is_taken_a_file_is_not(tmp_path):
+    with only_run(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file: there is a file in the way"), only_run(tmp_path / "file"):
+        pass
+
+
+def test_a_run_cannot_be_called_as_the_link_is(tmp_path):
+    with pytest.raises(StorageError, match="latest: this name is the link"), only_run(tmp_path / "latest"):
+        pass
+
+
+def test_latest_points_at_a_run_among_the_runs_and_at_no_other(tmp_path):
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    for folder in (runs / "first", runs / "second", elsewhere):
+        folder.mkdir(parents=True)
+    point_latest(runs / "first", runs)
+    point_latest(runs / "second", runs)
+    point_latest(elsewhere, runs)
+    assert (runs / "latest").readlink() == Path("second")
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_box_that_never_ran_is_named(tmp_path):

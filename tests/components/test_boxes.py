@@ -43,9 +43,11 @@ def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("run")
+    folder, latest = tmp_path_factory.mktemp("run"), ROOT / "runs" / "latest"
+    stood = latest.readlink() if latest.is_symlink() else None
     result = start(folder, "first")
     assert result.returncode == 0, result.stdout + result.stderr
+    assert (latest.readlink() if latest.is_symlink() else None) == stood  # a run elsewhere leaves it to the user's own
     return folder / "first", result.stdout
 
 
@@ -90,6 +92,15 @@ def test_questions_that_cannot_be_used_are_rejected_with_file_line_and_reason(ru
 def test_the_model_is_registered_and_the_first_one_is_champion(run):
     figures = box_metrics(run[0] / "boxes", "register_model")
     assert figures == {"version": 1, "champion": 1}
+
+
+def test_a_second_run_into_the_same_folder_is_refused(run):
+    folder, _ = run
+    stood = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    result = start(folder.parent, "first", seed=1)
+    assert result.returncode == 1
+    assert f"error: {folder}: holds a finished run" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stood
 
 
 def test_ask_answers_from_the_run_folder(run):
@@ -148,8 +159,8 @@ def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"questions": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
-        ({"corpus": "/dev/null"}, "/dev/null"),
+        ({"questions": "nowhere.jsonl"}, "error: fingerprint_sources: nowhere.jsonl: no such file"),
+        ({"corpus": "/dev/null"}, "error: split_passages: /dev/null"),
         ({"generator": "tests"}, "tests"),
         ({"milvus_uri": "http://127.0.0.1:9"}, "127.0.0.1:9"),
     ],
