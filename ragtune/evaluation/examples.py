@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ragtune.questions.normalization import normalize_for_matching
+from ragtune.questions.normalization import normalize_for_matching, normalized_answers, stands_in
+from ragtune.questions.unspaced import has_unspaced, split_words, word_spans
 
 EXAMPLES = 10
 
@@ -57,11 +58,16 @@ def highlight(text: str, answers: Sequence[str]) -> str:
 
     Example: "Along the Nile, Egypt" with answer "nile" gives "Along the <mark>Nile,</mark> Egypt".
     """
-    tokens = text.split(" ")
-    words = [(word, place) for place, token in enumerate(tokens) for word in normalize_for_matching(token).split()]
+    spans = word_spans(text)
+    tokens = [text[start:end] for start, end in spans]
+    words = [(word, place) for place, token in enumerate(tokens) for word in split_words(normalize_for_matching(token))]
+    if has_unspaced(text):  # punctuation among such letters does not count
+        words = [(word, place) for word, place in words if any(map(str.isalnum, word))]
     starts, ends = set(), set()
     free = 0  # tokens before this are marked already
-    wanted = sorted((normalize_for_matching(answer).split() for answer in answers), key=len, reverse=True)
+    normalized = normalize_for_matching(text)
+    found = [answer for answer in normalized_answers(answers) if stands_in(normalized, answer)]
+    wanted = sorted(map(split_words, found), key=len, reverse=True)
     for first in range(len(words)):
         for answer in wanted:
             last = first + len(answer) - 1
@@ -70,10 +76,12 @@ def highlight(text: str, answers: Sequence[str]) -> str:
                 ends.add(words[last][1])
                 free = words[last][1] + 1
                 break
-    return " ".join(
-        ("<mark>" if place in starts else "") + escape(token) + ("</mark>" if place in ends else "")
-        for place, token in enumerate(tokens)
-    )
+    marked, done = "", 0
+    for place, (start, end) in enumerate(spans):
+        marked += escape(text[done:start])
+        marked += ("<mark>" if place in starts else "") + escape(tokens[place]) + ("</mark>" if place in ends else "")
+        done = end
+    return marked + escape(text[done:])
 
 
 def _answer_html(label: str, prediction: Mapping[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ from ragtune.evaluation.bootstrap import paired_bootstrap
 from ragtune.evaluation.calibration import calibration
 from ragtune.evaluation.ranking import first_ranks, gold_gains, ndcg_at, recall_at, reciprocal_rank_at
 from ragtune.knowledge.passages import Passages
-from ragtune.questions.normalization import normalize_for_matching, normalized_answers, stands_in
+from ragtune.questions.normalization import holds_any, normalize_for_matching, normalized_answers
 from ragtune.questions.question import Question
 
 RECALL_AT = (1, 5, 20)
@@ -49,12 +49,12 @@ class Hits:
         self.asked = np.array([by_gold and bool(question.gold_ids) for question in questions])
         self.gold, self.answer = np.zeros(rows.shape, bool), np.zeros(rows.shape, bool)
         self.gains = np.zeros(rows.shape)
-        self.relevant = np.array([len(question.gold_ids) for question in questions])
+        self.relevant = np.array([len(set(question.gold_ids)) for question in questions])
         for number, question in enumerate(questions):
             found = [passages[row] for row in rows[number].tolist() if row >= 0]
             answers, golds = normalized_answers(question.answers), set(question.gold_ids)
             texts = [normalize_for_matching(passage.text) for passage in found]
-            self.answer[number, : len(found)] = [any(stands_in(text, answer) for answer in answers) for text in texts]
+            self.answer[number, : len(found)] = [holds_any(text, answers) for text in texts]
             if self.asked[number]:
                 sources = [passage.source_ids for passage in found]
                 self.gold[number, : len(found)] = [not golds.isdisjoint(source) for source in sources]

@@ -160,7 +160,7 @@ def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: i
     Args:
         corpus_uri: JSONL, Parquet, CSV or TSV with the columns id, text and perhaps title; see `read_corpus`.
         output_path: the Parquet file to write.
-        max_words: of a passage, as white space separates them.
+        max_words: of a passage, as white space separates them; see `split_text` for scripts that have none there.
 
     Returns:
         Counts: `corpus_rows`, `passages`, `rows_empty` (no text, dropped), `rows_split`, `passages_duplicate`.

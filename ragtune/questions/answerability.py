@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ragtune.errors import QuestionError
 from ragtune.files import atomic_file
 from ragtune.progress import progress
-from ragtune.questions.normalization import normalize_for_matching, normalized_answers, stands_in
+from ragtune.questions.normalization import holds_any, normalize_for_matching, normalized_answers
 from ragtune.questions.question import Question, read_kept_questions
 
 _RANKS = (1, 5, 10)
@@ -48,8 +48,8 @@ def split_by_answerability(
 ) -> dict[str, int | float]:
     """Retrieve k passages a question, and part the questions by whether one of them holds one of its answers.
 
-    An answer must stand in the passage's text (its title does not count) as `contains_answer` says: on word boundaries,
-    after SQuAD normalisation.
+    An answer must stand in the passage's text (its title does not count) as `contains_answer` says: on word boundaries
+    where its script has them, after SQuAD normalisation.
 
     Args:
         questions_path: JSONL that `filter_questions` wrote.
@@ -94,7 +94,7 @@ def _rank_of_answer(question: Question, rows: Sequence[int], normalized_text: Ca
     """The rank from 1 of the first passage that holds an answer; 0 if none does."""
     answers = normalized_answers(question.answers)
     for rank, row in enumerate(rows, 1):
-        if row >= 0 and any(stands_in(normalized_text(row), answer) for answer in answers):
+        if row >= 0 and holds_any(normalized_text(row), answers):
             return rank
     return 0
 

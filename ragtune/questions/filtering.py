@@ -13,6 +13,7 @@ from ragtune.progress import progress
 from ragtune.questions.normalization import normalize_question
 from ragtune.questions.nq import AUTO, read_questions
 from ragtune.questions.question import REASONS, Question, Rejected
+from ragtune.questions.unspaced import length_in_words
 
 _EARLY_ROWS = 1000  # if not one of so many can be read, nobody wants to wait for the rest
 
@@ -48,7 +49,7 @@ def filter_questions(
         test_uri: test questions of their own; rows for anything else with one of these are rejected as `in_test`. ""
             splits `test_fraction` off `questions_uri`.
         layout: of all sources, or "auto" for each.
-        max_answer_words: as white space separates them.
+        max_answer_words: as white space separates them; see `length_in_words` for scripts that have none there.
         validation_fraction: where there is no `validation_uri`; 0 for none.
         test_fraction: where there is no `test_uri`; 0 for none.
         max_questions: the first so many of `questions_uri` for training and validation, 0 for all. Reading stops there,
@@ -158,7 +159,7 @@ class _Sieve:
         def rejected(reason: str, detail: str) -> Rejected:
             return Rejected(file, int(line), reason, detail, question.question)
 
-        lengths = [len(answer.split()) for answer in question.answers]
+        lengths = [length_in_words(answer) for answer in question.answers]
         answers = tuple(
             answer for answer, length in zip(question.answers, lengths, strict=True) if length <= self._max_answer_words
         )

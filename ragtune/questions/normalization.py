@@ -5,17 +5,20 @@ import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from ragtune.questions.unspaced import begins_word, ends_word, fold
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_MINUS = "−"  # part of a number, unlike a dash: "5" does not stand in "−5"
 
 
 def normalize_answer(text: str) -> str:
     """Lower case, without ASCII punctuation and articles, single spaces.
 
+    Text in scripts without spaces between words is folded too, see `ragtune.questions.unspaced.fold`.
+
     Source: the evaluation script of SQuAD v1.1, character by character.
     """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", fold(text.lower().translate(_PUNCTUATION))).split())
 
 
 def normalize_question(text: str) -> str:
@@ -25,7 +28,7 @@ def normalize_question(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = "".join(character for character in folded if not unicodedata.category(character).startswith("P"))
-    return " ".join(kept.split()) if any(map(str.isalnum, kept)) else ""
+    return " ".join(fold(kept).split()) if any(map(str.isalnum, kept)) else ""
 
 
 def normalize_for_matching(text: str) -> str:
@@ -41,24 +44,23 @@ def normalized_answers(answers: Iterable[str]) -> list[str]:
 def contains_answer(passage: str, answers: Sequence[str]) -> bool:
     """Whether one of the answers stands in the passage, on word boundaries, after SQuAD normalisation.
 
-    "no" does not stand in "know", nor "100" in "1,000"; "3,000" stands in "some 3,000 men". For many passages and
-    questions, normalise each once and ask `stands_in`.
+    "no" does not stand in "know", nor "100" in "1,000"; "3,000" stands in "some 3,000 men". Scripts without spaces
+    between words have no such boundaries: "北京" stands in "他在北京工作". For many passages and questions, normalise
+    each once and ask `holds_any`.
     """
-    normalized = normalize_for_matching(passage)
-    return any(stands_in(normalized, answer) for answer in normalized_answers(answers))
+    return holds_any(normalize_for_matching(passage), normalized_answers(answers))
+
+
+def holds_any(passage: str, answers: Iterable[str]) -> bool:
+    """`contains_answer` for what `normalize_for_matching` and `normalized_answers` gave."""
+    return any(stands_in(passage, answer) for answer in answers)
 
 
 def stands_in(passage: str, answer: str) -> bool:
-    """Whether an answer stands in a passage, no letter, digit or minus sign touching it; both normalised before."""
+    """Whether an answer stands in a passage without cutting a word or number there; both normalised before."""
     start = passage.find(answer) if answer else -1
     while start >= 0:
-        end = start + len(answer)
-        before, after = passage[start - 1 : start], passage[end : end + 1]
-        if not (_joins(before) or _joins(after)):
+        if begins_word(passage, start) and ends_word(passage, start + len(answer)):
             return True
         start = passage.find(answer, start + 1)
     return False
-
-
-def _joins(neighbour: str) -> bool:
-    return neighbour.isalnum() or neighbour == _MINUS or (neighbour != "" and unicodedata.combining(neighbour) > 0)

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.passages import Passage
-from ragtune.questions.normalization import normalize_answer, normalize_for_matching, normalized_answers, stands_in
+from ragtune.questions.normalization import holds_any, normalize_answer, normalize_for_matching, normalized_answers
 
 _RECALL_AT = (1, 5)
 
@@ -88,8 +88,7 @@ def first_hit(passages: Sequence[Passage], gold_ids: Sequence[str], answers: Seq
         helps = (not gold.isdisjoint(passage.source_ids) for passage in passages)
     else:
         wanted = normalized_answers(answers)
-        texts = (normalize_for_matching(passage.text) for passage in passages)
-        helps = (any(stands_in(text, answer) for answer in wanted) for text in texts)
+        helps = (holds_any(normalize_for_matching(passage.text), wanted) for passage in passages)
     return next((rank for rank, hit in enumerate(helps, 1) if hit), 0)
 
 

@@ -64,3 +64,20 @@ def test_rouge_of_an_empty_prediction_is_zero():
 def test_a_question_without_answers_is_an_error(score):
     with pytest.raises(EvaluationError, match="without reference answers"):
         score("Nile", [])
+
+
+def test_scripts_without_spaces_are_scored_by_characters():
+    assert exact_match("２００８ 年", ["2008年"]) == 1.0
+    assert exact_match("《红楼梦》", ["红楼梦"]) == 1.0
+    assert f1("北京市", ["北京"]) == pytest.approx(0.8)
+    assert f1("สวัสดี", ["สวัส"]) == pytest.approx(2 * 3 / 7)
+    assert rouge("北京市", ["北京"]) == pytest.approx({"rouge1": 0.8, "rouge2": 2 / 3, "rougeL": 0.8})
+
+
+def test_rouge_of_latin_text_is_googles():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    google = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    for prediction, answers in random_pairs(300):
+        scores = google.score_multi(answers, prediction)
+        assert rouge(prediction, answers) == {name: score.fmeasure for name, score in scores.items()}

@@ -30,6 +30,9 @@ def prediction(**changes):
         ("the lord of the rings", ["Lord of Rings"], "the <mark>lord of the rings</mark>"),
         ("Nile and Nile", ["the Nile"], "<mark>Nile</mark> and <mark>Nile</mark>"),
         ("the the", ["the"], "the the"),
+        ("他在北京工作。", ["北京"], "他在<mark>北京</mark>工作。"),
+        ("巴拉克·奥巴马 2008 年", ["巴拉克奥巴马", "2008年"], "<mark>巴拉克·奥巴马</mark> <mark>2008 年</mark>"),
+        ("二十三人", ["二十"], "二十三人"),
     ],
 )
 def test_answers_are_marked_as_the_normalisation_finds_them(text, answers, expected):

@@ -37,6 +37,17 @@ def test_hits_by_gold_id_and_by_answer_string():
     assert hits().gains.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
 
 
+def test_a_gold_id_named_twice_is_one():
+    twice = [Question("q1", "where is the nile", ("Egypt",), ("w1", "w1"))]
+    columns = Hits(twice, np.array([[0, 1]]), PASSAGES, True).columns("after")
+    np.testing.assert_allclose(columns["ndcg@10_after"], [1.0])
+
+
+def test_an_answer_is_found_where_words_have_no_boundaries():
+    chinese = Passages(pa.table({"id": ["c1"], "text": ["他在北京工作"]}), "one passage")
+    assert Hits([Question("q", "?", ("北京",))], np.array([[0]]), chinese, True).answer.tolist() == [[True]]
+
+
 def test_ranking_goes_by_gold_id_over_the_questions_that_have_one():
     columns = hits().columns("after")
     np.testing.assert_equal(columns["recall@1_after"], [0, 1, np.nan])

@@ -48,3 +48,34 @@ def test_a_word_of_100_000_characters_is_cut_inside():
 def test_no_piece_outgrows_a_database_field():
     pieces = split_text("ドラゴンボール" * 20_000, 10_000)
     assert max(len(piece.encode()) for piece in pieces) < 65_535
+
+
+@pytest.mark.parametrize(
+    ("text", "max_words", "longest"),
+    [
+        ("北京是中国的首都。" * 250, 100, 225),
+        ("京" * 2000, 100, 200),
+        ("กรุงเทพ" * 300, 100, 500),
+        ("ភ្នំពេញ" * 300, 100, 700),
+    ],
+)
+def test_text_without_spaces_between_words_is_measured_in_characters(text, max_words, longest):
+    pieces = split_text(text, max_words)
+    assert max(map(len, pieces)) <= longest
+    assert min(map(len, pieces[:-1])) > longest / 2
+    assert "".join(pieces) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("他在北京。他叫王小明。他走了。", ["他在北京。", "他叫王小明。他走了。"]),
+        ("他说：“我去北京。”他走了。", ["他说：“我去北京。”", "他走了。"]),
+        ("他在 IBM 公司工作了很久", ["他在 IBM 公司工作", "了很久"]),
+        ("他在北京工作了十年，后来走了", ["他在北京工作了十", "年，后来走了"]),  # no piece begins with a comma
+        ("ชอบแมว รักหมา", ["ชอบแมว รักหมา"]),
+        ("ชอบแมวมาก รักหมามาก", ["ชอบแมวมาก", "รักหมามาก"]),  # between phrases
+    ],
+)
+def test_such_text_is_cut_at_the_end_of_sentences_and_before_no_mark(text, pieces):
+    assert split_text(text, 4) == pieces

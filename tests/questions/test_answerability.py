@@ -77,6 +77,11 @@ def test_questions_are_parted_by_whether_an_answer_is_retrieved(run):
     assert counts["answerable_fraction"] == pytest.approx(2 / 3)
 
 
+def test_an_answer_is_found_where_words_have_no_boundaries(run):
+    question = Question("1", "他在哪里工作", ("北京",), source="there.jsonl:3")
+    assert run([question], base("他在北京工作"))[1] == [question]
+
+
 def test_questions_come_out_as_they_went_in(run):
     question = Question("1", "capital of France", ("Paris", "x y"), ("w1",), "T", "there.jsonl:3")
     assert run([question], base(*TEXTS))[1] == [question]

@@ -77,6 +77,17 @@ def test_answers_beyond_the_limit_go_and_the_others_stay(tmp_path):
     assert kept["train"][0].answers == ("a b c", "b", "c")
 
 
+def test_answers_without_spaces_are_measured_in_characters(tmp_path):
+    rows = [
+        row("他在哪里", "北京"),
+        row("国名是什么", "中华人民共和国"),
+        row("为什么", "因为他在北京工作了很多年以后走了"),
+    ]
+    _, kept, rejected = run(tmp_path, rows, **ALL_TRAIN)
+    assert [question.answers for question in kept["train"]] == [("北京",), ("中华人民共和国",)]
+    assert rejected[0]["detail"] == "its shortest answer has 8 words, 5 are allowed"
+
+
 def test_a_question_rejected_once_may_be_kept_later(tmp_path):
     counts, kept, _ = run(tmp_path, [row("who", "b c d e f g"), row("who", "b")], **ALL_TRAIN)
     assert [question.answers for question in kept["train"]] == [("b",)]
@@ -214,6 +225,9 @@ def test_real_questions_are_filtered_in_a_second(tmp_path, shared_data):
         test_uri=shared_data / "nq/dev.simplified.jsonl.gz",
     )
     assert time.perf_counter() - start < 3, "0.2 s on a quiet machine"
-    assert counts["questions_kept"] == 1849 + 404
+    assert counts["questions_kept"] == 1848 + 404
     assert counts["test"] == 404
-    assert collections.Counter(line["reason"] for line in rejected) == {"long_only": 13}
+    assert collections.Counter(line["reason"] for line in rejected) == {
+        "long_only": 13,
+        "over_long": 1,
+    }  # a Japanese title

@@ -31,6 +31,10 @@ def test_without_gold_ids_an_answer_in_the_text_is_a_hit_and_in_the_title_is_non
     assert first_hit(PASSAGES, [], ["ome"]) == 0
 
 
+def test_an_answer_is_found_where_words_have_no_boundaries():
+    assert first_hit([Passage("p", "", "他在北京工作", ("p",))], [], ["北京"]) == 1
+
+
 def test_a_score_is_a_mean_over_questions():
     score = Score()
     score.add(2.0, ["Rome", "Paris"], [["rome"], ["Berlin"]])
