@@ -25,8 +25,8 @@ def register_model(
         name=name,
         tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
+        workspace=workspace,
+        mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,
     )
-    if model_registry_url:
-        register_in_kubeflow(result, model_registry_url)
     metrics.log_metric("version", result.version)
     metrics.log_metric("champion", int(result.promoted))

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     ("errors",),
-    ("files", "progress", "companion"),
+    ("files", "progress", "companion", "provenance"),
+    ("locks",),
     ("questions",),
     ("sources",),
     ("knowledge",),

@@ -1,4 +1,4 @@
-"""Whether p(z|x) means what it says: of the passages given 0.8, do 8 in 10 turn out right?"""
+"""Calibration of p(z|x): of the passages given 0.8, 8 in 10 should turn out right."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ def calibration(probabilities: np.ndarray, right: np.ndarray, bins: int = BINS) 
     """Sort passages into `bins` equal parts of [0, 1] by probability, and see how many in each are right.
 
     Args:
-        probabilities: p(z|x) of each retrieved passage, (n,) with n > 0.
+        probabilities: p(z|x) of each retrieved passage, (n,) with n > 0; see `right_as_one` for several right ones.
         right: whether that passage is gold, or holds an answer, (n,) bool.
 
     Example: probabilities .1, .9, .9 and right no, yes, no give (.1: 0 of 1) and (.9: 1 of 2), error (.1 + 2 · .4) / 3.
@@ -42,3 +42,26 @@ def calibration(probabilities: np.ndarray, right: np.ndarray, bins: int = BINS) 
     sums = np.bincount(numbers, weights=probabilities, minlength=bins)
     rights = np.bincount(numbers, weights=right, minlength=bins)
     return Calibration(sums[used] / passages[used], rights[used] / passages[used], passages[used])
+
+
+def right_as_one(probabilities: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One question's passages with all right ones as a single outcome, its probability their sum.
+
+    p(z|x) sums to 1 over a question's passages. Where three of them hold the answer, a model that gives each of them
+    1/3 is as sure as can be and right; taken one by one they would look like three guesses of 1/3 that always come
+    true. As one outcome, a question's outcomes exclude one another, as its probabilities do.
+
+    Args:
+        probabilities: p(z|x), (k,); 0 is padding, which is dropped.
+        right: (k,) bool.
+
+    Returns:
+        Probabilities and bools of the outcomes, the right one, if there is any, first.
+
+    Example: .5, .3, .2 and right yes, no, yes give (.7, .3) and (yes, no).
+    """
+    used = probabilities > 0
+    probabilities, right = probabilities[used], right[used].astype(bool)
+    if right.any():
+        probabilities = np.concatenate([[min(probabilities[right].sum(), 1.0)], probabilities[~right]])
+    return probabilities, np.arange(len(probabilities)) < right.any()

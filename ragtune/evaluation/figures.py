@@ -1,4 +1,4 @@
-"""The report's charts: what each one shows, and the sentence under it."""
+"""The report's charts, each with the sentence under it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ragtune.evaluation.calibration import Calibration, calibration
+from ragtune.evaluation.calibration import Calibration, calibration, right_as_one
 from ragtune.evaluation.charts import Series, bar_chart, line_chart, thinned, whole_percent
 
 _CURVE_DEPTH = 20  # recall@1 … recall@20
@@ -82,10 +82,11 @@ def _calibration_figure(metrics: Mapping[str, float], predictions: Sequence[Mapp
     flag = "gold" if metrics.get("gold_questions") else "answer"
     series, errors = [], []
     for style in ("before", "after"):
-        entries = [entry for row in predictions for entry in row[f"retrieved_{style}"] if entry[flag] is not None]
-        if not entries:
+        outcomes = [right_as_one(*known) for row in predictions if (known := _judged(row[f"retrieved_{style}"], flag))]
+        if not outcomes:
             continue
-        curve = calibration(np.array([e["probability"] for e in entries]), np.array([e[flag] for e in entries]))
+        shares, right = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        curve = calibration(shares, right)
         errors.append(f"{style} {curve.error:.3f}")
         if points := _points_of(curve):
             series.append(Series(style, style, points))
@@ -101,12 +102,20 @@ def _calibration_figure(metrics: Mapping[str, float], predictions: Sequence[Mapp
         y_format=whole_percent,
         diagonal=True,
     )
-    right = "are gold" if flag == "gold" else "hold an answer"
+    good = "are gold" if flag == "gold" else "hold an answer"
     note = (
-        f"Of the passages given this probability, how many {right}; on the dotted line p(z|x) means what it says."
+        f"Share of the passages given this probability that {good}, those of one question as one with the sum of their"
+        " probabilities; on the dotted line p(z|x) means what it says."
         f" Expected calibration error: {', '.join(errors)}."
     )
     return _figure("Calibration of p(z|x)", chart, note)
+
+
+def _judged(entries: Sequence[Mapping[str, Any]], flag: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities and flags of one question's passages; None where its flags are not known."""
+    if not entries or entries[0][flag] is None:
+        return None
+    return np.array([entry["probability"] for entry in entries]), np.array([entry[flag] for entry in entries])
 
 
 def _points_of(curve: Calibration) -> list[tuple[float, float]]:

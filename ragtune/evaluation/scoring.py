@@ -1,6 +1,7 @@
 """From what two models and the closed-book baseline answered to figures, and to a record a question."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 
 from ragtune.evaluation.answers import ROUGE_NAMES, exact_match, f1, rouge
 from ragtune.evaluation.bootstrap import paired_bootstrap
-from ragtune.evaluation.calibration import calibration
+from ragtune.evaluation.calibration import calibration, right_as_one
 from ragtune.evaluation.ranking import first_ranks, gold_gains, ndcg_at, recall_at, reciprocal_rank_at
 from ragtune.knowledge.passages import Passages
 from ragtune.questions.normalization import holds_any, normalize_for_matching, normalized_answers
@@ -76,12 +77,14 @@ class Hits:
         }
 
     def calibration_error(self, probabilities: np.ndarray) -> float:
-        """How far p(z|x), (n, n_docs), is from the share of passages that are gold, or hold an answer."""
-        right = self.gold if self.asked.any() else self.answer
-        counted = probabilities > 0
-        if self.asked.any():
-            counted &= self.asked[:, None]
-        return calibration(probabilities[counted], right[:, : probabilities.shape[1]][counted]).error
+        """Distance of p(z|x), (n, n_docs), from the share of passages that are gold, or hold an answer; several right
+        ones of a question count as one, see `right_as_one`. NaN where no question can be judged."""
+        by_gold = self.asked.any()
+        right = (self.gold if by_gold else self.answer)[:, : probabilities.shape[1]]
+        judged = self.asked if by_gold else np.ones(len(probabilities), bool)
+        outcomes = [right_as_one(*row) for row in zip(probabilities[judged], right[judged], strict=True)]
+        shares, hits = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        return calibration(shares, hits).error if len(shares) else math.nan
 
 
 def gold_ids_known(questions: Sequence[Question], passages: Passages) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from ragtune.errors import RegistryError
+from ragtune.files import atomic_path
+from ragtune.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,23 +24,29 @@ _PROBE_LIMITS = {  # seconds, not the minutes that are MLflow's own choice
 _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _NOISY_LOGGERS = ("mlflow", "alembic", "urllib3")
 _SQLITE = "sqlite:///"
+_CONNECT_SECONDS = 300.0  # to wait for others; a new database takes two seconds, on a slow volume many more
 _CAUSE = re.compile(r"""Caused by \w+\(["']?(?:[^:]*: )?(.*?)["']?\)\)$""", re.S)
 
 
 @contextlib.contextmanager
 def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
-    """An MLflow client whose server has just answered, or whose SQLite folder exists.
+    """An MLflow client whose server has just answered, or whose SQLite database has all its tables.
 
     A server that does not answer is an error after two retries, some seconds; once it has answered, MLflow's own
     retries apply. Credentials come from MLflow's environment variables (MLFLOW_TRACKING_TOKEN …).
 
+    MLflow makes and migrates an SQLite database's tables in whichever process comes first, and two at once break it for
+    good; so one process at a time connects, and a new database gets its name only with all its tables in it.
+
     Raises:
         RegistryError: at once, where nothing is to be reached; within the block, for whatever MLflow refuses.
+        StorageError: the database's folder may not be written, or another process has been connecting for minutes.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         for name in _NOISY_LOGGERS:
@@ -48,11 +56,17 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
             with _environment(_PROBE_LIMITS):
                 client.search_experiments(max_results=1)
         else:
-            client = MlflowClient(tracking_uri=_prepared(tracking_uri))
+            client = _embedded(tracking_uri)
         with _environment(_QUIET):
             yield client
     except MlflowException as error:
         raise RegistryError(f"{shown(tracking_uri)}: {_in_short(str(error))}") from error
+    except SQLAlchemyError as error:
+        place = database_file(tracking_uri) or shown(tracking_uri)
+        raise RegistryError(
+            f"{place}: the database refuses ({_in_short(str(error))}); if it cannot be mended, move it away, and the "
+            "next registration begins a new one"
+        ) from error
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -65,7 +79,7 @@ def is_server(tracking_uri: str) -> bool:
 
 def artifact_root(tracking_uri: str) -> str | None:
     """Where artifacts lie for an embedded SQLite: beside it. None where the server decides."""
-    database = _database(tracking_uri)
+    database = database_file(tracking_uri)
     return (database.parent / "mlflow-artifacts").as_uri() if database else None
 
 
@@ -74,24 +88,12 @@ def shown(tracking_uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", tracking_uri)
 
 
-def _prepared(tracking_uri: str) -> str:
-    database = _database(tracking_uri)
-    if database is None:
-        return tracking_uri
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegistryError(f"{database.parent}: cannot be made ({error.strerror}); choose another place") from error
-    return f"{_SQLITE}{database}"
+def database_file(tracking_uri: str) -> Path | None:
+    """The SQLite file that is meant; None for a server or another database, which MLflow reaches by itself.
 
-
-def check_tracking_uri(tracking_uri: str) -> None:
-    """Raises RegistryError for plain files, which MLflow keeps no more; nothing is opened or made."""
-    _database(tracking_uri)
-
-
-def _database(tracking_uri: str) -> Path | None:
-    """The SQLite file that is meant; None for a server or another database, which MLflow reaches by itself."""
+    Raises:
+        RegistryError: plain files are meant, which MLflow keeps no more.
+    """
     if tracking_uri.startswith(_SQLITE):
         return Path(tracking_uri.removeprefix(_SQLITE)).absolute()
     if tracking_uri.startswith("file:") or not tracking_uri:
@@ -100,6 +102,38 @@ def _database(tracking_uri: str) -> Path | None:
             "a folder to hold one, or a server's http(s)://…"
         )
     return None if "://" in tracking_uri else Path(tracking_uri).absolute() / "mlflow.db"
+
+
+def _embedded(tracking_uri: str) -> "MlflowClient":
+    """A client with a database of its own; where that is SQLite, one that is there and whole."""
+    from mlflow import MlflowClient
+
+    database = database_file(tracking_uri)
+    if database is None:
+        return MlflowClient(tracking_uri=tracking_uri)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryError(f"{database.parent}: cannot be made ({error.strerror}); choose another place") from error
+    with locked(database.with_name(f".{database.name}.connect.lock"), _CONNECT_SECONDS):
+        if not database.exists():
+            with atomic_path(database) as temporary:
+                _open_database(temporary)
+        return _open_database(database)
+
+
+def _open_database(database: Path) -> "MlflowClient":
+    """MLflow makes tables that are missing at a client's first question."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"{_SQLITE}{database}")
+    client.search_experiments(max_results=1)
+    return client
+
+
+def check_tracking_uri(tracking_uri: str) -> None:
+    """Raises RegistryError for plain files, which MLflow keeps no more; nothing is opened or made."""
+    database_file(tracking_uri)
 
 
 @contextlib.contextmanager

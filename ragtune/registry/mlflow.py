@@ -1,22 +1,24 @@
 """Registration in MLflow: a run with figures and lineage, a version that points at the model, the `champion` alias.
 
-The model folder is referenced, not copied: a BART-large a run would fill a disk with weights that lie there already.
-Its hash is in the lineage, so a folder that has changed since can be told. It is copied where asked for, and where the
-registry is a server and the model a local folder that the server could not see.
+The version's model lies where the next run can read it, as a run's own folder may be gone by then: beside the database
+(hard links, where both are on one volume), or in the artifacts of a server.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import RegistryError
 from ragtune.files import content_hash
-from ragtune.registry.connection import artifact_root, connected, is_server, shown
+from ragtune.locks import locked
+from ragtune.registry.connection import artifact_root, connected, database_file, is_server, shown
+from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
 from ragtune.registry.promotion import Decision, decide_promotion
 
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-_NAME = re.compile(r"[\w.\- ]+")
+_NAME = re.compile(r"\w[\w.\- ]*")
 _KEY_TAG, _PROMOTED_TAG, _REASON_TAG = "ragtune.registration", "ragtune.promoted", "ragtune.promotion_reason"
 _PREDICTIONS = "predictions.jsonl"
 _EVALUATION_FILES = ("metrics.json", _PREDICTIONS, "facts.json", "report.html")
 _PARAMETER_PREFIXES = ("config.", "parameters.")  # of the lineage: what one compares runs by
 _LONGEST_VALUE = 6000  # MLflow's own limit for a parameter, in characters
 _MOST_PARAMETERS = 100  # in one of its batches
+_REGISTER_SECONDS = 1800.0  # to wait for other registrations, each of which may copy a large model
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,11 @@ def register(
     tracking_uri: str,
     lineage: Mapping[str, Any] | None = None,
     *,
+    workspace: str | Path = "",
     run_id: str = "",
     model_uri: str = "",
-    copy_model: bool = False,
     force: bool = False,
+    mirror: Callable[[Registration], object] | None = None,
 ) -> Registration:
     """Register a model as a new version of `name`; make it champion if `decide_promotion` says so.
 
@@ -83,50 +87,59 @@ def register(
         name: of the registered model, and of the MLflow experiment.
         tracking_uri: "sqlite:///…/mlflow.db" or a folder (then mlflow.db in it; artifacts lie beside), or http(s)://….
         lineage: data hashes, parameters and whatever else the run knows; `collect_lineage` says what is added.
+        workspace: folder that every run sees; it gets the models, unless a server does, and the lock that lets one
+            registration at a time through. "" takes the folder of the SQLite database; a server without a workspace has
+            no lock.
         run_id: what identifies the registration; by default a hash of model and predictions.
-        model_uri: where the model lies for others (s3://…), if not at `model_folder`.
-        copy_model: copy the folder into MLflow's artifacts.
+        model_uri: where the model lies for others (s3://…); it is then not copied.
         force: make it champion whatever the comparison says.
+        mirror: is given the registration before the next one can begin, such as to tell another registry.
 
     Raises:
         RegistryError: the registry cannot be reached or refuses, a file of the evaluation is missing, or `run_id`
             has been used for another model.
+        StorageError: the model cannot be copied, or another registration goes on for longer than half an hour.
     """
     check_name(name)
     evaluation = Path(evaluation_folder)
     metrics, predictions = _read_evaluation(evaluation)
     facts = collect_lineage(model_folder, lineage)
     key = run_id or _key(facts["model_hash"], content_hash(evaluation / _PREDICTIONS))
-    with connected(tracking_uri) as client:
+    shared = _shared_folder(tracking_uri, workspace)
+    with connected(tracking_uri) as client, _one_at_a_time(shared):
         run = _open_run(client, name, tracking_uri, key)
         _check_same_model(run, facts)
         version = _version_of_run(client, name, run)
         if version is None:
             _log_run(client, run, metrics, facts)
             _log_files(client, run, evaluation, facts)
-            source = _place_model(client, run, Path(model_folder), model_uri, copy_model or is_server(tracking_uri))
+            keep = None if is_server(tracking_uri) else shared
+            source = model_uri or _place_model(client, run, Path(model_folder), keep, name, facts["model_hash"])
             version = _create_version(client, name, run, source, metrics, facts)
         decision = _recorded_decision(version)
         if decision is None or (force and not decision.promote):
             decision = _decide(client, name, version, predictions, force)
             _apply(client, name, version, decision)
         client.set_terminated(run.info.run_id)
-    return Registration(
-        name=name,
-        version=int(version.version),
-        promoted=decision.promote,
-        reason=decision.reason,
-        run_id=run.info.run_id,
-        model_uri=str(version.source),
-        metrics=metrics,
-        lineage=facts,
-    )
+        registration = Registration(
+            name=name,
+            version=int(version.version),
+            promoted=decision.promote,
+            reason=decision.reason,
+            run_id=run.info.run_id,
+            model_uri=str(version.source),
+            metrics=metrics,
+            lineage=facts,
+        )
+        if mirror:
+            mirror(registration)
+    return registration
 
 
 def check_name(name: str) -> None:
     """Raises RegistryError where no model can be registered under `name`."""
     if not _NAME.fullmatch(name):
-        raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only')
+        raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only, a letter or digit first')
 
 
 def champion_model(name: str, tracking_uri: str) -> str:
@@ -219,11 +232,20 @@ def _log_files(client: "MlflowClient", run: "Run", evaluation: Path, facts: Mapp
     client.log_dict(run.info.run_id, dict(facts), "lineage.json")
 
 
-def _place_model(client: "MlflowClient", run: "Run", folder: Path, model_uri: str, copy: bool) -> str:
-    if model_uri:
-        return model_uri
-    if not copy:
-        return folder.resolve().as_uri()
+def _shared_folder(tracking_uri: str, workspace: str | Path) -> Path | None:
+    database = database_file(tracking_uri)
+    return Path(workspace).absolute() if workspace else database.parent if database else None
+
+
+def _one_at_a_time(shared: Path | None) -> contextlib.AbstractContextManager[None]:
+    return locked(shared / ".register.lock", _REGISTER_SECONDS) if shared else contextlib.nullcontext()
+
+
+def _place_model(
+    client: "MlflowClient", run: "Run", folder: Path, shared: Path | None, name: str, model_hash: str
+) -> str:
+    if shared:
+        return keep_model(folder, shared / "models" / name, model_hash).as_uri()
     client.log_artifacts(run.info.run_id, str(folder), "model")
     return f"{run.info.artifact_uri}/model"
 

@@ -19,6 +19,7 @@ from ragtune.knowledge.manifest import Manifest
 from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.provenance import running_code
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
@@ -67,6 +68,7 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         "base_model": inputs["base_model"],
         "knowledge_base": base,
         "parameters": telling(args) | {"processes": args.world_size},
+        **running_code(),
     }
     with _only_run(work) if first else nullcontext():
         _wait()

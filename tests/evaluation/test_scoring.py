@@ -81,6 +81,11 @@ def test_calibration_counts_each_passage_that_took_part():
     assert hits(by_gold=False).calibration_error(probabilities) == pytest.approx((0.25 + 0.25 + 0 + 2 * 0.5) / 5)
 
 
+def test_calibration_by_answer_takes_passages_that_hold_it_together():
+    probabilities = np.array([[0.25, 0.75, 0.0], [0.5, 0.5, 0.0], [0.5, 0.5, 0.0]])
+    assert hits(by_gold=False).calibration_error(probabilities) == pytest.approx((0.25 + 0.25 + 0 + 2 * 0.5) / 5)
+
+
 def test_entries_say_what_each_answer_was_made_from():
     probabilities = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
     entries = retrieved_entries(ROWS, probabilities, hits(), PASSAGES)

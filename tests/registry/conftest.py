@@ -14,6 +14,8 @@ def make_run(tmp_path):
         lineage = {
             "knowledge_base": {"version": "kb_v1", "content_hash": "ab12"},
             "parameters": {"learning_rate": 3e-5},
+            "image": "registry/ragtune-train@sha256:12",
+            "git_revision": "abc123",
         }
         (model / "ragtune.json").write_text(json.dumps({"format": 1, "config": {"n_docs": 5}, "lineage": lineage}))
         evaluation.mkdir()

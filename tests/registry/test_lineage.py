@@ -11,14 +11,15 @@ def test_nested_facts_become_dotted_names_with_text_values():
 
 
 def test_a_model_says_where_it_comes_from(make_run, monkeypatch):
-    monkeypatch.setenv("RAGTUNE_IMAGE", "registry/ragtune@sha256:12")
-    monkeypatch.setenv("RAGTUNE_GIT_REVISION", "abc123")
+    """Not where it is registered."""
+    monkeypatch.setenv("RAGTUNE_IMAGE", "registry/ragtune-data@sha256:34")
+    monkeypatch.setenv("RAGTUNE_GIT_REVISION", "def456")
     lineage = collect_lineage(make_run(100)[0], {"questions_fingerprint": "77"})
     assert lineage["knowledge_base.version"] == "kb_v1"
     assert lineage["parameters.learning_rate"] == "3e-05"
     assert lineage["config.n_docs"] == "5"
     assert lineage["questions_fingerprint"] == "77"
-    assert (lineage["image"], lineage["git_revision"]) == ("registry/ragtune@sha256:12", "abc123")
+    assert (lineage["image"], lineage["git_revision"]) == ("registry/ragtune-train@sha256:12", "abc123")
     assert len(lineage["model_hash"]) == 64
 
 

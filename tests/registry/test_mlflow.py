@@ -1,10 +1,12 @@
 import logging
+import multiprocessing
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -12,7 +14,9 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from ragtune.errors import RegistryError
+from ragtune.errors import RegistryError, StorageError
+from ragtune.files import content_hash
+from ragtune.locks import locked
 from ragtune.registry.connection import connected
 from ragtune.registry.mlflow import champion_model, register
 
@@ -43,10 +47,10 @@ def test_the_first_version_is_champion_and_carries_figures_and_lineage(make_run,
     with connected(tracking_uri) as client:
         version = client.get_model_version_by_alias(NAME, "champion")
         run = client.get_run(version.run_id)
-    assert version.source == model.resolve().as_uri()
+    assert content_hash(version.source.removeprefix("file://")) == version.tags["model_hash"] == content_hash(model)
     assert version.tags["questions_fingerprint"] == "77"
     assert version.tags["knowledge_base.version"] == "kb_v1"
-    assert len(version.tags["model_hash"]) == 64
+    assert (version.tags["image"], version.tags["git_revision"]) == ("registry/ragtune-train@sha256:12", "abc123")
     assert "no champion yet" in version.tags["ragtune.promotion_reason"]
     assert run.data.metrics["em_after"] == 0.5
     assert run.data.metrics["recall_at_5_after"] == 0.9
@@ -58,8 +62,21 @@ def test_artifacts_lie_beside_the_database_and_no_weights_among_them(make_run, t
     model, evaluation = make_run(100)
     (evaluation / "report.html").write_text("<h1>better</h1>")
     register(model, evaluation, NAME, tracking_uri)
-    files = {path.name for path in (tmp_path / "registry").rglob("*") if path.is_file()}
-    assert files == {"mlflow.db", "metrics.json", "predictions.jsonl", "lineage.json", "report.html"}
+    files = {path.name for path in (tmp_path / "registry" / "mlflow-artifacts").rglob("*") if path.is_file()}
+    assert files == {"metrics.json", "predictions.jsonl", "lineage.json", "report.html"}
+
+
+def test_the_champion_outlives_the_run_that_trained_it(make_run, tracking_uri):
+    model, evaluation = make_run(100)
+    register(model, evaluation, NAME, tracking_uri)
+    shutil.rmtree(model.parent)
+    kept = Path(champion_model(NAME, tracking_uri).removeprefix("file://"))
+    assert (kept / "generator" / "model.safetensors").read_text() == "weights of run"
+
+
+def test_a_workspace_takes_the_model_where_the_database_is_elsewhere(make_run, tracking_uri, tmp_path):
+    result = register(*make_run(100), NAME, tracking_uri, workspace=tmp_path / "workspace")
+    assert result.model_uri.startswith((tmp_path / "workspace" / "models" / NAME).as_uri())
 
 
 def test_a_better_model_takes_over_and_an_equal_one_does_not(make_run, tracking_uri):
@@ -124,12 +141,6 @@ def test_a_champion_without_predictions_stays(make_run, tracking_uri):
     assert "version 1, has no predictions.jsonl to compare with; force it" in result.reason
 
 
-def test_the_model_is_copied_where_asked_for(make_run, tracking_uri):
-    result = register(*make_run(100), NAME, tracking_uri, copy_model=True)
-    copied = Path(result.model_uri.removeprefix("file://"))
-    assert (copied / "generator" / "model.safetensors").read_text() == "weights of run"
-
-
 def test_a_model_that_lies_elsewhere_is_referenced_there(make_run, tracking_uri):
     assert register(*make_run(1), NAME, tracking_uri, model_uri="s3://models/7").model_uri == "s3://models/7"
 
@@ -191,14 +202,55 @@ def test_an_evaluation_that_is_not_whole_is_an_error(make_run, tracking_uri):
         register(model, evaluation, NAME, tracking_uri)
 
 
-def test_a_name_that_mlflow_would_refuse_is_an_error(make_run, tracking_uri):
-    with pytest.raises(RegistryError, match='model name "a/b\'": use letters'):
-        register(*make_run(1), "a/b'", tracking_uri)
+@pytest.mark.parametrize("name", ["a/b'", "..", ""])
+def test_a_name_that_mlflow_or_a_folder_would_refuse_is_an_error(make_run, tracking_uri, name):
+    with pytest.raises(RegistryError, match=f'model name "{name}": use letters'):
+        register(*make_run(1), name, tracking_uri)
 
 
 def test_no_champion_yet_is_an_error_for_those_who_ask_for_it(tracking_uri):
     with pytest.raises(RegistryError, match='no version of "countries" is champion'):
         champion_model(NAME, tracking_uri)
+
+
+def test_first_registrations_at_once_all_succeed(make_run, tmp_path):
+    """MLflow's own migrations of a new SQLite database fail in all processes but one, and may break it for good."""
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["ragtune.registry.mlflow", "mlflow"])  # imported once: they start together
+    with ProcessPoolExecutor(4, processes) as pool:
+        runs = [make_run(100 + number, f"run{number}") for number in range(4)]
+        done = [pool.submit(register, *run, NAME, uri) for run in runs]
+        assert sorted(registered.result().version for registered in done) == [1, 2, 3, 4]
+
+
+def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "search_experiments", killed)
+        with connected(str(tmp_path)):
+            pass
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_database_that_is_none_is_an_error_with_a_way_out(make_run, tmp_path):
+    (tmp_path / "mlflow.db").write_text("not SQLite at all, but long enough to be looked at" * 100)
+    with pytest.raises(RegistryError, match=r"mlflow\.db.*move it away"):
+        register(*make_run(100), NAME, str(tmp_path))
+
+
+def test_a_mirror_is_told_before_the_next_registration(make_run, tracking_uri, tmp_path):
+    def tell(registration):
+        told.append(registration)
+        with pytest.raises(StorageError), locked(tmp_path / "registry" / ".register.lock"):
+            pass
+
+    told = []
+    assert register(*make_run(100), NAME, tracking_uri, mirror=tell) == told[0]
 
 
 @pytest.mark.slow

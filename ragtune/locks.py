@@ -1,0 +1,67 @@
+"""A file's lock, held by one process at a time, on local disks and on NFS."""
+
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ragtune.errors import StorageError
+from ragtune.files import describe_write_error
+
+_POLL_SECONDS = 0.1
+_SAID_AFTER_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock of the file `path` for the block; the kernel releases it if this process dies.
+
+    The file is made where it is missing and never removed: a process that waits must find the same one. It is opened
+    for writing, since NFS grants an exclusive lock on nothing less. The lock is not re-entrant.
+
+    Args:
+        path: of the lock file; its folder is made.
+        wait_seconds: how long to wait for another process; 0 does not wait.
+
+    Raises:
+        StorageError: another process holds it still, the place may not be written, or its file system has no locks.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a")  # noqa: SIM115 (closed below; the block's own errors must not be read as this one's)
+    except OSError as error:
+        told = describe_write_error(error, path)
+        if told is error:
+            told = StorageError(f"{path}: cannot be made ({error.strerror}); choose another place")
+        raise told from error
+    with stream:
+        _acquire(stream.fileno(), path, wait_seconds)
+        yield
+
+
+def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
+    started, said = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            waited = time.monotonic() - started
+            if waited >= wait_seconds:
+                raise StorageError(
+                    f"{path}: held by another process"
+                    + (f" for {waited:.0f} seconds" if wait_seconds else "")
+                    + "; wait for that one or end it, then run again"
+                ) from error
+            if waited > _SAID_AFTER_SECONDS and not said:
+                _log.warning("%s: waiting for another process, at most %.0f seconds", path, wait_seconds)
+                said = True
+        except OSError as error:
+            raise StorageError(
+                f"{path}: no lock is granted there ({error.strerror}); use a volume whose file system has locks"
+            ) from error
+        time.sleep(_POLL_SECONDS)
