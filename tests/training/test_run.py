@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from ragtune import __version__
 from ragtune.errors import TrainingError
 from ragtune.models.checkpoint import load_model, read_description
 from ragtune.training import run as run_module
@@ -43,6 +44,7 @@ def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_pat
     assert lineage["knowledge_base"]["path"] == knowledge_base_folder
     assert lineage["knowledge_base"]["version"] == "kb_v1"
     assert lineage["parameters"]["seed"] == 5
+    assert lineage["ragtune_version"] == __version__
     assert set(lineage["base_model"]) == {"question_encoder", "passage_encoder", "generator"}
     assert description["config"]["n_docs"] == 3
 
