@@ -54,7 +54,7 @@ def cached_vectors(passages: Passages, encoder: Encoder, folder: str) -> np.ndar
     with tempfile.TemporaryDirectory() as own:
         cache = EmbeddingCache(folder or own, encoder.fingerprint, encoder.dimension)
         embed_missing(passages, encoder, cache)
-        return cache.vectors(passages.content_hashes)
+        return cache.vectors(passages.content_hashes)[:]
 
 
 def filled_up(passages: Passages, vectors: np.ndarray, rows: int, folder: Path) -> tuple[Passages, np.ndarray]:

@@ -25,6 +25,7 @@ from ragtune.knowledge.feature_repo import (
     passages_view,
     write_feature_repo,
 )
+from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.passages import Passages
 
@@ -36,7 +37,7 @@ def frames(passages: Passages, vectors: np.ndarray) -> list[pd.DataFrame]:
     parts = []
     for start in range(0, len(passages), CHUNK_ROWS):
         frame = passages.table.slice(start, CHUNK_ROWS).select(["id", "title", "text"]).to_pandas()
-        frame["content_hash"] = passages.content_hashes[start : start + CHUNK_ROWS]
+        frame["content_hash"] = hex_digits(passages.content_hashes[start : start + CHUNK_ROWS])
         frame["embedding"] = list(vectors[start : start + CHUNK_ROWS])
         frame["event_timestamp"] = pd.Timestamp.now("UTC")
         parts.append(frame)

@@ -3,73 +3,109 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
+from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, first_rows, hex_digits
 from ragtune.knowledge.passages import Passage, Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.progress import progress
 
 logger = logging.getLogger(__name__)
 
-_ROWS_PER_CALL = 512  # of the encoder: enough to sort by length within, few enough to show progress
-_ROWS_PER_FILE = 8192
+_ROWS_PER_CALL = 512  # of the encoder, at first; twice as many after each call that took less than:
+_SECONDS_PER_CALL = 5.0
+_ROWS_PER_FILE = 65_536
 _SECONDS_PER_FILE = 20.0  # what is lost, at most, when the process is killed
+_SORTED_AT_ONCE = 65_536  # by length: few enough that they lie close together on disk
 
 Vectors = npt.NDArray[np.float32]
 
 
-class EmbeddingCache:
-    """Vectors of one encoder, by `passage_hash`: a folder of Arrow files that are written whole and never changed."""
+class CachedVectors:
+    """Vectors by row, (rows, d) float32, that stay on disk and are gathered as they are asked for."""
 
-    def __init__(self, folder: str | Path, encoder_fingerprint: str, dimension: int):
+    def __init__(self, files: Sequence[Vectors], file: npt.NDArray[np.int32], place: npt.NDArray[np.int32], d: int):
+        """Row i is `files[file[i]][place[i]]`."""
+        self._files, self._file, self._place = files, file, place
+        self.shape = (len(place), d)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | Rows) -> Vectors:
+        file, place = self._file[rows], self._place[rows]
+        found = np.empty((len(place), self.shape[1]), np.float32)
+        for number in np.unique(file):
+            here = file == number
+            found[here] = self._files[number][place[here]]
+        return found
+
+
+class EmbeddingCache:
+    """Vectors of one encoder, by content: a folder of Arrow files that are written whole and never changed."""
+
+    def __init__(self, folder: str | Path, encoder_fingerprint: str, dimension: int, precision: str = "float32"):
         """Read which vectors are there; the vectors themselves stay on disk, mapped into memory.
 
         Args:
             folder: for all encoders; each has its own folder in it.
             encoder_fingerprint: of the encoder.
             dimension: d, of its vectors.
+            precision: that it computes in. Vectors of another one are near, but not equal, and have their own folder.
         """
-        self.folder = Path(folder) / encoder_fingerprint[:32]
+        self.folder = Path(folder) / f"{encoder_fingerprint[:32]}-{precision}"
         self.dimension = dimension
         self._files: list[Vectors] = []
-        self._places: dict[str, tuple[int, int]] = {}  # hash → file, row
+        self._hashes: list[Hashes] = []  # of each file
+        self._index: HashIndex | None = None
         for path in sorted(self.folder.glob("*.arrow")):
             try:
                 self._add(path)
             except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
                 logger.warning("%s: is no file of vectors (%s); its passages are embedded again", path, error)
 
-    def __contains__(self, content_hash: str) -> bool:
-        return content_hash in self._places
-
     def __len__(self) -> int:
-        return len(self._places)
+        return sum(map(len, self._hashes))
 
-    def vectors(self, content_hashes: Sequence[str]) -> Vectors:
-        """The vectors of some passages, (len(content_hashes), d); KeyError where one is not there."""
-        found = np.empty((len(content_hashes), self.dimension), np.float32)
-        for row, content_hash in enumerate(content_hashes):
-            file, place = self._places[content_hash]
-            found[row] = self._files[file][place]
-        return found
+    def missing(self, hashes: Hashes) -> Rows:
+        """The rows of hashes, each hash once, whose vectors are not there."""
+        rows = first_rows(hashes)
+        return rows[self._rows(hashes[rows]) < 0]
 
-    def add(self, content_hashes: Sequence[str], vectors: Vectors) -> None:
+    def vectors(self, hashes: Hashes) -> CachedVectors:
+        """The vectors of some passages, (len(hashes), d); `[:]` reads them all.
+
+        Raises:
+            KeyError: one is not there.
+        """
+        rows = self._rows(hashes)
+        if (rows < 0).any():
+            raise KeyError(hex_digits(hashes[rows < 0][:1])[0])
+        starts = np.cumsum([0, *map(len, self._hashes)])
+        file = np.searchsorted(starts, rows, side="right") - 1
+        return CachedVectors(self._files, file.astype(np.int32), (rows - starts[file]).astype(np.int32), self.dimension)
+
+    def add(self, hashes: Hashes, vectors: Vectors) -> None:
         """Keep vectors, (n, d), in one more file.
 
         Raises:
             StorageError: it cannot be written, say for a full disk.
         """
         # Named by content, so that two processes that embed the same write the same file.
-        path = self.folder / f"{content_hashes[0]}-{content_hashes[-1]}-{len(content_hashes)}.arrow"
+        first, last = hex_digits(hashes[[0, -1]])
+        path = self.folder / f"{first}-{last}-{len(hashes)}.arrow"
+        keys = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(HASH_BYTES), len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes))]
+        )
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.dimension)
-        table = pa.table({"content_hash": pa.array(content_hashes, pa.string()), "vector": column})
+        table = pa.table({"content_hash": keys, "vector": column})
         with (
             atomic_path(path) as temporary,
             pa.OSFile(str(temporary), "wb") as stream,
@@ -82,13 +118,23 @@ class EmbeddingCache:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         flat = table["vector"].chunk(0).flatten().to_numpy()
         vectors = flat.reshape(len(table), self.dimension)
-        for row, content_hash in enumerate(table["content_hash"].to_pylist()):
-            self._places[content_hash] = (len(self._files), row)
+        keys = table["content_hash"].chunk(0)
+        if keys.type != pa.binary(HASH_BYTES):
+            raise ValueError(f"its hashes are {keys.type}")
+        hashes = np.frombuffer(keys.buffers()[1], f"S{HASH_BYTES}", len(table))
         self._files.append(vectors)
+        self._hashes.append(hashes)
+        self._index = None
+
+    def _rows(self, hashes: Hashes) -> Rows:
+        """The rows in all files one after the other, -1 where it is not there."""
+        if self._index is None:
+            self._index = HashIndex(np.concatenate([np.empty(0, f"S{HASH_BYTES}"), *self._hashes]))
+        return self._index.rows(hashes)
 
 
 def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingCache) -> int:
-    """Embed the passages whose vectors the cache does not hold, in order of their length.
+    """Embed the passages whose vectors the cache does not hold.
 
     What was embedded is on disk every few seconds, so that a killed process loses little.
 
@@ -99,22 +145,30 @@ def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingC
         KnowledgeBaseError: the encoder's vectors have another shape than it says, or are not finite.
         StorageError: they cannot be written.
     """
-    missing = {hash_: row for row, hash_ in enumerate(passages.content_hashes) if hash_ not in cache}
+    missing = cache.missing(passages.content_hashes)
     # Texts of one length share a call, so that little is computed for padding.
-    lengths = {row: len(passages[row].text) for row in missing.values()}
-    todo = sorted(missing.items(), key=lambda item: lengths[item[1]])
-    hashes: list[str] = []
+    lengths = pc.binary_length(passages.table.column("text")).to_numpy()[missing]
+    todo = missing[np.lexsort((lengths, np.arange(len(missing)) // _SORTED_AT_ONCE))]
+    shown = progress(todo, "embedding", unit="passages")
+    rows: list[Rows] = []
     vectors: list[Vectors] = []
     saved = time.monotonic()
-    rows = progress(todo, "embedding", total=len(todo), unit="passages")
-    while part := list(islice(rows, _ROWS_PER_CALL)):
-        vectors.append(_encode(encoder, [passages[row] for _, row in part], cache.dimension))
-        hashes += [content_hash for content_hash, _ in part]
-        if len(hashes) >= _ROWS_PER_FILE or time.monotonic() - saved > _SECONDS_PER_FILE:
-            cache.add(hashes, np.concatenate(vectors))
-            hashes, vectors, saved = [], [], time.monotonic()
-    if hashes:
-        cache.add(hashes, np.concatenate(vectors))
+    start, size = 0, _ROWS_PER_CALL
+    while start < len(todo):
+        part = np.sort(todo[start : start + size])
+        began = time.monotonic()
+        vectors.append(_encode(encoder, list(passages.take(part)), cache.dimension))
+        rows.append(part)
+        for _ in part:
+            next(shown)
+        start += len(part)
+        now = time.monotonic()
+        if now - began < _SECONDS_PER_CALL:
+            size = min(2 * size, _ROWS_PER_FILE)
+        if sum(map(len, rows)) >= _ROWS_PER_FILE or now - saved > _SECONDS_PER_FILE or start == len(todo):
+            cache.add(passages.content_hashes[np.concatenate(rows)], np.concatenate(vectors))
+            rows, vectors, saved = [], [], time.monotonic()
+    next(shown, None)
     return len(todo)
 
 

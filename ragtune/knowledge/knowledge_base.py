@@ -54,7 +54,6 @@ class KnowledgeBase:
         if uri:
             self._store.config.online_store.uri = uri
         self._online = batched_store(self._store)
-        self._rows = {identifier: row for row, identifier in enumerate(self.passages.ids)} | {"": PADDING_ROW}
         try:
             self._view = registered_view(self._store, manifest.version)
             self._check_rows()
@@ -137,10 +136,10 @@ class KnowledgeBase:
         ids, scores, embeddings = self._online.search_batch(
             self._store.config, self._view, queries, k, with_embeddings=vectors is None
         )
-        try:
-            rows = np.array([self._rows[identifier] for identifier in ids.ravel()], np.int64).reshape(ids.shape)
-        except KeyError as error:
-            raise self._changed(f"found {error}, which {self.manifest.passages} does not hold") from error
+        rows = self.passages.rows_of(ids.ravel()).reshape(ids.shape)
+        rows[ids == ""] = PADDING_ROW
+        if len(unknown := ids[(rows == PADDING_ROW) & (ids != "")]):
+            raise self._changed(f'found "{unknown[0]}", which {self.manifest.passages} does not hold')
         if vectors is not None:
             embeddings = vectors[rows]
             embeddings[rows == PADDING_ROW] = 0

@@ -1,13 +1,15 @@
 """Passages: what a corpus is cut into, and how they lie on disk and in memory."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.files import atomic_path
 from ragtune.knowledge.corpus import CorpusRow, read_corpus
+from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, hash_array
 from ragtune.knowledge.splitting import split_text
 from ragtune.progress import progress
 
@@ -45,7 +48,9 @@ class Passage:
 class Passages:
     """All passages of a corpus, by row; they stay in Arrow's memory and become Python objects one at a time.
 
-    Two processes that open the same `.arrow` file share its memory; a `.parquet` file is unpacked by each.
+    Their texts may take any number of bytes. Of each passage 16 bytes more are kept where `content_hashes` are asked
+    for, 24 where rows are asked for by id. Two processes that open the same `.arrow` file share its memory; a
+    `.parquet` file is unpacked by each.
     """
 
     def __init__(self, table: pa.Table, place: str = "passages"):
@@ -59,6 +64,8 @@ class Passages:
         self.table = _conform(table, place)
         self.place = place
         self._columns = [self.table.column(name) for name in SCHEMA.names]
+        self._batches = self.table.to_batches()
+        self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
     @classmethod
     def open(cls, path: str | Path) -> "Passages":
@@ -109,10 +116,25 @@ class Passages:
             for identifier, title, text, source_ids in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                 yield Passage(identifier, title, text, tuple(source_ids))
 
+    def take(self, rows: Rows) -> "Passages":
+        """Some of them, in a table of their own.
+
+        Args:
+            rows: in ascending order.
+        """
+        # Batch by batch: `pa.Table.take` joins the chunks of a column, and a join of strings ends at 2 GiB.
+        of_batch = np.searchsorted(self._starts, rows, side="right") - 1
+        parts = [self._batches[n].take(pa.array(rows[of_batch == n] - self._starts[n])) for n in np.unique(of_batch)]
+        return Passages(pa.Table.from_batches(parts, SCHEMA), self.place)
+
     @cached_property
     def ids(self) -> list[str]:
         """The id of every row."""
         return self.table.column("id").to_pylist()
+
+    def rows_of(self, identifiers: Sequence[str] | npt.NDArray[np.object_]) -> Rows:
+        """The rows that hold some passages, (len(identifiers),) int64; -1 where there is no such passage."""
+        return self._index.rows(hash_array(map(_id_hash, identifiers), len(identifiers)))
 
     def row_of(self, identifier: str) -> int:
         """The row that holds a passage.
@@ -120,17 +142,36 @@ class Passages:
         Raises:
             KnowledgeBaseError: there is no such passage.
         """
-        try:
-            return self._rows[identifier]
-        except KeyError as error:
+        if self.duplicate_ids:
+            raise KnowledgeBaseError(
+                f"{self.place}: {self.duplicate_ids:,} ids stand more than once; let split_passages write it again"
+            )
+        (row,) = self.rows_of([identifier])
+        if row < 0:
             raise KnowledgeBaseError(
                 f'{self.place}: no passage has the id "{identifier}"; do questions and passages belong together?'
-            ) from error
+            )
+        return int(row)
 
     @cached_property
-    def content_hashes(self) -> list[str]:
-        """`passage_hash` of every row: equal for two passages with the same title and text, whatever their ids."""
-        return [passage_hash(passage.title, passage.text) for passage in self]
+    def duplicate_ids(self) -> int:
+        """Number of rows whose id an earlier one has."""
+        return len(self) - self._index.distinct
+
+    @cached_property
+    def longest_text(self) -> tuple[int, int]:
+        """The row with the longest id, title or text, and its length in bytes."""
+        lengths = [pc.binary_length(self.table.column(name)).to_numpy() for name in ("id", "title", "text")]
+        longest = np.max(lengths, axis=0)
+        row = int(longest.argmax())
+        return row, int(longest[row])
+
+    @cached_property
+    def content_hashes(self) -> Hashes:
+        """128 bits of every row: equal for two passages with the same title and text, whatever their ids."""
+        batches = self.table.select(["title", "text"]).to_batches(max_chunksize=1024)
+        pairs = (pair for batch in batches for pair in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        return hash_array((_digest(title, text) for title, text in pairs), len(self))
 
     @cached_property
     def content_hash(self) -> str:
@@ -141,13 +182,10 @@ class Passages:
         return digest.hexdigest()
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
-        rows = {identifier: row for row, identifier in enumerate(self.ids)}
-        if len(rows) < len(self):
-            raise KnowledgeBaseError(
-                f"{self.place}: {len(self) - len(rows):,} ids stand more than once; let split_passages write it again"
-            )
-        return rows
+    def _index(self) -> HashIndex:
+        batches = self.table.select(["id"]).to_batches(max_chunksize=1024)
+        identifiers = (identifier for batch in batches for identifier in batch.column(0).to_pylist())
+        return HashIndex(hash_array(map(_id_hash, identifiers), len(self)))
 
 
 def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: int = 100) -> dict[str, int]:
@@ -219,7 +257,11 @@ def passage_hash(title: str, text: str) -> str:
 
 
 def _digest(title: str, text: str) -> bytes:
-    return hashlib.blake2b(_delimited(title, text), digest_size=16).digest()
+    return hashlib.blake2b(_delimited(title, text), digest_size=HASH_BYTES).digest()
+
+
+def _id_hash(identifier: str) -> bytes:
+    return hashlib.blake2b(identifier.encode(), digest_size=HASH_BYTES).digest()
 
 
 def _delimited(*parts: str) -> bytes:
@@ -247,8 +289,11 @@ def _conform(table: pa.Table, place: str) -> pa.Table:
     return table.set_column(1, "title", pc.fill_null(table.column("title"), ""))
 
 
-def _own_sources(ids: pa.ChunkedArray) -> pa.Array:
-    return pa.array([[str(identifier)] for identifier in ids.to_pylist()], pa.list_(pa.string()))
+def _own_sources(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    def one_each(chunk: pa.Array) -> pa.Array:
+        return pa.ListArray.from_arrays(np.arange(len(chunk) + 1, dtype=np.int32), chunk.cast(pa.string()))
+
+    return pa.chunked_array([one_each(chunk) for chunk in ids.chunks], pa.list_(pa.string()))
 
 
 def _is_new(identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], corpus_uri: str | Path) -> bool:

@@ -5,6 +5,7 @@ from feast import FeatureView, RepoConfig
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.embedding import EmbeddingCache, Vectors, slices
+from ragtune.knowledge.hashes import Hashes
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 
@@ -26,11 +27,11 @@ def probe_recall(
     """
     hashes = passages.content_hashes
     chosen = np.random.default_rng(0).permutation(len(passages))[:_PROBES]
-    queries = cache.vectors([hashes[row] for row in chosen])
+    queries = cache.vectors(hashes[chosen])[:]
     k = min(_NEIGHBOURS, len(passages))
     ids, scores, embeddings = online.search_batch(config, view, queries, k, consistency_level="Strong")
     found = ids != ""
-    expected = cache.vectors([hashes[passages.row_of(identifier)] for identifier in ids[found]])
+    expected = cache.vectors(hashes[passages.rows_of(ids[found])])[:]
     if not np.array_equal(embeddings[found], expected):
         raise KnowledgeBaseError(
             f"{passages.place}: Milvus gives back other vectors than were written to {view.name}; nothing was "
@@ -42,10 +43,10 @@ def probe_recall(
     return float((scores >= (worst - tolerance)[:, None]).mean())
 
 
-def _exact_worst_scores(queries: Vectors, hashes: list[str], cache: EmbeddingCache, k: int) -> Vectors:
+def _exact_worst_scores(queries: Vectors, hashes: Hashes, cache: EmbeddingCache, k: int) -> Vectors:
     """The inner product of each query with its k-th best vector, (B,)."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     for part in slices(len(hashes), _ROWS_AT_ONCE):
-        scores = np.concatenate([best, queries @ cache.vectors(hashes[part]).T], axis=1)
+        scores = np.concatenate([best, queries @ cache.vectors(hashes[part])[:].T], axis=1)
         best = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:]
     return best.min(axis=1)

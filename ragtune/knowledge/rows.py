@@ -1,6 +1,5 @@
 """Rows in Milvus: written through Feast, deleted, put under the index, and checked."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
 from ragtune.knowledge.embedding import EmbeddingCache, slices
 from ragtune.knowledge.feature_repo import apply_view, batched_store
+from ragtune.knowledge.hashes import Rows as RowNumbers
+from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.probe import probe_recall
 from ragtune.progress import progress
@@ -64,8 +65,8 @@ class Rows:
         online = batched_store(self.store)
         apply_view(self.store, self.folder, self.view)
         stored = online.content_hashes(self.store.config, self.view)
-        wanted = zip(self.passages.ids, self.passages.content_hashes, strict=True)
-        rows = [row for row, (identifier, hash_) in enumerate(wanted) if stored.get(identifier) != hash_]
+        wanted = zip(self.passages.ids, hex_digits(self.passages.content_hashes), strict=True)
+        rows = np.array([row for row, (key, hash_) in enumerate(wanted) if stored.get(key) != hash_], np.int64)
         gone = sorted(stored.keys() - set(self.passages.ids))
         overwritten = sum(self.passages.ids[row] in stored for row in rows)
         # In a graph index deleted rows stay in the way of the others until Milvus compacts them away.
@@ -80,7 +81,7 @@ class Rows:
         """Drop the collection and write every row; how many."""
         batched_store(self.store).drop(self.store.config, self.view)
         apply_view(self.store, self.folder, self.view)
-        self._write(range(len(self.passages)))
+        self._write(np.arange(len(self.passages)))
         return len(self.passages)
 
     def index_and_probe(self) -> float:
@@ -99,15 +100,14 @@ class Rows:
             )
         return probe_recall(config, self.view, online, self.passages, self.cache)
 
-    def _write(self, rows: Sequence[int]) -> None:
+    def _write(self, rows: RowNumbers) -> None:
         shown = progress(rows, "writing", unit="passages")
-        texts = self.passages.table.select(["id", "title", "text"])
         for part in slices(len(rows), self.chunk_rows):
             chunk = rows[part]
-            hashes = [self.passages.content_hashes[row] for row in chunk]
-            frame = texts.take(pa.array(chunk)).to_pandas()
-            frame["content_hash"] = hashes
-            frame["embedding"] = list(self.cache.vectors(hashes))
+            hashes = self.passages.content_hashes[chunk]
+            frame = self.passages.take(chunk).table.select(["id", "title", "text"]).to_pandas()
+            frame["content_hash"] = hex_digits(hashes)
+            frame["embedding"] = list(self.cache.vectors(hashes)[:])
             frame["event_timestamp"] = pd.Timestamp(self.timestamp)
             self.store.write_to_online_store(self.view.name, df=frame)
             for _ in chunk:
@@ -123,14 +123,14 @@ def write_offline_source(
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _OFFLINE_SCHEMA) as writer:
         for part in slices(len(passages), chunk_rows):
             hashes = passages.content_hashes[part]
-            vectors = cache.vectors(hashes)
+            vectors = cache.vectors(hashes)[:]
             offsets = pa.array(np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32))
             columns = passages.table.slice(part.start, part.stop - part.start)
             writer.write_table(
                 pa.table(
                     [
                         *(columns.column(name) for name in ("id", "title", "text")),
-                        pa.array(hashes, pa.string()),
+                        pa.array(hex_digits(hashes), pa.string()),
                         pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
                         pa.array([moment] * len(hashes), _OFFLINE_SCHEMA.field("event_timestamp").type),
                     ],

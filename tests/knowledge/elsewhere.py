@@ -42,7 +42,7 @@ def ingest_and_die(place, passages, folder):
     from ragtune.knowledge import embedding, ingestion, knowledge_base, rows
     from ragtune.knowledge.online_store import BatchedMilvusOnlineStore as Store
 
-    embedding._ROWS_PER_CALL, embedding._SECONDS_PER_FILE = 50, 0.0
+    embedding._ROWS_PER_CALL, embedding._SECONDS_PER_CALL, embedding._SECONDS_PER_FILE = 50, 0.0, 0.0
     owner, name, calls = {
         "embedding": (embedding.EmbeddingCache, "add", 3),
         "writing": (Store, "online_write_batch", 2),

@@ -6,7 +6,7 @@ from animals import WordEncoder
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import embedding
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
-from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.passages import Passages, passage_hash
 
 
 def passages(*texts):
@@ -21,7 +21,7 @@ def test_each_passage_gets_its_own_vector_bit_by_bit(tmp_path, encoder):
     corpus = passages("an otter swims in the river", "a moth", "the lynx of the north sleeps")
     cache = cache_of(tmp_path, encoder)
     assert embed_missing(corpus, encoder, cache) == 3
-    assert np.array_equal(cache.vectors(corpus.content_hashes), encoder.encode_passages(list(corpus)))
+    assert np.array_equal(cache.vectors(corpus.content_hashes)[:], encoder.encode_passages(list(corpus)))
 
 
 def test_nothing_is_embedded_twice_in_this_process_or_another(tmp_path, encoder):
@@ -43,6 +43,7 @@ def test_another_encoder_has_its_own_vectors(tmp_path, encoder):
 
 def test_what_was_embedded_before_a_failure_is_kept(tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(embedding, "_ROWS_PER_CALL", 2)
+    monkeypatch.setattr(embedding, "_SECONDS_PER_CALL", 0.0)
     monkeypatch.setattr(embedding, "_SECONDS_PER_FILE", 0.0)
     corpus = passages(*(f"word{row}" for row in range(6)))
 
@@ -77,3 +78,37 @@ def test_vectors_of_another_dimension_than_promised_are_refused(tmp_path, encode
     encoder.encode_passages = lambda passages: np.ones((2, 31))
     with pytest.raises(KnowledgeBaseError, match=r"shape \(2, 31\) for 2 passages, but says that its dimension is 32"):
         embed_missing(passages("one", "two"), encoder, cache_of(tmp_path, encoder))
+
+
+def test_vectors_are_gathered_by_row_as_they_are_asked_for(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(embedding, "_ROWS_PER_FILE", 2)
+    monkeypatch.setattr(embedding, "_ROWS_PER_CALL", 2)
+    corpus = passages(*(f"word{row} and more" for row in range(7)))
+    cache = cache_of(tmp_path, encoder)
+    embed_missing(corpus, encoder, cache)
+    assert len(list(cache.folder.iterdir())) > 1
+    vectors, expected = cache.vectors(corpus.content_hashes), encoder.encode_passages(list(corpus))
+    assert vectors.shape == (7, 32)
+    assert np.array_equal(vectors[2:5], expected[2:5])
+    assert np.array_equal(vectors[np.array([6, 0, 6])], expected[[6, 0, 6]])
+
+
+def test_a_vector_that_is_not_there_is_named(tmp_path, encoder):
+    with pytest.raises(KeyError, match=passage_hash("", "two")):
+        cache_of(tmp_path, encoder).vectors(passages("two").content_hashes)
+
+
+def test_vectors_of_another_precision_are_kept_apart(tmp_path, encoder):
+    corpus = passages("one", "two")
+    embed_missing(corpus, encoder, cache_of(tmp_path, encoder))
+    half = EmbeddingCache(tmp_path, encoder.fingerprint, encoder.dimension, precision="bfloat16")
+    assert embed_missing(corpus, encoder, half) == 2
+
+
+def test_an_encoder_that_is_quick_is_given_more_at_once(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(embedding, "_ROWS_PER_CALL", 2)
+    calls = []
+    encode = encoder.encode_passages
+    encoder.encode_passages = lambda part: calls.append(len(part)) or encode(part)
+    embed_missing(passages(*(f"word{row}" for row in range(14))), encoder, cache_of(tmp_path, encoder))
+    assert calls == [2, 4, 8]

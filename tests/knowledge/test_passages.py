@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.passages import SCHEMA, Passage, Passages, passage_hash, split_passages
 
 LONG = "Lima is the capital. " * 10
@@ -180,6 +181,33 @@ def test_rows_slices_and_ids_give_the_same_passages():
     assert len(found) == 3
 
 
+def test_passages_of_more_than_2_gib_are_taken_by_row():
+    one_chunk = pa.array(["x" * 64_000] * 1000)
+    texts = pa.chunked_array([one_chunk] * 34)  # the same 64 MB, 34 times
+    many = Passages(pa.table({"id": pa.array([f"w{row}" for row in range(len(texts))]), "text": texts}))
+    with pytest.raises(pa.ArrowInvalid, match="offset overflow"):  # which is why `take` is not this
+        many.table.take([0, 33_999])
+    assert [passage.id for passage in many.take(np.array([1, 999, 1000, 33_999]))] == ["w1", "w999", "w1000", "w33999"]
+    assert many.longest_text == (0, 64_000)
+
+
+def test_what_is_kept_for_each_passage_does_not_grow_with_its_text_or_id():
+    ids = [f"a long id of passage {row}" for row in range(20_000)]
+    many = Passages(pa.table({"id": ids, "text": ids}))
+    del ids
+    tracemalloc.start()
+    many.content_hashes, many.rows_of(["a long id of passage 7"])
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 45 * len(many)
+
+
+def test_rows_are_found_by_id_many_at_once():
+    found = passages(("w1", "a"), ("w2", "b"), ("w1", "c"))
+    assert found.rows_of(["w2", "w9", "w1", ""]).tolist() == [1, -1, 0, -1]
+    assert found.duplicate_ids == 1
+
+
 @pytest.mark.parametrize("row", [3, -4])
 def test_a_row_that_is_not_there_is_an_index_error(row):
     with pytest.raises(IndexError):
@@ -197,7 +225,7 @@ def test_an_id_that_stands_twice_is_an_error():
 
 
 def test_content_hashes_are_of_title_and_text_alone():
-    one, same, other = passages(("w1", "a", "T"), ("w2", "a", "T"), ("w3", "Ta", "")).content_hashes
+    one, same, other = hex_digits(passages(("w1", "a", "T"), ("w2", "a", "T"), ("w3", "Ta", "")).content_hashes)
     assert one == same == passage_hash("T", "a")
     assert one != other
     assert len(one) == 32
