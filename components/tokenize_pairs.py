@@ -15,7 +15,8 @@ def tokenize_pairs(
     max_answer_tokens: int = 32,
 ):
     """Tokenise questions for the question encoder and answers for the generator, and check them by decoding back."""
-    from ragtune.questions.tokenization import load_question_prompt, load_tokenizer, tokenize_pairs
+    from ragtune.hub import load_prompt, load_tokenizer
+    from ragtune.questions.tokenization import tokenize_pairs
 
     counts = tokenize_pairs(
         train.path,
@@ -25,7 +26,7 @@ def tokenize_pairs(
         pairs.path,
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
-        question_prompt=load_question_prompt(question_encoder),
+        question_prompt=load_prompt(question_encoder, "question"),
     )
     for name, count in counts.items():
         metrics.log_metric(name, count)

@@ -1,7 +1,7 @@
 """Encoders: questions and passages to vectors whose inner product says how well they go together.
 
-Two kinds, told apart by what the folder holds: DPR (the first token's vector) and sentence-transformers (pooling and
-normalisation as the folder itself says). https://arxiv.org/abs/2004.04906, https://arxiv.org/abs/1908.10084
+Two kinds, told apart by what the folder holds: DPR (the first token's vector) and sentence-transformers (pooling, dense
+layers, normalisation and prompts as the folder itself says). https://arxiv.org/abs/2004.04906, https://arxiv.org/abs/1908.10084
 """
 
 import hashlib
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from tokenizers import normalizers
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     AutoModel,
     DPRContextEncoder,
@@ -25,9 +25,10 @@ from transformers import (
 )
 
 from ragtune.errors import ModelError
+from ragtune.hub import load_tokenizer, read_json
 from ragtune.knowledge.passages import Passage
-from ragtune.models.pooling import Pooling, read_sentence_transformers
-from ragtune.models.pretrained import evaluating, load_pretrained, load_tokenizer, read_json
+from ragtune.models.pooling import Dense, Pooling, read_sentence_transformers
+from ragtune.models.pretrained import evaluating, load_pretrained
 from ragtune.progress import progress as show_progress
 
 _DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
@@ -45,29 +46,43 @@ class Encoder(nn.Module):
         backbone: the transformer, float32.
         tokenizer: its tokenizer.
         pooling: kind, modes, normalisation, longest input, prompt.
+        dense: layers over the pooled vector; none for most encoders.
         name: what it was loaded from, for manifests and reports.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: Pooling, name: str
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pooling: Pooling,
+        name: str,
+        dense: Sequence[Dense] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.name = name
+        self.dense = nn.Sequential(*dense)
         self._freeze_idle()
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, role: str = "question", trust_remote_code: bool = False
+        cls,
+        name_or_path: str | Path,
+        role: str = "question",
+        trust_remote_code: bool = False,
+        dtype: torch.dtype = torch.float32,
+        attn_implementation: str = "",
     ) -> "Encoder":
-        """Load a DPR or a sentence-transformers folder, or the like from the hub, as float32.
+        """Load a DPR or a sentence-transformers folder, or the like from the hub.
 
         Args:
-            name_or_path: a local folder, or a name on the hub.
+            name_or_path: a local folder, or a name on the hub, with @revision behind it if one is meant.
             role: "question" or "passage"; says which of DPR's two encoders, and which prompt, is meant.
             trust_remote_code: run Python code that comes with the model. Off unless the source is trusted.
+            dtype: of the transformer's weights in memory; float32 where they are trained.
+            attn_implementation: "eager", "sdpa", "flash_attention_2"; "" is transformers' own choice.
 
         Raises:
             ModelError: nothing is there, it is neither kind, it is the other role's, or its weights do not fit.
@@ -75,7 +90,7 @@ class Encoder(nn.Module):
         if role not in _DPR_CLASSES:
             raise ModelError(f'role "{role}": an encoder is for "question" or "passage"')
         place = str(name_or_path)
-        pooling = read_sentence_transformers(place, role)
+        pooling, dense = read_sentence_transformers(place, role) or (None, [])
         if pooling is None:
             config = read_json(place, "config.json")
             if config is None:
@@ -88,20 +103,20 @@ class Encoder(nn.Module):
         options: dict[str, Any] = {
             "trust_remote_code": trust_remote_code,
             "subfolder": pooling.subfolder if pooling else "",
+            "dtype": dtype,
+            "attn_implementation": attn_implementation,
         }
         if pooling is None:
             backbone = load_pretrained(_dpr_class(place, role), place, **options)
         else:
             backbone = load_pretrained(AutoModel, place, may_miss=("pooler.",), **options)
-        tokenizer = load_tokenizer(place, **options)
+        tokenizer = load_tokenizer(place, trust_remote_code)
         longest = min(tokenizer.model_max_length, getattr(backbone.config, "max_position_embeddings", 512))
         if pooling is None:
             pooling = Pooling("dpr", ("cls",), normalizes=False, max_length=longest)
         elif not pooling.max_length:
             pooling = replace(pooling, max_length=longest)
-        if pooling.lowercase:
-            _lowercase(tokenizer)
-        return cls(backbone, tokenizer, pooling, place).eval()
+        return cls(backbone, tokenizer, pooling, place, dense).eval()
 
     @property
     def dimension(self) -> int:
@@ -109,6 +124,8 @@ class Encoder(nn.Module):
         config = self.backbone.config
         if self.pooling.kind == "dpr":
             return config.projection_dim or config.hidden_size
+        if len(self.dense):
+            return cast("Dense", self.dense[-1]).out_features
         return config.hidden_size * len(self.pooling.modes)
 
     @property
@@ -136,8 +153,13 @@ class Encoder(nn.Module):
             if not name.startswith("pooler."):
                 digest.update(f"{name}{tuple(weight.shape)}".encode())
                 digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        for name, weight in sorted(self.dense.state_dict().items()):
+            digest.update(f"dense.{name}{tuple(weight.shape)}".encode())
+            digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        digest.update(" ".join(cast("Dense", layer).activation for layer in self.dense).encode())
         digest.update(_tokenizer_description(self.tokenizer).encode())
         pooling = asdict(replace(self.pooling, subfolder=""))
+        del pooling["prompts"]  # `prompt` is the one that counts
         digest.update(json.dumps(pooling, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -146,7 +168,8 @@ class Encoder(nn.Module):
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         if self.pooling.kind == "dpr":
             return output.pooler_output
-        return self.pooling(output.last_hidden_state, attention_mask)
+        vectors = self.dense(self.pooling(output.last_hidden_state, attention_mask))
+        return F.normalize(vectors, dim=-1) if self.pooling.normalizes else vectors
 
     def encode(
         self,
@@ -207,7 +230,7 @@ class Encoder(nn.Module):
         self.backbone.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         if self.pooling.kind != "dpr":
-            self.pooling.save(folder, self.backbone.config.hidden_size)
+            self.pooling.save(folder, self.backbone.config.hidden_size, [cast("Dense", layer) for layer in self.dense])
 
     def _freeze_idle(self) -> None:
         """BERT's pooler, which no pooling here uses: with a gradient of None it would stop DDP."""
@@ -274,12 +297,6 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    steps = [normalizers.Lowercase()] + ([normalizer] if normalizer is not None else [])
-    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
 
 
 def _tokenizer_description(tokenizer: PreTrainedTokenizerBase) -> str:

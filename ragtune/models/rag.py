@@ -10,10 +10,11 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedToken
 from transformers.utils import ModelOutput
 
 from ragtune.errors import ModelError
+from ragtune.hub import load_tokenizer
 from ragtune.models.encoders import Encoder
 from ragtune.models.likelihood import label_log_likelihoods
 from ragtune.models.losses import IGNORED, doc_log_probabilities, rag_sequence_loss, rag_token_loss
-from ragtune.models.pretrained import load_pretrained, load_tokenizer
+from ragtune.models.pretrained import load_pretrained
 from ragtune.models.prompt import check_prompt
 
 METHODS = ("rag", "rag-token")

@@ -15,12 +15,10 @@ from ragtune.errors import QuestionError
 from ragtune.files import atomic_path
 from ragtune.progress import progress
 from ragtune.questions.question import Question, Rejected, read_kept_questions
-from ragtune.questions.tokenizer import load_question_prompt, load_tokenizer, tokenizer_fingerprint
+from ragtune.questions.tokenizer import tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = ["load_question_prompt", "load_tokenizer", "tokenize_pairs", "tokenizer_fingerprint"]
 
 TOKENIZATION_FILE = "tokenization.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -67,7 +65,7 @@ def tokenize_pairs(
         max_question_tokens: longer questions are cut, and counted.
         max_answer_tokens: longer answers are cut before their EOS, and counted.
         max_rejected_fraction: of all rows; more is an error.
-        question_prompt: put before every question, as some encoders want it; see `load_question_prompt`.
+        question_prompt: put before every question, as some encoders want it; see `ragtune.hub.load_prompt`.
 
     Returns:
         Counts: `train`, `validation` (rows), `questions_truncated`, `answers_truncated`, `rejected_question_lost`,

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from ragtune.errors import TrainingError
 from ragtune.models.rag import RagModel
-from ragtune.questions.tokenization import FEATURES, TOKENIZATION_FILE, tokenizer_fingerprint
+from ragtune.questions.tokenization import FEATURES, TOKENIZATION_FILE
+from ragtune.questions.tokenizer import tokenizer_fingerprint
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from ragtune.models.encoders import Encoder
+from ragtune.models.pooling import Dense
 from ragtune.training.trained import TrainedParts
 
 
@@ -113,13 +114,16 @@ def whole_encoder(encoder: Encoder, keep: bool = True) -> Encoder | None:
     """
     if not any(isinstance(parameter, DTensor) for parameter in encoder.parameters()):
         return encoder if keep else None
-    state = full_state(encoder.backbone, keep)
+    state, dense_state = full_state(encoder.backbone, keep), full_state(encoder.dense, keep)
     if not keep:
         return None
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, which must not change the training's dropout
         backbone = type(encoder.backbone)(encoder.backbone.config)
-    load_full_state(backbone, state)
-    return Encoder(backbone, encoder.tokenizer, encoder.pooling, encoder.name).eval()
+        dense = [layer.untrained() for layer in encoder.dense if isinstance(layer, Dense)]
+    whole = Encoder(backbone, encoder.tokenizer, encoder.pooling, encoder.name, dense).eval()
+    load_full_state(whole.backbone, state)
+    load_full_state(whole.dense, dense_state)
+    return whole
 
 
 def full_optimizer_state(optimizer: Optimizer, keep: bool = True) -> dict[str, Any]:

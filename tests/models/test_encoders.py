@@ -66,6 +66,9 @@ def test_minilm_equals_sentence_transformers(minilm, sentence_transformers):
         {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True},
         {"pooling_mode": "cls"},
         {"pooling_mode": ["mean", "cls"]},
+        {"pooling_mode_lasttoken": True},
+        {"pooling_mode": "weightedmean"},
+        {"pooling_mode_mean_sqrt_len_tokens": True, "pooling_mode_lasttoken": True},
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])
@@ -312,15 +315,94 @@ def test_pickled_weights_are_refused(tiny_folder):
         Encoder.from_pretrained(tiny_folder)
 
 
-def test_an_unknown_module_is_an_error(tiny_folder):
-    modules = json.loads((tiny_folder / "modules.json").read_text())
-    modules[2]["type"] = "sentence_transformers.models.Dense"
-    (tiny_folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelError, match="Dense"):
+def test_pickled_weights_are_told_with_the_way_out(tiny_folder):
+    (tiny_folder / "model.safetensors").unlink()
+    torch.save({}, tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"only there as pytorch_model\.bin, a pickle.*save_pretrained\(FOLDER\)"):
         Encoder.from_pretrained(tiny_folder)
 
 
-@pytest.mark.parametrize("pooling", [{"pooling_mode_lasttoken": True}, {"pooling_mode": "weightedmean"}])
+def test_an_unknown_module_is_an_error(tiny_folder):
+    modules = json.loads((tiny_folder / "modules.json").read_text())
+    modules[2]["type"] = "sentence_transformers.models.WordWeights"
+    (tiny_folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="WordWeights"):
+        Encoder.from_pretrained(tiny_folder)
+
+
+@pytest.mark.parametrize("pooling", [{"pooling_mode_attention": True}, {"pooling_mode": "attention"}])
 def test_an_unknown_pooling_is_an_error(tmp_path, pooling):
-    with pytest.raises(ModelError, match=r"lasttoken|weightedmean"):
+    with pytest.raises(ModelError, match="attention"):
         Encoder.from_pretrained(write_folder(tmp_path / "encoder", pooling))
+
+
+def dense_folder(tmp_path, **options):
+    """What sentence-transformers itself writes of an encoder with two Dense modules."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    tokenizer = bert_tokenizer()
+    bert(tokenizer).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    torch.manual_seed(1)
+    dense = [Dense(16, 24, bias=False, activation_function=torch.nn.Identity()), Dense(24, 8, **options)]
+    modules = [Transformer(str(tmp_path / "bert")), Pooling(16, "lasttoken"), *dense, Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path / "dense"))
+    return tmp_path / "dense"
+
+
+def test_dense_modules_equal_sentence_transformers_and_are_saved_as_theirs(tmp_path, sentence_transformers):
+    folder = dense_folder(tmp_path)
+    encoder = Encoder.from_pretrained(folder)
+    assert (encoder.dimension, encoder.pooling.modes, encoder.normalizes) == (8, ("lasttoken",), True)
+    assert_equal_to_sentence_transformers(encoder, folder, sentence_transformers)
+    with torch.no_grad():
+        encoder.dense[0][0].weight += 0.1
+    encoder.save_pretrained(tmp_path / "saved")
+    assert_equal_to_sentence_transformers(encoder, tmp_path / "saved", sentence_transformers)
+    assert Encoder.from_pretrained(tmp_path / "saved").fingerprint == encoder.fingerprint
+    assert Encoder.from_pretrained(folder).fingerprint != encoder.fingerprint
+
+
+def test_dense_modules_are_trained_with_the_encoder(tmp_path, sentence_transformers):
+    encoder = Encoder.from_pretrained(dense_folder(tmp_path))
+    input_ids, attention_mask = encoder.pad(encoder.tokenize_passages(PASSAGES))
+    encoder(input_ids, attention_mask)[:, 0].sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in encoder.dense.parameters())
+
+
+def test_a_dense_module_that_ragtune_has_not_is_refused(tmp_path, sentence_transformers):
+    with pytest.raises(ModelError, match=r"3_Dense/config\.json.*without residual"):
+        Encoder.from_pretrained(dense_folder(tmp_path, use_residual=True))
+
+
+def test_a_dense_module_without_safetensors_is_refused(tmp_path, sentence_transformers):
+    folder = dense_folder(tmp_path)
+    (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"2_Dense: a Dense module needs config\.json and model\.safetensors"):
+        Encoder.from_pretrained(folder)
+
+
+def test_padding_on_the_left_changes_no_vector(tmp_path):
+    for mode in ("cls", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"):
+        pooling = Encoder.from_pretrained(write_folder(tmp_path / mode, {"pooling_mode": mode})).pooling
+        vectors, mask = torch.randn(1, 3, 16), torch.ones(1, 3)
+        right = pooling(torch.cat([vectors, torch.randn(1, 2, 16)], 1), torch.cat([mask, torch.zeros(1, 2)], 1))
+        left = pooling(torch.cat([torch.randn(1, 2, 16), vectors], 1), torch.cat([torch.zeros(1, 2), mask], 1))
+        torch.testing.assert_close(left, right)
+        torch.testing.assert_close(right, pooling(vectors, mask))
+
+
+def test_both_prompts_of_a_folder_are_kept_when_it_is_saved(tmp_path):
+    prompts = {"query": "is it ", "document": "capital: "}
+    folder = write_folder(tmp_path / "prompted", config_sentence_transformers={"prompts": prompts})
+    Encoder.from_pretrained(folder, "question").save_pretrained(tmp_path / "saved")
+    assert Encoder.from_pretrained(tmp_path / "saved", "passage").prompt == "capital: "
+
+
+def test_dtype_and_attention_are_as_asked_for(tiny_folder):
+    encoder = Encoder.from_pretrained(tiny_folder, dtype=torch.bfloat16, attn_implementation="eager")
+    assert {weight.dtype for weight in encoder.backbone.parameters()} == {torch.bfloat16}
+    assert encoder.backbone.config._attn_implementation == "eager"
+    expected = Encoder.from_pretrained(tiny_folder).encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, rtol=0, atol=0.05)

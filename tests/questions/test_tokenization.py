@@ -5,9 +5,10 @@ import pytest
 datasets = pytest.importorskip("datasets")
 
 from ragtune.errors import QuestionError, StorageError  # noqa: E402
+from ragtune.hub import load_tokenizer  # noqa: E402
 from ragtune.questions.question import Question  # noqa: E402
-from ragtune.questions.tokenization import FEATURES, tokenize_pairs, tokenizer_fingerprint  # noqa: E402
-from ragtune.questions.tokenizer import load_tokenizer  # noqa: E402
+from ragtune.questions.tokenization import FEATURES, tokenize_pairs  # noqa: E402
+from ragtune.questions.tokenizer import tokenizer_fingerprint  # noqa: E402
 
 KNOWN = [
     Question("1", "who got the first nobel prize in physics", ("Wilhelm Conrad Röntgen", "Röntgen"), ("w1", "w2")),
