@@ -28,6 +28,7 @@ from ragtune.parameters import check_values, read_parameters
 from ragtune.run_folder import box_metrics, finish, new_folder, only_run, point_latest, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
+SOURCE_OPTIONS = "/etc/ragtune/sources"  # FSSPEC_CONFIG_DIR of the images
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a temporary file)
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
@@ -42,6 +43,7 @@ def rag_finetuning(
     validation_questions: str = "",
     test_questions: str = "",
     question_layout: str = "auto",
+    quoting: str = "auto",
     max_answer_words: int = 5,
     max_questions: int = 0,
     max_test_questions: int = 0,
@@ -96,6 +98,7 @@ def rag_finetuning(
         validation_questions: to choose the best step by; empty splits `validation_fraction` off `questions`.
         test_questions: held out for the evaluation; empty splits `test_fraction` off `questions`.
         question_layout: `auto`, or one of the layouts by name where the first row misleads.
+        quoting: of CSV and TSV cells: `none`, `minimal` (where needed), or `auto`: CSV `minimal`, TSV `none`.
         max_answer_words: longer answers are left out; a question that keeps none is rejected.
         max_questions: the first so many to train on; 0 for all.
         max_test_questions: the first so many to evaluate on; 0 for all.
@@ -157,6 +160,7 @@ def rag_finetuning(
         validation_questions=validation_questions,
         test_questions=test_questions,
         layout=question_layout,
+        quoting=quoting,
         max_answer_words=max_answer_words,
         max_questions=max_questions,
         max_test_questions=max_test_questions,
@@ -168,6 +172,7 @@ def rag_finetuning(
         corpus=corpus,
         corpus_fingerprint=sources.outputs["corpus"],
         max_words=max_passage_words,
+        quoting=quoting,
     )
     ingested = ingest_passages(
         passages=split.outputs["passages"],
@@ -244,6 +249,8 @@ def rag_finetuning(
         model_registry_url=model_registry_url,
     )
 
+    for task in (sources, filtered, split):
+        kubernetes.use_secret_as_volume(task, "ragtune-sources", SOURCE_OPTIONS, optional=True)
     for task in (ingested, checked, tokenized, finetuned, evaluated, registered):
         kubernetes.mount_pvc(task, pvc_name=workspace_volume, mount_path=WORKSPACE)
     for task in (ingested, checked, finetuned, evaluated):

@@ -13,6 +13,8 @@ def fingerprint_sources(
     test_questions: str = "",
 ) -> NamedTuple("Fingerprints", questions=str, corpus=str):
     """Hash what stands behind the URIs now: it keeps caching right when data behind an unchanged URI has changed."""
-    from ragtune.sources import fingerprint
+    from ragtune.sources import check_no_secrets, fingerprint
 
-    return (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
+    uris = {"questions": questions, "validation_questions": validation_questions, "test_questions": test_questions}
+    check_no_secrets({**uris, "corpus": corpus})
+    return (fingerprint(*uris.values()), fingerprint(corpus))

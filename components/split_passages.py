@@ -10,10 +10,11 @@ def split_passages(
     passages: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     max_words: int = 100,
+    quoting: str = "auto",
 ):
     """Cut the corpus into titled passages of at most `max_words` words, without duplicates."""
     from ragtune.knowledge.passages import split_passages
 
-    counts = split_passages(corpus, passages.path, max_words=max_words)
+    counts = split_passages(corpus, passages.path, max_words=max_words, quoting=quoting)
     for name, count in counts.items():
         metrics.log_metric(name, count)

@@ -1,8 +1,16 @@
 """What can go wrong, one type a domain. A message names the thing, its place and the way out."""
 
+from ragtune.uris import shown
+
 
 class RagtuneError(Exception):
-    """Base of every error that a user can mend; the command lines print it without a traceback and exit with 1."""
+    """Base of every error that a user can mend; the command lines print it without a traceback and exit with 1.
+
+    Its message may quote a URI, or another library's message that does: their secrets are hidden in it.
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__(shown(message))
 
 
 class ParameterError(RagtuneError):

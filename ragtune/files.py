@@ -10,32 +10,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
+from fsspec.utils import infer_compression
 
 from ragtune.errors import StorageError
+from ragtune.reading import filesystem_of, is_http, readable
 
 _HASH_CHUNK_BYTES = 1 << 20
 
 
 def open_uri(uri: str | Path, mode: str = "rb") -> Any:
-    """Open a local path or an fsspec URI; what ends in .gz is unpacked while it is read.
+    """Open a local path or an fsspec URI; what ends in .gz, .bz2 or .xz is unpacked while it is read.
 
     Use it as a context manager: `with open_uri("s3://bucket/questions.jsonl.gz", "rt") as lines:`.
 
     Raises:
-        StorageError: nothing is there, or it may not be read.
+        StorageError: nothing is there, it may not be read, or its server does not answer.
     """
-    options = {"encoding": "utf-8"} if "t" in mode else {}
-    try:
-        return fsspec.open(str(uri), mode, compression="infer", **options).open()
-    except FileNotFoundError as error:
-        raise StorageError(f"{uri}: no such file; check the path or URI") from error
-    except PermissionError as error:
-        raise StorageError(f"{uri}: no permission to open it; check its mode and owner, or your credentials") from error
-    except IsADirectoryError as error:
-        raise StorageError(f"{uri}: is a folder, a file is needed") from error
-    except ImportError as error:
-        raise StorageError(f"{uri}: this kind of URI needs another package: {error}") from error
+    uri = str(uri)
+    with readable(uri):
+        filesystem, path = filesystem_of(uri)
+        compression = infer_compression(path.partition("?")[0] if is_http(uri) else path)
+        stream = filesystem.open(
+            path,
+            mode,
+            compression=compression if compression != "zip" else None,
+            **({"encoding": "utf-8"} if "t" in mode else {}),
+            # as one stream: some servers know no ranges, or refuse the HEAD that asks for the size
+            **({"block_size": 0, "size": 1} if is_http(uri) else {}),
+        )
+        stream.filesystem = filesystem  # an archive's closes the archive when it is collected
+        return stream
 
 
 def content_hash(uri: str | Path) -> str:
@@ -47,14 +51,14 @@ def content_hash(uri: str | Path) -> str:
     root = Path(str(uri))
     if root.is_dir():
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            digest.update(f"{path.relative_to(root).as_posix()}\0{content_hash(path)}\n".encode())
+            name = os.fsencode(path.relative_to(root).as_posix())
+            digest.update(name + f"\0{content_hash(path)}\n".encode())
         return digest.hexdigest()
-    try:
-        with fsspec.open(str(uri), "rb") as stream:
+    with readable(str(uri)):
+        filesystem, path_there = filesystem_of(str(uri))
+        with filesystem.open(path_there, "rb") as stream:
             while chunk := stream.read(_HASH_CHUNK_BYTES):
                 digest.update(chunk)
-    except FileNotFoundError as error:
-        raise StorageError(f"{uri}: no such file; check the path or URI") from error
     return digest.hexdigest()
 
 

@@ -11,9 +11,12 @@ import yaml
 
 from ragtune.errors import ParameterError
 from ragtune.models.prompt import check_prompt
+from ragtune.questions.delimited import check_quoting
+from ragtune.questions.nq import check_layout
 from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name
+from ragtune.sources import check_no_secrets
 from ragtune.training.ranges import check_ranges
 
 _LEAST = {
@@ -40,11 +43,14 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
         Only what the file and the assignments name; every other parameter keeps the pipeline's default.
 
     Raises:
-        ParameterError: no such file, not a mapping, an unknown name, a value of another type, a required one absent.
+        ParameterError: no such file, no mapping of texts, an unknown name, a value of another type, or a
+            required one absent.
     """
     values = {**_read_mapping(Path(file)), **dict(_split(assignment) for assignment in assignments)}
     declared = inspect.signature(pipeline).parameters
     for name in values:
+        if not isinstance(name, str):
+            raise ParameterError(f"{file}: the name {name!r} is of type {type(name).__name__}; names are texts")
         if name not in declared:
             close = difflib.get_close_matches(name, declared, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(declared)}"
@@ -59,9 +65,10 @@ def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> Non
     """What fine-tuning, evaluation and registration would complain of, hours later.
 
     Raises:
-        ParameterError, ModelError, TrainingError, RegistryError: a value is not possible, or does not go with another
-            one or with the pipeline's default of it.
+        ParameterError, QuestionError, ModelError, TrainingError, RegistryError: a value is not possible,
+            holds a secret, or does not go with another one or with the pipeline's default of it.
     """
+    check_no_secrets(values)
     declared = inspect.signature(pipeline).parameters
     values = {name: values.get(name, parameter.default) for name, parameter in declared.items()}
     for name, least in _LEAST.items():
@@ -71,6 +78,8 @@ def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> Non
         if name in declared:
             raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
     check_ranges(values | values["training_options"])
+    check_layout(values["question_layout"])
+    check_quoting(values["quoting"])
     check_prompt(values["prompt"])
     check_name(values["model_name"])
     if values["tracking_uri"]:
@@ -84,7 +93,9 @@ def _read_mapping(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParameterError(f"{file}: no such parameter file; ready ones stand in params/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParameterError(f"{file}: cannot be read ({error.strerror}); give a YAML file, see params/") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParameterError(f"{file}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParameterError(f"{file}: lines of `name: value` are needed")

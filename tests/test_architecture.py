@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
+    ("uris",),
     ("errors",),
+    ("reading",),
     ("files", "progress", "companion", "provenance", "hub"),
     ("locks",),
     ("questions",),

@@ -51,6 +51,8 @@ def test_a_mapping_may_be_written_as_json_or_yaml(tmp_path, given):
         ("questions: a\n", "max_steps", "write it as --set name=value"),
         ("- a\n", "max_steps=1", "lines of `name: value`"),
         ("a: b: c\n", "max_steps=1", "not YAML"),
+        ("questions: a\n1: 2\n", "max_steps=1", "the name 1 is of type int; names are texts"),
+        ("questions: a\nyes: 2\n", "max_steps=1", "the name True is of type bool"),
     ],
 )
 def test_a_bad_parameter_is_named(tmp_path, text, assignment, message):
@@ -61,6 +63,11 @@ def test_a_bad_parameter_is_named(tmp_path, text, assignment, message):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such parameter file"):
         read_parameters(pipeline, tmp_path / "nowhere.yaml")
+
+
+def test_a_folder_is_no_parameter_file(tmp_path):
+    with pytest.raises(ParameterError, match=r"cannot be read \(Is a directory\); give a YAML file"):
+        read_parameters(pipeline, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,8 @@ def test_an_absent_file_is_named(tmp_path):
         ("adam_beta2", 1.5, "adam_beta2=1.5: must be at least 0 and below 1"),
         ("gpus", -1, "gpus=-1: must be at least 0"),
         ("prompt", "{question}", 'prompt "{question}": {title} must stand in it'),
+        ("question_layout", "nq-openn", 'no layout "nq-openn"; there are auto, nq-original'),
+        ("quoting", "all", 'quoting "all": must be one of auto, none, minimal'),
         ("model_name", "a/b", 'model name "a/b"'),
         ("tracking_uri", "file:runs", 'tracking URI "file:runs"'),
         ("model_registry_url", "registry", 'Kubeflow Model Registry "registry"'),
@@ -97,6 +106,35 @@ def test_a_run_makes_nothing_of_such_a_value(tmp_path, capsys):
     assert main(command) == 1
     assert "error: num_beams=0: must be at least 1" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [
+        ("questions", "https://bucket.s3.amazonaws.com/q.jsonl?X-Amz-Signature=s3cr3t"),
+        ("corpus", "https://account.blob.core.windows.net/c/q.jsonl?sv=1&sig=s3cr3t"),
+        ("validation_questions", "ftp://me:s3cr3t@host/q.jsonl"),
+        ("test_questions", "https://me:a/s3cr3t@host/q.jsonl"),
+        ("milvus_uri", "http://root:s3cr3t@127.0.0.1:19530"),
+        ("tracking_uri", "postgresql://me:s3cr3t@host/mlflow"),
+        ("model_registry_url", "http://me:s3cr3t@host"),
+    ],
+)
+def test_a_secret_in_a_uri_is_refused_before_anything_is_written(tmp_path, capsys, name, uri):
+    command = ["run", "--params", str(DEMO), "--set", f"{name}={uri}", "--output", str(tmp_path / "run")]
+    assert main(command) == 1
+    printed = "".join(capsys.readouterr())
+    assert f"{name}=" in printed
+    assert "holds a secret" in printed
+    assert "README" in printed
+    assert "s3cr3t" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_among_the_training_options_is_refused():
+    values = {"questions": "a", "corpus": "b", "training_options": {"x": ["http://me:s3cr3t@host"]}}
+    with pytest.raises(ParameterError, match=r"x\[0\]=http://\*\*\*@host: holds a secret"):
+        check_values(rag_finetuning.pipeline_func, values)
 
 
 def test_the_defaults_pass():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ragtune.questions.layouts import LAYOUTS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line]
@@ -61,6 +63,11 @@ def test_the_run_that_needs_the_hub_names_its_parameters_right():
 
 def test_the_table_of_parameters_is_the_pipelines():
     assert runpy.run_path(str(ROOT / "docs" / "list_parameters.py"))["table"]() in README
+
+
+def test_the_table_of_layouts_has_their_names():
+    table = README[README.index("| layout |") :].split("\n\n")[0]
+    assert {row.split("`")[1] for row in table.splitlines()[2:]} == set(LAYOUTS)
 
 
 def test_every_link_to_a_file_leads_somewhere():

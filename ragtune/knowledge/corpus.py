@@ -26,17 +26,18 @@ class CorpusRow:
     place: str
 
 
-def read_corpus(uri: str | Path) -> Iterator[CorpusRow]:
+def read_corpus(uri: str | Path, quoting: str = "auto") -> Iterator[CorpusRow]:
     """Read the rows of a corpus with the columns `id`, `text` and, if there is one, `title`, as a stream.
 
     Args:
         uri: a local path, fsspec URI, folder, glob or `hf://` dataset; see `ragtune.questions.rows.read_rows`.
+        quoting: of CSV and TSV, see there.
 
     Raises:
         StorageError: see `read_rows`.
         KnowledgeBaseError: a row is broken, or a column is missing or of the wrong type.
     """
-    for row in read_rows(uri):
+    for row in read_rows(uri, quoting=quoting):
         place = f"{row.file}:{row.line}"
         if row.problem:
             raise KnowledgeBaseError(f"{place}: {row.problem}; mend or remove the row")

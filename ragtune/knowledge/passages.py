@@ -1,7 +1,8 @@
 """Passages: what a corpus is cut into, and how they lie on disk and in memory."""
 
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -188,7 +189,9 @@ class Passages:
         return HashIndex(hash_array(map(_id_hash, identifiers), len(self)))
 
 
-def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: int = 100) -> dict[str, int]:
+def split_passages(
+    corpus_uri: str | Path, output_path: str | Path, max_words: int = 100, quoting: str = "auto"
+) -> dict[str, int]:
     """Cut a corpus into passages, drop what is empty or a duplicate, and write them as Parquet (`SCHEMA`).
 
     A row `w7` of more than `max_words` words becomes `w7#0`, `w7#1`, …, cut at sentences where possible. Of passages
@@ -199,6 +202,7 @@ def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: i
         corpus_uri: JSONL, Parquet, CSV or TSV with the columns id, text and perhaps title; see `read_corpus`.
         output_path: the Parquet file to write.
         max_words: of a passage, as white space separates them; see `split_text` for scripts that have none there.
+        quoting: of a CSV or TSV corpus, see `ragtune.questions.rows.read_rows`.
 
     Returns:
         Counts: `corpus_rows`, `passages`, `rows_empty` (no text, dropped), `rows_split`, `passages_duplicate`.
@@ -214,13 +218,15 @@ def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: i
     further_sources: dict[int, list[str]] = {}
     digests: dict[str, bytes] = {}  # id → digest of what it stands for
 
+    read = functools.partial(read_corpus, corpus_uri, quoting)
+
     def pieces() -> Iterator[Passage]:
-        for row in progress(read_corpus(corpus_uri), "splitting", unit="rows"):
+        for row in progress(read(), "splitting", unit="rows"):
             counts["corpus_rows"] += 1
             if not row.text:
                 counts["rows_empty"] += 1
                 continue
-            if not _is_new(row.id, _digest(row.title, row.text), row, digests, corpus_uri):
+            if not _is_new(row.id, _digest(row.title, row.text), row, digests, read):
                 counts["passages_duplicate"] += 1
                 continue
             texts = split_text(row.text, max_words)
@@ -229,7 +235,7 @@ def split_passages(corpus_uri: str | Path, output_path: str | Path, max_words: i
                 digest = _digest(row.title, text)
                 identifier = row.id if len(texts) == 1 else f"{row.id}#{number}"
                 if len(texts) > 1:
-                    _is_new(identifier, digest, row, digests, corpus_uri)
+                    _is_new(identifier, digest, row, digests, read)
                 if digest in first_rows:
                     counts["passages_duplicate"] += 1
                     further_sources.setdefault(first_rows[digest], []).append(row.id)
@@ -296,14 +302,14 @@ def _own_sources(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([one_each(chunk) for chunk in ids.chunks], pa.list_(pa.string()))
 
 
-def _is_new(identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], corpus_uri: str | Path) -> bool:
+def _is_new(
+    identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], read: Callable[[], Iterator[CorpusRow]]
+) -> bool:
     """Whether the id has not been seen; the same id for another text is an error."""
     known = digests.setdefault(identifier, digest)
     if known != digest:
         first = next(
-            earlier.place
-            for earlier in read_corpus(corpus_uri)
-            if earlier.id == identifier or identifier.startswith(f"{earlier.id}#")
+            earlier.place for earlier in read() if earlier.id == identifier or identifier.startswith(f"{earlier.id}#")
         )
         raise KnowledgeBaseError(
             f'{row.place}: the id "{identifier}" stands for another text at {first}; give each text its own id'

@@ -28,6 +28,7 @@ def filter_questions(
     validation_uri: str | Path = "",
     test_uri: str | Path = "",
     layout: str = AUTO,
+    quoting: str = "auto",
     max_answer_words: int = 5,
     validation_fraction: float = 0.05,
     test_fraction: float = 0.1,
@@ -49,6 +50,7 @@ def filter_questions(
         test_uri: test questions of their own; rows for anything else with one of these are rejected as `in_test`. ""
             splits `test_fraction` off `questions_uri`.
         layout: of all sources, or "auto" for each.
+        quoting: of CSV and TSV sources, see `ragtune.questions.rows.read_rows`.
         max_answer_words: as white space separates them; see `length_in_words` for scripts that have none there.
         validation_fraction: where there is no `validation_uri`; 0 for none.
         test_fraction: where there is no `test_uri`; 0 for none.
@@ -70,7 +72,7 @@ def filter_questions(
     with contextlib.ExitStack() as stack:
         paths = {"train": train_path, "validation": validation_path, "test": test_path, "rejected": rejected_path}
         files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
-        sieve = _Sieve(files, layout, max_answer_words, max_rejected_fraction)
+        sieve = _Sieve(files, layout, quoting, max_answer_words, max_rejected_fraction)
         if test_uri:
             sieve.sift_held_out(str(test_uri), "test", max_test_questions)
         if validation_uri:
@@ -89,8 +91,10 @@ def filter_questions(
 class _Sieve:
     """What has been seen so far, and the files that everything goes to."""
 
-    def __init__(self, files: dict[str, IO[Any]], layout: str, max_answer_words: int, max_rejected_fraction: float):
-        self._files, self._layout = files, layout
+    def __init__(
+        self, files: dict[str, IO[Any]], layout: str, quoting: str, max_answer_words: int, max_rejected_fraction: float
+    ):
+        self._files, self._layout, self._quoting = files, layout, quoting
         self._max_answer_words, self._max_rejected_fraction = max_answer_words, max_rejected_fraction
         self._seen: set[bytes] = set()
         self._held_out: dict[bytes, str] = {}
@@ -119,7 +123,7 @@ class _Sieve:
         rejected: Counter[str] = Counter()
         rows = 0
         malformed = ""
-        for item in progress(read_questions(uri, self._layout), "filtering", unit="questions"):
+        for item in progress(read_questions(uri, self._layout, self._quoting), "filtering", unit="questions"):
             rows += 1
             if isinstance(item, Question):
                 digest = hashlib.blake2b(normalize_question(item.question).encode(), digest_size=16).digest()

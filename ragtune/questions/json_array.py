@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ragtune.errors import StorageError
-from ragtune.questions.stream_errors import not_utf8, readable
+from ragtune.questions.lines import MAX_ROW_BYTES, TOO_LONG
+from ragtune.reading import not_utf8, readable
 
 ARRAY_START = re.compile(r'\s*(\[|\{(\s*"[^"]*"\s*:\s*("[^"]*"|[\d.]+)\s*,)*\s*"data"\s*:\s*\[)')
 """How a file begins that is an array, or an object with one under "data" after a few short members."""
@@ -26,7 +27,7 @@ def array_elements(stream: io.BufferedReader, file: str, start: int) -> Iterator
         start: the first element's place in characters, a byte order mark not counted; the end of `ARRAY_START`'s match.
 
     Raises:
-        StorageError: the JSON is broken or breaks off, or is not UTF-8.
+        StorageError: the JSON is broken or breaks off, is not UTF-8, or an element is longer than `MAX_ROW_BYTES`.
     """
     window = _Window(stream, file, start)
     alone = "{" not in window.text[:start]
@@ -104,8 +105,11 @@ class _Window:
         if self._ended:
             return False
         pending = self.text[self.at :]
+        if len(pending) > MAX_ROW_BYTES:
+            raise StorageError(f"{self._file}:{self.line}: a value {TOO_LONG}; write an object a line")
         with readable(self._file, self.line):
-            raw = self._stream.read(max(_CHUNK_BYTES, len(pending)))  # doubles, so that long values cost no n²
+            # doubles, so that long values cost no n²
+            raw = self._stream.read(min(max(_CHUNK_BYTES, len(pending)), MAX_ROW_BYTES + _CHUNK_BYTES - len(pending)))
         self._ended = not raw
         try:
             text = self._decoder.decode(raw, final=self._ended)

@@ -17,12 +17,13 @@ _UNUSED = ("document.html", "document_html", "long_answer_candidates", "context"
 _ROWS_TO_RECOGNISE = 100
 
 
-def read_questions(uri: str | Path, layout: str = AUTO) -> Iterator[Question | Rejected]:
+def read_questions(uri: str | Path, layout: str = AUTO, quoting: str = "auto") -> Iterator[Question | Rejected]:
     """Read questions one by one; a row that gives none comes as a Rejected in its place.
 
     Args:
         uri: a local path or fsspec URI, plain or gzip, a folder or glob of such files, or `hf://…`; see `read_rows`.
         layout: one of `LAYOUTS`, or "auto": what the first row looks like.
+        quoting: of CSV and TSV, see `read_rows`.
 
     Yields:
         Questions with all their distinct short answers, however long; rejected rows with the reason malformed, yes_no,
@@ -32,15 +33,20 @@ def read_questions(uri: str | Path, layout: str = AUTO) -> Iterator[Question | R
         StorageError: see `read_rows`.
         QuestionError: the layout is unknown, or there is not a single row.
     """
+    check_layout(layout)
+    return _questions(str(uri), layout, quoting)
+
+
+def check_layout(layout: str) -> None:
+    """Raise QuestionError if there is no such layout."""
     if layout not in (AUTO, *LAYOUTS):
         raise QuestionError(f'no layout "{layout}"; there are {AUTO}, {", ".join(LAYOUTS)}')
-    return _questions(str(uri), layout)
 
 
-def _questions(uri: str, layout: str) -> Iterator[Question | Rejected]:
+def _questions(uri: str, layout: str, quoting: str) -> Iterator[Question | Rejected]:
     found = LAYOUTS.get(layout)
     rows = strangers = 0
-    for row in read_rows(uri, skip=_UNUSED):
+    for row in read_rows(uri, _UNUSED, quoting):
         rows += 1
         if row.problem:
             yield Rejected(row.file, row.line, "malformed", row.problem)

@@ -60,9 +60,9 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
         with _environment(_QUIET):
             yield client
     except MlflowException as error:
-        raise RegistryError(f"{shown(tracking_uri)}: {_in_short(str(error))}") from error
+        raise RegistryError(f"{tracking_uri}: {_in_short(str(error))}") from error
     except SQLAlchemyError as error:
-        place = database_file(tracking_uri) or shown(tracking_uri)
+        place = database_file(tracking_uri) or tracking_uri
         raise RegistryError(
             f"{place}: the database refuses ({_in_short(str(error))}); if it cannot be mended, move it away, and the "
             "next registration begins a new one"
@@ -81,11 +81,6 @@ def artifact_root(tracking_uri: str) -> str | None:
     """Where artifacts lie for an embedded SQLite: beside it. None where the server decides."""
     database = database_file(tracking_uri)
     return (database.parent / "mlflow-artifacts").as_uri() if database else None
-
-
-def shown(tracking_uri: str) -> str:
-    """The URI without a user's name and password."""
-    return re.sub(r"//[^/@]*@", "//", tracking_uri)
 
 
 def database_file(tracking_uri: str) -> Path | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import RegistryError
 from ragtune.files import content_hash
 from ragtune.locks import locked
-from ragtune.registry.connection import artifact_root, connected, database_file, is_server, shown
+from ragtune.registry.connection import artifact_root, connected, database_file, is_server
 from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
 from ragtune.registry.promotion import Decision, decide_promotion
@@ -151,7 +151,7 @@ def champion_model(name: str, tracking_uri: str) -> str:
     with connected(tracking_uri) as client:
         champion = _champion(client, name)
     if champion is None:
-        raise RegistryError(f'{shown(tracking_uri)}: no version of "{name}" is {CHAMPION}; register a model first')
+        raise RegistryError(f'{tracking_uri}: no version of "{name}" is {CHAMPION}; register a model first')
     return str(champion.source)
 
 

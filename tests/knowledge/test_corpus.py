@@ -25,7 +25,7 @@ def write(path, kind):
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet", "csv", "tsv"])
 def test_rows_come_cleaned_from_every_kind_of_file(tmp_path, kind):
     write(tmp_path / f"c.{kind}", kind)
-    (row,) = read_corpus(tmp_path / f"c.{kind}")
+    (row,) = read_corpus(tmp_path / f"c.{kind}", quoting="minimal")
     assert (row.id, row.title, row.text) == ("w1", "Peru", "Lima is its capital.")
     assert row.place.startswith(f"{tmp_path}/c.{kind}:")
 

@@ -1,6 +1,9 @@
 import gzip
+import importlib.util
 import json
+import os
 import tracemalloc
+import zipfile
 
 import fsspec
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pytest
 
 from ragtune.errors import StorageError
 from ragtune.questions.rows import Row, read_rows
+from ragtune.sources import fingerprint
 
 ROWS = [{"question": "who", "answers": ["é"]}, {"question": "what", "answers": ["b", "c"]}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -176,3 +180,106 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path, layout):
     tracemalloc.stop()
     assert read == lines
     assert peak < (tmp_path / "q.json").stat().st_size / 2
+
+
+LONG = gzip.compress(b"x" * (1 << 20)) * 200  # 200 KB; a chain of gzip files is a gzip file
+
+
+def peak_of(read):
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "tail"),
+    [
+        ("q.jsonl.gz", b'{"a": "first"}\n{"a": "', b'"}\n{"a": "last"}\n'),
+        ("q.csv.gz", b'a\nfirst\n"', b'"\nlast\n'),
+        ("q.tsv.gz", b"a\nfirst\n", b"\nlast"),
+    ],
+)
+def test_a_row_of_any_length_is_a_problem_and_never_in_memory(tmp_path, name, head, tail):
+    (tmp_path / name).write_bytes(gzip.compress(head) + LONG + gzip.compress(tail))
+    rows = []
+    peak = peak_of(lambda: rows.extend(read_rows(tmp_path / name)))
+    line = head.count(b"\n") + 1
+    assert [(row.line, row.problem) for row in rows if row.problem] == [(line, "is longer than 64 MiB")]
+    assert [row.value for row in rows if not row.problem] == [{"a": "first"}, {"a": "last"}]
+    assert peak < 160 << 20
+
+
+def test_an_element_of_any_length_is_refused_and_never_in_memory(tmp_path):
+    (tmp_path / "q.json.gz").write_bytes(gzip.compress(b'[{"a": 1},\n{"a": "') + LONG + gzip.compress(b'"}]'))
+
+    def read():
+        with pytest.raises(StorageError, match=r"q\.json\.gz:2: a value is longer than 64 MiB"):
+            values(tmp_path / "q.json.gz")
+
+    assert peak_of(read) < 320 << 20
+
+
+def test_a_long_row_within_the_limit_is_read(tmp_path):
+    (tmp_path / "q.jsonl").write_text(json.dumps({"a": "x" * (20 << 20)}) + "\n")
+    ((value),) = values(tmp_path / "q.jsonl")
+    assert len(value["a"]) == 20 << 20
+
+
+def test_a_row_with_a_date_that_python_has_not_is_a_problem(tmp_path):
+    days = pa.array([0, 10_000_000, 1], pa.int32()).cast(pa.date32())  # the second one in the year 29349
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "day": days}), tmp_path / "q.parquet")
+    rows = list(read_rows(tmp_path / "q.parquet"))
+    assert [row.value.get("id") for row in rows] == ["a", None, "c"]
+    assert (rows[1].line, rows[1].problem[:24]) == (2, "holds what Python cannot")
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_shown_escaped(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")
+    with open(name, "w") as stream:
+        stream.write(LINES + "{\n")
+    rows = list(read_rows(tmp_path))
+    assert [row.value for row in rows] == [*ROWS, {}]
+    assert rows[0].file == f"{tmp_path}/caf\\udce9.jsonl"
+    fingerprint(str(tmp_path)).encode()
+
+
+def zipped(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_", "."), content)
+
+
+def test_a_zip_of_one_file_is_that_file(tmp_path):
+    zipped(tmp_path / "q.zip", q_csv="a,b\n1,2\n")
+    zipped(tmp_path / "any", q_jsonl=LINES)
+    assert values(tmp_path / "q.zip") == [{"a": "1", "b": "2"}]
+    assert values(tmp_path / "any") == ROWS
+
+
+def test_a_zip_of_several_files_is_refused_with_the_way_to_name_them(tmp_path):
+    zipped(tmp_path / "q.zip", a_jsonl=json.dumps(ROWS[0]), b_jsonl=json.dumps(ROWS[1]), c_txt="c")
+    with pytest.raises(
+        StorageError, match=r"q\.zip: holds 3 files \(a\.jsonl, b\.jsonl, c\.txt …\), one is needed"
+    ) as raised:
+        values(tmp_path / "q.zip")
+    assert f"zip://*.jsonl::{tmp_path}/q.zip" in str(raised.value)
+    assert values(f"zip://*.jsonl::{tmp_path}/q.zip") == ROWS
+    assert values(f"zip://b.jsonl::{tmp_path}/q.zip") == ROWS[1:]
+
+
+@pytest.mark.parametrize("break_it", [lambda zipped: zipped[:-30], lambda zipped: zipped[:60] + b"?" + zipped[61:]])
+def test_a_broken_zip_is_named(tmp_path, break_it):
+    zipped(tmp_path / "q.zip", q_jsonl=LINES * 99)
+    (tmp_path / "q.zip").write_bytes(break_it((tmp_path / "q.zip").read_bytes()))
+    with pytest.raises(StorageError, match=r"q\.zip: broken (g?)zip after line \d.*again"):
+        values(tmp_path / "q.zip")
+
+
+def test_a_package_for_a_kind_of_uri_is_named():
+    for uri, extra in (("gs://bucket/q.jsonl", "gs"), ("abfs://container/q.jsonl", "abfs")):
+        if importlib.util.find_spec({"gs": "gcsfs", "abfs": "adlfs"}[extra]) is None:
+            with pytest.raises(StorageError, match=rf'{uri}: .*; pip install "ragtune\[{extra}\]"'):
+                values(uri)
