@@ -72,11 +72,11 @@ def base_model() -> RagModel:
 def theirs(setting: Setting, num_beams: int, at_once: int, max_input: int) -> tuple[list[str], np.ndarray]:
     model = setting.model
     config = HuggingFaceRagConfig.from_question_encoder_generator_configs(
-        model.question_encoder.backbone.config, model.generator.config, n_docs=N_DOCS
+        model.question_encoder.backbone.config, model.generator.backbone.config, n_docs=N_DOCS
     )
     config.generator.bos_token_id = None  # T5 has none, and transformers asks for it
-    rag = RagSequenceForGeneration(config, model.question_encoder.backbone, model.generator).eval()
-    prompts = PromptBuilder(model.generator_tokenizer, setting.passages, model.config)
+    rag = RagSequenceForGeneration(config, model.question_encoder.backbone, model.generator.backbone).eval()
+    prompts = PromptBuilder(model.generator.prompt_tokens, setting.passages, model.config)
     answers, seconds = [], np.zeros(2)
     for start in range(0, len(setting.questions), at_once):
         part = slice(start, start + at_once)
@@ -90,14 +90,14 @@ def theirs(setting: Setting, num_beams: int, at_once: int, max_input: int) -> tu
             num_beams=num_beams,
             max_new_tokens=model.config.max_answer_tokens,
         )
-        answers += model.generator_tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        answers += model.generator.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         seconds += now() - begin
     return [answer.strip() for answer in answers], seconds
 
 
 def padded(contexts: dict[str, torch.Tensor], length: int, model: RagModel) -> dict[str, torch.Tensor]:
     missing = max(0, length - contexts["input_ids"].shape[1])
-    values = {"input_ids": model.generator.config.pad_token_id, "attention_mask": 0}
+    values = {"input_ids": model.generator.backbone.config.pad_token_id, "attention_mask": 0}
     return {
         name: torch.nn.functional.pad(tensor, (0, missing), value=values[name]).to(model.device)
         for name, tensor in contexts.items()

@@ -21,6 +21,7 @@ from ragtune.knowledge.knowledge_base import KnowledgeBase
 from ragtune.knowledge.passages import Passage, Passages
 from ragtune.knowledge.splitting import split_text
 from ragtune.models.encoders import Encoder
+from ragtune.models.generators.seq2seq import prompt_tokens
 from ragtune.models.inputs import PassageRows, PromptBuilder
 from ragtune.models.rag import RagConfig
 from ragtune.progress import progress
@@ -176,9 +177,9 @@ def train_reader(folder: Path, encoder: Path, pairs: Sequence[Pair], passages: P
         for piece in split_text(passage.text, _SHORT_WORDS)
     ]
     config = RagConfig(max_input_tokens=options.max_input_tokens)
-    whole = PromptBuilder(tokenizer, passages, config)
+    whole = PromptBuilder(prompt_tokens(tokenizer), passages, config)
     stages = [
-        (options.cloze_steps, cloze_questions(short, chance), PromptBuilder(tokenizer, short, config)),
+        (options.cloze_steps, cloze_questions(short, chance), PromptBuilder(prompt_tokens(tokenizer), short, config)),
         (options.cloze_steps // 3, cloze_questions(passages, chance), whole),
         (options.reader_steps, real_questions(pairs, chance), whole),
     ]

@@ -75,7 +75,7 @@ def ours(folder: Path, options: argparse.Namespace, breakdown: bool) -> dict[str
     with KnowledgeBase.open(folder / "base") as base:
         if options.retrieval == "none":
             base.search = once(base.search)
-        prompts = PromptBuilder(model.generator_tokenizer, base.passages, model.config)
+        prompts = PromptBuilder(model.generator.prompt_tokens, base.passages, model.config)
         pairs = datasets.load_from_disk(str(folder / "pairs"))["train"]
         trainer = RagTrainer(model, arguments, prompts, pairs, search=base)
         if breakdown:

@@ -15,6 +15,7 @@ from transformers import RagConfig as HuggingFaceRagConfig
 from ragtune.errors import ModelError
 from ragtune.files import atomic_path
 from ragtune.knowledge.manifest import point_at
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.rag import RagConfig, RagModel
 
 FORMAT = 1
@@ -37,7 +38,6 @@ def save_model(model: RagModel, folder: str | Path, lineage: Mapping[str, Any] |
         model.question_encoder.save_pretrained(temporary / "question_encoder")
         model.passage_encoder.save_pretrained(temporary / "passage_encoder")
         model.generator.save_pretrained(temporary / "generator")
-        model.generator_tokenizer.save_pretrained(temporary / "generator")
         description = {
             "format": FORMAT,
             "config": asdict(model.config),
@@ -142,19 +142,22 @@ def export_huggingface(model: RagModel, folder: str | Path) -> None:
         raise ModelError(
             f'prompt "{model.config.prompt}": transformers\' RAG classes have "{_HUGGING_FACE_PROMPT}" only'
         )
+    generator = model.generator
+    if not isinstance(generator, Seq2SeqGenerator):
+        raise ModelError(f"{generator.name}: transformers' RAG classes take encoder-decoders only")
     config = HuggingFaceRagConfig.from_question_encoder_generator_configs(
         encoder.config,
-        model.generator.config,
+        generator.backbone.config,
         n_docs=model.config.n_docs,
         max_combined_length=model.config.max_input_tokens,
         retrieval_vector_size=model.question_encoder.dimension,
         **{
-            name: getattr(model.generator.config, name, None)
+            name: getattr(generator.backbone.config, name, None)
             for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "vocab_size")
         },
     )
     rag_class = RagTokenForGeneration if model.config.method == "rag-token" else RagSequenceForGeneration
-    exported = rag_class(config=config, question_encoder=encoder, generator=model.generator)
+    exported = rag_class(config=config, question_encoder=encoder, generator=generator.backbone)
     with atomic_path(folder) as temporary:
         exported.save_pretrained(temporary)
-        RagTokenizer(model.question_encoder.tokenizer, model.generator_tokenizer).save_pretrained(temporary)
+        RagTokenizer(model.question_encoder.tokenizer, generator.tokenizer).save_pretrained(temporary)

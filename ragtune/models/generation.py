@@ -1,34 +1,25 @@
 """Answers by RAG-Sequence's "thorough" decoding: every passage proposes, all passages vote.
 
 Beam search proposes answers from each passage alone; each distinct answer is scored against every passage of its
-question, log p(y | x) = log Σ_k p_k p(y | x, z_k), and the best is given. Contexts are encoded once, for beam search
-and scoring alike. Source: Lewis et al. 2020, section 2.5, https://arxiv.org/abs/2005.11401
+question, log p(y | x) = log Σ_k p_k p(y | x, z_k), and the best is given. Contexts are read once, for beam search and
+scoring alike. Source: Lewis et al. 2020, section 2.5, https://arxiv.org/abs/2005.11401
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
 from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
 from ragtune.models.inputs import PromptBuilder
-from ragtune.models.losses import (
-    IGNORED,
-    rag_sequence_log_likelihood,
-    rag_token_log_likelihood,
-    token_log_likelihoods,
-)
+from ragtune.models.losses import rag_sequence_log_likelihood, rag_token_log_likelihood
 from ragtune.models.pretrained import evaluating
 from ragtune.models.rag import RagModel
 from ragtune.progress import progress as show_progress
-
-# Logits that are held at once while candidates are scored: 256 MiB in float32.
-_LOGITS_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ def answer_questions(
     scores = torch.as_tensor(doc_log_probs, dtype=torch.float32, device=model.device)
     _check(questions, passages, scores)
     rows = {passage: row for row, passage in enumerate(dict.fromkeys(p for found in passages for p in found))}
-    builder = PromptBuilder(model.generator_tokenizer, list(rows), model.config)
+    builder = PromptBuilder(model.generator.prompt_tokens, list(rows), model.config)
     lengths = [
         len(question) + max(len(p.title) + len(p.text) for p in passages[n]) for n, question in enumerate(questions)
     ]
@@ -132,14 +123,15 @@ def generate_closed_book(
 
     Arguments and order as `answer_questions`.
     """
-    builder = PromptBuilder(model.generator_tokenizer, [], model.config)
+    builder = PromptBuilder(model.generator.prompt_tokens, [], model.config)
     answers: dict[int, str] = {}
     with evaluating(model.generator):
         for batch in _by_length([len(question) for question in questions], batch_size, progress):
             prompts = builder.build_closed_book([questions[n] for n in batch])
-            encoded, attention_mask = _encode(model, prompts)
-            best = _search(model, encoded, attention_mask, num_beams, 1, max_new_tokens)
-            answers |= zip(batch, (_text(model, tokens) for tokens in best), strict=True)
+            best = model.generator.propose(
+                _read(model, prompts), num_beams, 1, max_new_tokens or model.config.max_answer_tokens
+            )
+            answers |= zip(batch, map(model.generator.decode, best), strict=True)
     return [answers[n] for n in range(len(questions))]
 
 
@@ -152,84 +144,27 @@ def _answer_batch(
     max_new_tokens: int,
 ) -> list[Answer]:
     """Answers to questions whose contexts follow one another in `prompts`, `counts` of them each."""
-    encoded, attention_mask = _encode(model, prompts)
-    proposals = _search(model, encoded, attention_mask, num_beams, num_beams, max_new_tokens)
+    read = _read(model, prompts)
+    longest = max_new_tokens or model.config.max_answer_tokens
+    proposals = model.generator.propose(read, num_beams, num_beams, longest)
     ends = np.cumsum(counts).tolist()
     answers, candidates = [], []
     for count, end in zip(counts, ends, strict=True):
         candidates.append(list(dict.fromkeys(proposals[(end - count) * num_beams : end * num_beams])))
     by_context = [distinct for distinct, count in zip(candidates, counts, strict=True) for _ in range(count)]
-    scored = _score(model, encoded, attention_mask, by_context)
+    scored = model.generator.score(read, by_context)
     for distinct, log_probs, end in zip(candidates, doc_log_probs, ends, strict=True):
         log_likelihoods = scored[end - len(log_probs) : end, : len(distinct)].transpose(0, 1)
         marginal = _marginalise(model, log_probs, log_likelihoods)
         best = int(marginal.argmax())
-        answers.append(Answer(_text(model, distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy()))
+        answers.append(
+            Answer(model.generator.decode(distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy())
+        )
     return answers
 
 
-def _encode(model: RagModel, prompts: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    input_ids, attention_mask = prompts["input_ids"].to(model.device), prompts["attention_mask"].to(model.device)
-    encoder = model.generator.get_encoder()
-    return encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)[0], attention_mask
-
-
-def _search(
-    model: RagModel, encoded: Tensor, attention_mask: Tensor, num_beams: int, returned: int, max_new_tokens: int
-) -> list[tuple[int, ...]]:
-    """Beam search from every context: `returned` answers each, as tokens without start and padding, with their end."""
-    sequences = model.generator.generate(
-        encoder_outputs=BaseModelOutput(encoded),
-        attention_mask=attention_mask,
-        num_beams=num_beams,
-        num_return_sequences=returned,
-        max_new_tokens=max_new_tokens or model.config.max_answer_tokens,
-        do_sample=False,
-        synced_gpus=False,  # each process answers questions of its own, with all the weights
-    )
-    ends = model.generator.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
-    return [_until_end(tokens, ends) for tokens in sequences[:, 1:].tolist()]
-
-
-def _until_end(tokens: list[int], ends: set[int]) -> tuple[int, ...]:
-    length = next((position + 1 for position, token in enumerate(tokens) if token in ends), len(tokens))
-    return tuple(tokens[:length])
-
-
-def _score(model: RagModel, encoded: Tensor, attention_mask: Tensor, candidates: list[list[tuple[int, ...]]]) -> Tensor:
-    """log p of every token of every context's candidates, (contexts, most candidates, longest), 0 where there is none.
-
-    Candidates are taken one a context at a time, so that all of them share the context's keys and values, which cost
-    far more than a short answer does.
-    """
-    most, longest = max(map(len, candidates)), max(len(tokens) for found in candidates for tokens in found)
-    labels = torch.full((len(candidates), most, longest), IGNORED)
-    for context, found in enumerate(candidates):
-        for number, tokens in enumerate(found):
-            labels[context, number, : len(tokens)] = torch.tensor(tokens)
-    labels = labels.to(model.device)
-    scored = torch.zeros(labels.shape, device=model.device)
-    at_once = max(1, _LOGITS_AT_ONCE // (longest * model.generator.get_output_embeddings().weight.shape[0]))
-    most_first = sorted(range(len(candidates)), key=lambda context: -len(candidates[context]))
-    for start in range(0, len(most_first), at_once):
-        contexts, cache = most_first[start : start + at_once], None
-        for number in range(len(candidates[contexts[0]])):
-            contexts = [context for context in contexts if len(candidates[context]) > number]
-            if cache is not None:
-                cache.cross_attention_cache.batch_select_indices(torch.arange(len(contexts), device=model.device))
-            output = model.generator(
-                encoder_outputs=BaseModelOutput(encoded[contexts]),
-                attention_mask=attention_mask[contexts],
-                decoder_input_ids=model.decoder_inputs(labels[contexts, number]),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = EncoderDecoderCache(DynamicCache(), output.past_key_values.cross_attention_cache)
-            scored[contexts, number] = token_log_likelihoods(output.logits.float(), labels[contexts, number])
-    if model.generator.generation_config.forced_bos_token_id is not None:
-        scored[:, :, 0] = 0.0
-    return scored
+def _read(model: RagModel, prompts: dict[str, Tensor]) -> Any:
+    return model.generator.read(prompts["input_ids"].to(model.device), prompts["attention_mask"].to(model.device))
 
 
 def _marginalise(model: RagModel, doc_log_probs: Tensor, log_likelihoods: Tensor) -> Tensor:
@@ -240,10 +175,6 @@ def _marginalise(model: RagModel, doc_log_probs: Tensor, log_likelihoods: Tensor
         everywhere = torch.ones_like(log_likelihoods[:, 0], dtype=torch.bool)
         return rag_token_log_likelihood(doc_log_probs, log_likelihoods, everywhere)
     return rag_sequence_log_likelihood(doc_log_probs, log_likelihoods.sum(dim=-1))
-
-
-def _text(model: RagModel, tokens: tuple[int, ...]) -> str:
-    return str(model.generator_tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
 
 def _by_length(lengths: Sequence[int], batch_size: int, progress: bool) -> Iterator[list[int]]:

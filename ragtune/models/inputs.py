@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ragtune.knowledge.passages import Passage
+from ragtune.models.generators.base import PromptTokens
 from ragtune.models.rag import RagConfig
 
 _PASSAGES_TRIED = 8
@@ -41,19 +40,19 @@ class PromptBuilder:
             the whole string; then every prompt is tokenised whole, which is slower and otherwise the same.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, passages: PassageRows, config: RagConfig) -> None:
+    def __init__(self, tokens: PromptTokens, passages: PassageRows, config: RagConfig) -> None:
         """Set up for one knowledge base.
 
         Args:
-            tokenizer: the generator's.
+            tokens: the generator's `prompt_tokens`.
             passages: what the rows of `build` count in.
             config: `prompt` and `max_input_tokens` are read.
         """
-        self.tokenizer = tokenizer
+        self.tokens = tokens
+        self.tokenizer = tokens.tokenizer
         self.passages = passages
         self.max_tokens = config.max_input_tokens
         self._before, self._middle, self._after = _split_prompt(config.prompt)
-        self._prefix, self._suffix = _special_tokens(tokenizer)
         self._cache: dict[int, np.ndarray] = {}
         self.composes = self._try_out()
 
@@ -86,15 +85,15 @@ class PromptBuilder:
                     prompts.append(before[number] + self._cache[row][:budget].tolist() + after[number])
                 else:
                     prompts.append(self._whole(question, self.passages[row]))
-        return self._pad(prompts)
+        return self.tokens.pad(prompts)
 
     def build_closed_book(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """The bare questions, (B, L): what the closed-book baseline reads."""
-        return self._pad(self._tokens(questions))
+        return self.tokens.pad(self._tokens(questions))
 
     @property
     def _room(self) -> int:
-        return self.max_tokens - len(self._prefix) - len(self._suffix)
+        return self.max_tokens - len(self.tokens.before) - len(self.tokens.behind)
 
     def _tokenise_passages(self, rows: np.ndarray) -> None:
         new = [row for row in dict.fromkeys(rows.ravel().tolist()) if row >= 0 and row not in self._cache]
@@ -117,16 +116,6 @@ class PromptBuilder:
         if not texts:
             return []
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-
-    def _pad(self, prompts: list[list[int]]) -> dict[str, Tensor]:
-        longest = max(map(len, prompts), default=0) + len(self._prefix) + len(self._suffix)
-        input_ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, prompt in enumerate(prompts):
-            tokens = torch.tensor(self._prefix + prompt + self._suffix)
-            input_ids[row, : len(tokens)] = tokens
-            attention_mask[row, : len(tokens)] = 1
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def _try_out(self) -> bool:
         for row in range(min(_PASSAGES_TRIED, len(self.passages))):
@@ -159,11 +148,3 @@ def _fill(template: str, **fields: str) -> str:
 
 def _fill_passage(template: str, passage: Passage) -> str:
     return _fill(template, title=passage.title.removeprefix('"').removesuffix('"'), text=passage.text)
-
-
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and behind a text, such as <s> and </s>."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    start = next(i for i in range(len(full) - len(bare) + 1) if full[i : i + len(bare)] == bare)
-    return full[:start], full[start + len(bare) :]

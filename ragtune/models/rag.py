@@ -2,19 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from ragtune.errors import ModelError
-from ragtune.hub import load_tokenizer
 from ragtune.models.encoders import Encoder
-from ragtune.models.likelihood import label_log_likelihoods
+from ragtune.models.generators.base import Generator
+from ragtune.models.generators.loading import load_generator
 from ragtune.models.losses import IGNORED, doc_log_probabilities, rag_sequence_loss, rag_token_loss
-from ragtune.models.pretrained import load_pretrained
 from ragtune.models.prompt import check_prompt
 
 METHODS = ("rag", "rag-token")
@@ -77,22 +74,19 @@ class RagModel(nn.Module):
         self,
         question_encoder: Encoder,
         passage_encoder: Encoder,
-        generator: PreTrainedModel,
-        generator_tokenizer: PreTrainedTokenizerBase,
+        generator: Generator,
         config: RagConfig,
     ) -> None:
         """Put loaded parts together.
 
         Raises:
-            ModelError: the encoders' vectors differ in length, or the generator's tokenizer is not the generator's.
+            ModelError: the encoders' vectors differ in length.
         """
         super().__init__()
         _check_encoders(question_encoder, passage_encoder)
-        _check_generator(generator, generator_tokenizer)
         self.question_encoder = question_encoder
         self.passage_encoder = passage_encoder.requires_grad_(False)
-        self.generator: Any = generator
-        self.generator_tokenizer = generator_tokenizer
+        self.generator = generator
         self.config = config
 
     @classmethod
@@ -109,19 +103,17 @@ class RagModel(nn.Module):
         Args:
             question_encoder: DPR or sentence-transformers.
             passage_encoder: the one that embeds the knowledge base; with sentence-transformers the same folder.
-            generator: anything that AutoModelForSeq2SeqLM loads (BART, T5, encoder-decoder), with its tokenizer.
+            generator: any that `ragtune.models.generators.loading.load_generator` loads, with its tokenizer.
             config: `RagConfig()` where it is not given.
             trust_remote_code: run Python code that comes with the models. Off unless their source is trusted.
 
         Raises:
             ModelError: a part is missing, broken, or does not fit the others.
         """
-        place = str(generator)
         model = cls(
             Encoder.from_pretrained(question_encoder, "question", trust_remote_code),
             Encoder.from_pretrained(passage_encoder, "passage", trust_remote_code),
-            load_pretrained(AutoModelForSeq2SeqLM, place, trust_remote_code=trust_remote_code),
-            load_tokenizer(place, trust_remote_code=trust_remote_code),
+            load_generator(generator, trust_remote_code),
             config or RagConfig(),
         )
         return model.eval()
@@ -176,12 +168,8 @@ class RagModel(nn.Module):
             doc_log_probs = doc_log_probabilities(doc_scores, doc_mask)
 
         n_docs = doc_mask.shape[1]
-        by_doc = label_log_likelihoods(
-            self.generator,
-            context_input_ids,
-            context_attention_mask,
-            self.decoder_inputs(labels).repeat_interleave(n_docs, dim=0),
-            labels.repeat_interleave(n_docs, dim=0),
+        by_doc = self.generator.log_likelihoods(
+            context_input_ids, context_attention_mask, labels.repeat_interleave(n_docs, dim=0)
         )
         log_likelihoods = by_doc.view(len(labels), n_docs, -1)
         answer_log_likelihoods = log_likelihoods.sum(dim=-1)
@@ -197,10 +185,6 @@ class RagModel(nn.Module):
         with torch.autocast(question_embeddings.device.type, enabled=False):
             products = torch.einsum("bd,bkd->bk", question_embeddings.to(dtype), doc_embeddings.to(dtype))
         return products / self.config.temperature
-
-    def decoder_inputs(self, labels: Tensor) -> Tensor:
-        """Labels moved right by one behind the generator's own start token, -100 as padding; (batch, length)."""
-        return self.generator.prepare_decoder_input_ids_from_labels(labels)
 
 
 def _check_rows(answer_mask: Tensor, doc_mask: Tensor) -> None:
@@ -221,31 +205,3 @@ def _check_encoders(question_encoder: Encoder, passage_encoder: Encoder) -> None
             f"{question_encoder.name} makes vectors of {question_encoder.dimension}, {passage_encoder.name} of "
             f"{passage_encoder.dimension}: question and passage encoder must belong together"
         )
-
-
-def _check_generator(generator: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    place = generator.name_or_path or type(generator).__name__
-    rows = generator.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"{place}: the tokenizer has {len(tokenizer)} tokens, the generator embeds {rows}: use the tokenizer that "
-            "the generator was trained with"
-        )
-    for name in ("pad_token_id", "eos_token_id"):
-        of_tokenizer, of_generator = getattr(tokenizer, name), getattr(generator.config, name, None)
-        if of_tokenizer is None:
-            raise ModelError(f"{place}: the tokenizer has no {name.removesuffix('_id')}; a generator needs one")
-        if isinstance(of_generator, int) and of_generator != of_tokenizer:
-            raise ModelError(
-                f"{place}: {name} is {of_tokenizer} for the tokenizer, {of_generator} for the generator: use the "
-                "tokenizer that the generator was trained with"
-            )
-    try:
-        generator.prepare_decoder_input_ids_from_labels(
-            torch.tensor([[tokenizer.eos_token_id]], device=generator.device)
-        )
-    except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"{place}: {type(generator).__name__} does not say how its decoder's inputs follow from labels ({error}); "
-            "decoder_start_token_id and pad_token_id must stand in its config.json"
-        ) from error

@@ -66,7 +66,7 @@ def run_inputs(
         "base_model": {
             "question_encoder": model.question_encoder.fingerprint,
             "passage_encoder": model.passage_encoder.fingerprint,
-            "generator": _weights_hash(model.generator),
+            "generator": _weights_hash(model.generator.backbone),
         },
         "parameters": parameters,
         "processes": args.world_size,

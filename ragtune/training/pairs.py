@@ -42,7 +42,7 @@ class Pairs:
         """
         for part, wanted, tokenizer in (
             ("question encoder", self.question_tokenizer, model.question_encoder.tokenizer),
-            ("generator", self.generator_tokenizer, model.generator_tokenizer),
+            ("generator", self.generator_tokenizer, model.generator.tokenizer),
         ):
             if tokenizer_fingerprint(tokenizer) != wanted:
                 raise TrainingError(

@@ -74,13 +74,13 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         _wait()
         if not (work / "model").is_dir():
             with _knowledge(files, args, model, (base_folder, manifest), work) as knowledge:
-                prompts = PromptBuilder(model.generator_tokenizer, knowledge.passages, model.config)
+                prompts = PromptBuilder(model.generator.prompt_tokens, knowledge.passages, model.config)
                 own = _for_stage(args, work / "rag")
                 _train(model, own, prompts, pairs, knowledge.search, work / "model", lineage)
         del model
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
             base_model = _base_model(files, args, pairs)
-            prompts = PromptBuilder(base_model.generator_tokenizer, [], base_model.config)
+            prompts = PromptBuilder(base_model.generator.prompt_tokens, [], base_model.config)
             own = _for_stage(args, work / "closed_book")
             own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
             _train(base_model, own, prompts, pairs, None, work / "closed_book_model", lineage | {"closed_book": True})

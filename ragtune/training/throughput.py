@@ -3,18 +3,16 @@
 Source: Chowdhery et al. 2022, appendix B, https://arxiv.org/abs/2204.02311
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ragtune.models.generators.base import linear_weights
 from ragtune.training.trained import TrainedParts
 
 _FORWARD, _FORWARD_AND_BACKWARD = 2, 6  # FLOPs a weight and token
-# Their inputs are the encoder's tokens, though they belong to the decoder: BART's, T5's and BERT's names.
-_CROSS_KEYS_AND_VALUES = re.compile(r"(encoder_attn|EncDecAttention|crossattention)\..*(k|v|k_proj|v_proj|key|value)$")
 # Dense bfloat16 FLOPs a second, from NVIDIA's data sheets; the first name that stands in the device's counts.
 _PEAKS = {
     "H200": 989e12,
@@ -44,29 +42,21 @@ class WorkCounter:
 
     def __init__(self, parts: TrainedParts):
         """Take the counts of the weights; a frozen part has no backward pass."""
-        generator = parts.generator
-        encoder, output = generator.get_encoder(), generator.get_output_embeddings()
-        cross = sum(
-            module.weight.numel()
-            for name, module in generator.named_modules()
-            if isinstance(module, nn.Linear) and _CROSS_KEYS_AND_VALUES.search(name)
-        )
-        self._by_context = _weights(encoder) + cross
-        self._by_label = _weights(generator, without=output) - self._by_context + output.weight.numel()
+        self._by_prompt, self._by_label = parts.generator.weights_per_token()
         encoders = (("question", "question_encoder"), ("passage", "passage_encoder"))
         self._encoders = {
-            f"{text}_attention_mask": _weights(part) * _flops(part)
+            f"{text}_attention_mask": linear_weights(part) * _flops(part)
             for text, name in encoders
             if (part := getattr(parts, name, None)) is not None
         }
-        self._flops = _flops(generator)
+        self._flops = _flops(parts.generator)
 
     def count(self, inputs: Mapping[str, Tensor]) -> Work:
         """The work in one batch of `TrainedParts.forward`'s arguments; cheapest while they are on the CPU."""
         contexts = int(inputs["context_attention_mask"].sum())
         docs = len(inputs["context_attention_mask"]) // len(inputs["labels"])
         labels = int((inputs["labels"] >= 0).sum()) * docs
-        flops = self._flops * (contexts * self._by_context + labels * self._by_label)
+        flops = self._flops * (contexts * self._by_prompt + labels * self._by_label)
         flops += sum(cost * int(inputs[mask].sum()) for mask, cost in self._encoders.items() if mask in inputs)
         return Work(contexts + labels, float(flops))
 
@@ -80,11 +70,6 @@ def peak_flops(device: torch.device) -> float:
 def peak_of(device_name: str) -> float:
     """As `peak_flops`, by the name that CUDA gives the device."""
     return next((peak for name, peak in _PEAKS.items() if name in device_name), 0.0)
-
-
-def _weights(module: nn.Module, without: nn.Module | None = None) -> int:
-    linear = (part for part in module.modules() if isinstance(part, nn.Linear) and part is not without)
-    return sum(part.weight.numel() for part in linear)
 
 
 def _flops(module: nn.Module) -> int:

@@ -61,7 +61,7 @@ class TrainedParts(nn.Module):
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
-        self.generator.activation_checkpointing_enable(**options)
+        self.generator.backbone.activation_checkpointing_enable(**options)
         if hasattr(self, "question_encoder"):
             self.question_encoder.backbone.activation_checkpointing_enable(**options)
         if self.end_to_end:

@@ -103,7 +103,7 @@ class RagTrainer(ResumableTrainer):
             data_collator=QuestionCollator(model.question_encoder.tokenizer.pad_token_id or 0),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            processing_class=processing_class or model.generator_tokenizer,
+            processing_class=processing_class or model.generator.tokenizer,
         )
         if args.fully_shard and args.world_size > 1:
             shard(parts, args.device.type)

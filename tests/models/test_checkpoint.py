@@ -13,12 +13,14 @@ from tiny_parts import (
     rag_model,
     t5,
     t5_tokenizer,
+    tiny_generator,
 )
 from transformers import AutoTokenizer, RagSequenceForGeneration, RagTokenForGeneration, RagTokenizer
 
 from ragtune.errors import ModelError
 from ragtune.models.checkpoint import export_huggingface, load_model, read_description, save_model
 from ragtune.models.encoders import Encoder
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.pooling import Pooling
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -48,14 +50,14 @@ def test_a_saved_model_comes_back_with_weights_config_and_tokenizers(kind, tmp_p
     assert (loaded.question_encoder.name, loaded.passage_encoder.name) == ("tiny-question", "tiny-passage")
     batch = batch_of(model)
     torch.testing.assert_close(loaded(**batch).loss, model(**batch).loss)
-    assert loaded.generator_tokenizer("Paris is").input_ids == model.generator_tokenizer("Paris is").input_ids
+    assert loaded.generator.tokenizer("Paris is").input_ids == model.generator.tokenizer("Paris is").input_ids
 
 
 def test_sentence_transformers_encoders_are_saved_with_their_pooling(tmp_path):
     tokenizer = bert_tokenizer()
     pooling = Pooling("sentence-transformers", ("mean",), True, 64)
     encoders = [Encoder(bert(tokenizer), tokenizer, pooling, "mean") for _ in range(2)]
-    save_model(RagModel(*encoders, *generator_and_tokenizer("t5"), RagConfig(temperature=0.05)), tmp_path / "model")
+    save_model(RagModel(*encoders, tiny_generator("t5"), RagConfig(temperature=0.05)), tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert loaded.passage_encoder.pooling == pooling
     assert loaded.passage_encoder.fingerprint == encoders[1].fingerprint
@@ -77,7 +79,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     def fail(folder):
         raise RuntimeError("broken off")
 
-    monkeypatch.setattr(model.generator_tokenizer, "save_pretrained", fail)
+    monkeypatch.setattr(model.generator.tokenizer, "save_pretrained", fail)
     with pytest.raises(RuntimeError, match="broken off"):
         save_model(model, saved)
     assert_same_weights(load_model(saved), rag_model("bart"))
@@ -86,7 +88,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 def test_a_model_is_replaced_whole(saved):
     save_model(rag_model("t5"), saved)
-    assert type(load_model(saved).generator).__name__ == "T5ForConditionalGeneration"
+    assert type(load_model(saved).generator.backbone).__name__ == "T5ForConditionalGeneration"
 
 
 def test_parts_may_be_hub_style_folders_of_their_own(tmp_path):
@@ -96,7 +98,7 @@ def test_parts_may_be_hub_style_folders_of_their_own(tmp_path):
     generator.save_pretrained(tmp_path / "generator")
     tokenizer.save_pretrained(tmp_path / "generator")
     model = RagModel.from_parts(tmp_path / "question", tmp_path / "passage", tmp_path / "generator")
-    assert_same_weights(model.generator, generator)
+    assert_same_weights(model.generator.backbone, generator)
     assert model.config == RagConfig()
 
 
@@ -124,7 +126,7 @@ def test_hugging_faces_class_loads_the_export_with_the_same_weights(kind, method
     exported, loading = rag_class.from_pretrained(tmp_path / "exported", output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
     assert_same_weights(exported.question_encoder, model.question_encoder.backbone)
-    assert_same_weights(exported.generator, model.generator)
+    assert_same_weights(exported.generator, model.generator.backbone)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert exported.config.n_docs == 3 and exported.config.max_combined_length == 300
 
@@ -137,8 +139,7 @@ def test_the_export_has_the_same_loss(tmp_path):
     copy = RagModel(
         Encoder(exported.question_encoder, model.question_encoder.tokenizer, model.question_encoder.pooling, "copy"),
         model.passage_encoder,
-        exported.generator,
-        model.generator_tokenizer,
+        Seq2SeqGenerator(exported.generator, model.generator.tokenizer),
         model.config,
     )
     expected = hugging_face_loss(copy, RagSequenceForGeneration, batch).mean()
@@ -151,7 +152,7 @@ def test_the_export_holds_both_tokenizers(tmp_path):
     tokenizer = RagTokenizer.from_pretrained(tmp_path / "exported")
     text = "Paris is the capital"
     assert tokenizer.question_encoder(text)["input_ids"] == model.question_encoder.tokenizer(text)["input_ids"]
-    assert tokenizer.generator(text)["input_ids"] == model.generator_tokenizer(text)["input_ids"]
+    assert tokenizer.generator(text)["input_ids"] == model.generator.tokenizer(text)["input_ids"]
 
 
 def test_what_hugging_face_cannot_express_is_not_exported(tmp_path):
@@ -159,7 +160,7 @@ def test_what_hugging_face_cannot_express_is_not_exported(tmp_path):
         export_huggingface(rag_model("bart", temperature=0.5), tmp_path / "exported")
     tokenizer = bert_tokenizer()
     encoder = Encoder(bert(tokenizer), tokenizer, Pooling("sentence-transformers", ("mean",), True, 64), "mean")
-    model = RagModel(encoder, encoder, *generator_and_tokenizer("bart"), RagConfig())
+    model = RagModel(encoder, encoder, tiny_generator("bart"), RagConfig())
     with pytest.raises(ModelError, match="DPR question encoders only"):
         export_huggingface(model, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()

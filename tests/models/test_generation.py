@@ -29,13 +29,13 @@ def log_probs(seed=0):
 def answers_by_hand(model, prior, num_beams, method="rag"):
     """Beam search context by context, then the model's own loss for every (candidate, context) pair, in plain loops."""
     model.eval()
-    builder = PromptBuilder(model.generator_tokenizer, PASSAGES, model.config)
+    builder = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config)
     answers = []
     for question, rows, p in zip(QUESTIONS, ROWS, prior.exp().tolist(), strict=True):
         contexts = [builder.build([question], np.array([[row]])) for row in rows]
         candidates = []
         for context in contexts:
-            beams = model.generator.generate(
+            beams = model.generator.backbone.generate(
                 **context, num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=TOKENS, do_sample=False
             )
             candidates += [tuple(trimmed(model, beam.tolist()[1:])) for beam in beams]
@@ -44,10 +44,10 @@ def answers_by_hand(model, prior, num_beams, method="rag"):
             labels = torch.tensor([candidate])
             per_context = []
             for context in contexts:
-                logits = model.generator(
+                logits = model.generator.backbone(
                     input_ids=context["input_ids"],
                     attention_mask=context["attention_mask"],
-                    decoder_input_ids=model.decoder_inputs(labels),
+                    decoder_input_ids=model.generator.decoder_inputs(labels),
                 ).logits
                 per_context.append(logits[0].log_softmax(-1).gather(-1, labels[0][:, None]).flatten().tolist())
             if method == "rag":
@@ -56,12 +56,12 @@ def answers_by_hand(model, prior, num_beams, method="rag"):
                 tokens = zip(*per_context, strict=True)
                 total = sum(math.log(sum(p_k * math.exp(ll) for p_k, ll in zip(p, t, strict=True))) for t in tokens)
             best = max(best, (total, candidate))
-        answers.append((best[0], model.generator_tokenizer.decode(best[1], skip_special_tokens=True).strip()))
+        answers.append((best[0], model.generator.tokenizer.decode(best[1], skip_special_tokens=True).strip()))
     return answers
 
 
 def trimmed(model, tokens):
-    end = model.generator_tokenizer.eos_token_id
+    end = model.generator.tokenizer.eos_token_id
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
 
 
@@ -98,14 +98,14 @@ def test_answers_equal_hugging_faces(num_beams, settings):
         model.config.max_input_tokens = 24
         config = HuggingFaceRagConfig.from_question_encoder_generator_configs(
             model.question_encoder.backbone.config,
-            model.generator.config,
+            model.generator.backbone.config,
             n_docs=3,
-            bos_token_id=model.generator.config.bos_token_id,
+            bos_token_id=model.generator.backbone.config.bos_token_id,
         )
         theirs = RagSequenceForGeneration(
-            config, question_encoder=model.question_encoder.backbone, generator=model.generator
+            config, question_encoder=model.question_encoder.backbone, generator=model.generator.backbone
         ).eval()
-        prompts = PromptBuilder(model.generator_tokenizer, PASSAGES, model.config).build(QUESTIONS, np.array(ROWS))
+        prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config).build(QUESTIONS, np.array(ROWS))
         assert prompts["attention_mask"].all()
         prior = log_probs(seed)
         sequences = theirs.generate(
@@ -117,8 +117,8 @@ def test_answers_equal_hugging_faces(num_beams, settings):
             max_new_tokens=TOKENS,
             min_new_tokens=2,
         )
-        expected = model.generator_tokenizer.batch_decode(sequences, skip_special_tokens=True)
-        model.generator.generation_config.min_new_tokens = 2
+        expected = model.generator.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        model.generator.backbone.generation_config.min_new_tokens = 2
         ours = generate_answers(model, QUESTIONS, FOUND, prior, num_beams, max_new_tokens=TOKENS)
         equal += sum(a == b.strip() for a, b in zip(ours, expected, strict=True))
         distinct |= set(ours)
@@ -129,7 +129,9 @@ def test_answers_equal_hugging_faces(num_beams, settings):
 def test_contexts_are_encoded_once():
     model = eloquent("bart")
     rows = []
-    model.generator.get_encoder().register_forward_hook(lambda module, args, output: rows.append(len(output[0])))
+    model.generator.backbone.get_encoder().register_forward_hook(
+        lambda module, args, output: rows.append(len(output[0]))
+    )
     generate_answers(model, QUESTIONS, FOUND, log_probs(), num_beams=3, max_new_tokens=TOKENS)
     assert rows == [3 * len(QUESTIONS)]
 
@@ -147,7 +149,7 @@ def test_batching_changes_no_answer(kind):
 def test_scoring_in_parts_changes_no_answer(monkeypatch):
     model = eloquent("t5")
     whole = answer_questions(model, QUESTIONS, FOUND, log_probs(), max_new_tokens=TOKENS)
-    monkeypatch.setattr("ragtune.models.generation._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("ragtune.models.generators.seq2seq._LOGITS_AT_ONCE", 1)
     parts = answer_questions(model, QUESTIONS, FOUND, log_probs(), max_new_tokens=TOKENS)
     assert [a.text for a in parts] == [a.text for a in whole]
 
@@ -185,11 +187,11 @@ def test_the_prior_decides_between_passages():
 @pytest.mark.parametrize("kind", KINDS)
 def test_closed_book_answers_are_the_generators_own(kind):
     model = eloquent(kind)
-    inputs = model.generator_tokenizer(QUESTIONS, padding=True, return_tensors="pt")
-    sequences = model.generator.generate(
+    inputs = model.generator.tokenizer(QUESTIONS, padding=True, return_tensors="pt")
+    sequences = model.generator.backbone.generate(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], num_beams=2, max_new_tokens=TOKENS
     )
-    expected = model.generator_tokenizer.batch_decode(sequences, skip_special_tokens=True)
+    expected = model.generator.tokenizer.batch_decode(sequences, skip_special_tokens=True)
     found = generate_closed_book(model, QUESTIONS, num_beams=2, max_new_tokens=TOKENS, batch_size=3)
     assert found == [text.strip() for text in expected]
 

@@ -13,6 +13,7 @@ from tiny_parts import (
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagRetriever
 
+from ragtune.models.generators.seq2seq import prompt_tokens
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig
 
@@ -38,7 +39,7 @@ def test_the_default_prompt_is_hugging_face_rags_own(make):
     config = HuggingFaceRagConfig(max_combined_length=300)
     retriever = RagRetriever(config, tokenizer, tokenizer, index=_NoIndex(), init_retrieval=False)
     expected = retriever.postprocess_docs(docs, QUESTIONS, "", 3, return_tensors="pt")
-    built = PromptBuilder(tokenizer, PASSAGES, RagConfig()).build(QUESTIONS, ROWS)
+    built = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig()).build(QUESTIONS, ROWS)
     assert prompts_of(built) == prompts_of({"input_ids": expected[0], "attention_mask": expected[1]})
 
 
@@ -49,7 +50,7 @@ def test_the_default_prompt_is_hugging_face_rags_own(make):
 )
 def test_pieces_give_the_tokens_of_the_whole_string(make, prompt):
     tokenizer = make()
-    builder = PromptBuilder(tokenizer, PASSAGES, RagConfig(prompt=prompt))
+    builder = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig(prompt=prompt))
     assert builder.composes
     row = 4  # a plain title and text, which nothing is stripped from
     whole = prompt.format(title=PASSAGES[row].title, text=PASSAGES[row].text, question=QUESTIONS[0])
@@ -59,7 +60,7 @@ def test_pieces_give_the_tokens_of_the_whole_string(make, prompt):
 def test_a_tokenizer_that_reaches_over_joints_is_given_whole_strings_and_says_so():
     tokenizer = straddling_tokenizer()
     with pytest.warns(UserWarning, match="tokenised whole"):
-        builder = PromptBuilder(tokenizer, PASSAGES, RagConfig())
+        builder = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig())
     assert not builder.composes
     whole = f"{PASSAGES[4].title} / {PASSAGES[4].text} // {QUESTIONS[0]}"
     assert prompts_of(builder.build(QUESTIONS[:1], [[4]])) == [tokenizer(whole)["input_ids"]]
@@ -72,7 +73,9 @@ def test_the_passage_is_cut_to_fit_and_the_question_never(make):
     question = tokenizer(" // " + QUESTIONS[3], add_special_tokens=False)["input_ids"]
     limit = len(question) + 10
     for tokens in prompts_of(
-        PromptBuilder(tokenizer, PASSAGES, RagConfig(max_input_tokens=limit)).build(QUESTIONS[3:], ROWS[:1])
+        PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig(max_input_tokens=limit)).build(
+            QUESTIONS[3:], ROWS[:1]
+        )
     ):
         assert len(tokens) <= limit
         assert tokenizer.decode(question).replace(" ", "") in tokenizer.decode(tokens).replace(" ", "")
@@ -82,7 +85,9 @@ def test_the_passage_is_cut_to_fit_and_the_question_never(make):
 def test_a_cut_passage_keeps_its_beginning_and_fills_the_room():
     tokenizer = word_tokenizer()
     uncut, cut = (
-        prompts_of(PromptBuilder(tokenizer, PASSAGES, RagConfig(max_input_tokens=n)).build(QUESTIONS[:1], [[0]]))[0]
+        prompts_of(
+            PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig(max_input_tokens=n)).build(QUESTIONS[:1], [[0]])
+        )[0]
         for n in (300, 20)
     )
     question = len(tokenizer("// " + QUESTIONS[0], add_special_tokens=False)["input_ids"]) + 1
@@ -92,26 +97,26 @@ def test_a_cut_passage_keeps_its_beginning_and_fills_the_room():
 
 def test_a_question_longer_than_the_room_stays_whole_without_a_passage():
     tokenizer = word_tokenizer()
-    built = PromptBuilder(tokenizer, PASSAGES, RagConfig(max_input_tokens=4)).build(QUESTIONS[:1], [[0]])
+    built = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig(max_input_tokens=4)).build(QUESTIONS[:1], [[0]])
     assert prompts_of(built) == [tokenizer(" // " + QUESTIONS[0])["input_ids"]]
 
 
 def test_padding_rows_get_the_bare_question():
     tokenizer = bart_tokenizer()
-    built = PromptBuilder(tokenizer, PASSAGES, RagConfig()).build(QUESTIONS[:1], [[0, -1]])
+    built = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig()).build(QUESTIONS[:1], [[0, -1]])
     assert prompts_of(built)[1] == tokenizer(QUESTIONS[0])["input_ids"]
 
 
 def test_closed_book_prompts_are_the_bare_questions_padded_to_the_longest():
     tokenizer = t5_tokenizer()
-    built = PromptBuilder(tokenizer, [], RagConfig()).build_closed_book(QUESTIONS)
+    built = PromptBuilder(prompt_tokens(tokenizer), [], RagConfig()).build_closed_book(QUESTIONS)
     expected = tokenizer(QUESTIONS, padding=True, return_tensors="pt")
     assert torch.equal(built["input_ids"], expected["input_ids"])
     assert torch.equal(built["attention_mask"], expected["attention_mask"])
 
 
 def test_a_batch_is_padded_to_its_longest_prompt():
-    built = PromptBuilder(bart_tokenizer(), PASSAGES, RagConfig()).build(QUESTIONS, ROWS)
+    built = PromptBuilder(prompt_tokens(bart_tokenizer()), PASSAGES, RagConfig()).build(QUESTIONS, ROWS)
     assert built["input_ids"].shape[1] == max(map(len, prompts_of(built)))
     assert built["input_ids"].dtype == torch.int64
 
@@ -124,7 +129,7 @@ def test_each_passage_is_read_once():
             type(self).read += 1
             return super().__getitem__(row)
 
-    builder = PromptBuilder(word_tokenizer(), Counting(PASSAGES), RagConfig())
+    builder = PromptBuilder(prompt_tokens(word_tokenizer()), Counting(PASSAGES), RagConfig())
     Counting.read = 0
     first = builder.build(QUESTIONS, ROWS)
     second = builder.build(QUESTIONS, ROWS)
@@ -137,5 +142,5 @@ def test_braces_in_a_passage_or_question_are_left_alone():
 
     odd = [Passage("x", "{text}", "a {question} in {braces}", ("x",))]
     tokenizer = bart_tokenizer()
-    tokens = prompts_of(PromptBuilder(tokenizer, odd, RagConfig()).build(["what is {title}?"], [[0]]))[0]
+    tokens = prompts_of(PromptBuilder(prompt_tokens(tokenizer), odd, RagConfig()).build(["what is {title}?"], [[0]]))[0]
     assert tokenizer.decode(tokens, skip_special_tokens=True) == "{text} / a {question} in {braces} // what is {title}?"

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_parts import KINDS, PASSAGES, QUESTIONS, dpr_encoder, generator_and_tokenizer, rag_model
+from tiny_parts import KINDS, PASSAGES, QUESTIONS, dpr_encoder, rag_model, tiny_generator
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagSequenceForGeneration, RagTokenForGeneration
 
@@ -15,10 +15,10 @@ ROWS = torch.tensor([[0, 1, 2], [2, 4, 1], [1, 0, 3], [3, 2, -1]])
 
 def batch_of(model, answers=ANSWERS):
     """Questions, retrieved passages (the last question has one document fewer), and answers padded with -100."""
-    prompts = PromptBuilder(model.generator_tokenizer, PASSAGES, model.config).build(QUESTIONS, ROWS)
+    prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config).build(QUESTIONS, ROWS)
     questions = model.question_encoder.tokenizer(QUESTIONS, padding=True, return_tensors="pt")
     embeddings = torch.from_numpy(model.passage_encoder.encode_passages(PASSAGES))[ROWS]
-    labels = model.generator_tokenizer(answers, padding=True, return_tensors="pt")
+    labels = model.generator.tokenizer(answers, padding=True, return_tensors="pt")
     return {
         "context_input_ids": prompts["input_ids"],
         "context_attention_mask": prompts["attention_mask"],
@@ -32,15 +32,15 @@ def batch_of(model, answers=ANSWERS):
 
 def hugging_face(model, rag_class):
     config = HuggingFaceRagConfig.from_question_encoder_generator_configs(
-        model.question_encoder.backbone.config, model.generator.config, n_docs=3
+        model.question_encoder.backbone.config, model.generator.backbone.config, n_docs=3
     )
-    return rag_class(config, question_encoder=model.question_encoder.backbone, generator=model.generator)
+    return rag_class(config, question_encoder=model.question_encoder.backbone, generator=model.generator.backbone)
 
 
 def hugging_face_loss(model, rag_class, batch):
     """Per example; its labels begin with the decoder's start token and are padded with the pad token."""
-    labels = batch["labels"].masked_fill(batch["labels"] == -100, model.generator.config.pad_token_id)
-    start = torch.full_like(labels[:, :1], model.generator.config.decoder_start_token_id)
+    labels = batch["labels"].masked_fill(batch["labels"] == -100, model.generator.backbone.config.pad_token_id)
+    start = torch.full_like(labels[:, :1], model.generator.backbone.config.decoder_start_token_id)
     question = model.question_encoder(batch["question_input_ids"], batch["question_attention_mask"])
     return hugging_face(model, rag_class)(
         context_input_ids=batch["context_input_ids"],
@@ -87,7 +87,9 @@ def test_answer_log_likelihoods_are_the_generators_own_loss_one_context_at_a_tim
         labels = labels[:, labels[0] != -100]
         for k in range(3):
             context = batch["context_attention_mask"][3 * b + k].bool()
-            alone = model.generator(input_ids=batch["context_input_ids"][3 * b + k, context][None], labels=labels)
+            alone = model.generator.backbone(
+                input_ids=batch["context_input_ids"][3 * b + k, context][None], labels=labels
+            )
             assert found[b, k].item() == pytest.approx(-alone.loss.item() * labels.shape[1], abs=1e-6)
 
 
@@ -156,13 +158,13 @@ def test_padding_of_labels_and_contexts_changes_nothing():
 
 def test_closed_book_loss_is_the_mean_of_the_generators_loss_per_answer():
     model = rag_model("bart")
-    prompts = PromptBuilder(model.generator_tokenizer, PASSAGES, model.config).build_closed_book(QUESTIONS)
+    prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config).build_closed_book(QUESTIONS)
     labels = batch_of(model)["labels"]
     output = model(
         context_input_ids=prompts["input_ids"], context_attention_mask=prompts["attention_mask"], labels=labels
     )
     expected = [
-        model.generator(
+        model.generator.backbone(
             input_ids=prompts["input_ids"][b : b + 1],
             attention_mask=prompts["attention_mask"][b : b + 1],
             labels=labels[b : b + 1],
@@ -200,24 +202,8 @@ def test_a_question_without_documents_is_an_error():
 
 
 def test_encoders_of_different_dimensions_are_an_error():
-    generator, tokenizer = generator_and_tokenizer("bart")
     with pytest.raises(ModelError, match=r"vectors of 16.*of 8"):
-        RagModel(dpr_encoder("question"), dpr_encoder("passage", dimension=8), generator, tokenizer, RagConfig())
-
-
-@pytest.mark.parametrize("kind", ["bart", "t5"])
-def test_anothers_tokenizer_is_an_error(kind):
-    generator, _ = generator_and_tokenizer(kind)
-    other = generator_and_tokenizer("t5" if kind == "bart" else "bart")[1]
-    with pytest.raises(ModelError, match="tokenizer that the generator was trained with"):
-        RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, other, RagConfig())
-
-
-def test_a_generator_that_cannot_begin_an_answer_is_an_error():
-    generator, tokenizer = generator_and_tokenizer("encoder-decoder")
-    generator.config.decoder_start_token_id = None
-    with pytest.raises(ModelError, match="decoder_start_token_id"):
-        RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, tokenizer, RagConfig())
+        RagModel(dpr_encoder("question"), dpr_encoder("passage", dimension=8), tiny_generator("bart"), RagConfig())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from transformers import (
 
 from ragtune.knowledge.passages import Passage
 from ragtune.models.encoders import Encoder
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.pooling import Pooling
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -139,6 +140,10 @@ def generator_and_tokenizer(kind, **settings):
     return encoder_decoder(tokenizer), tokenizer
 
 
+def tiny_generator(kind, **settings):
+    return Seq2SeqGenerator(*generator_and_tokenizer(kind, **settings))
+
+
 def dpr_encoder(role="question", dimension=16):
     """A DPR encoder; a dimension other than 16 comes from a projection."""
     model_class = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}[role]
@@ -164,8 +169,8 @@ def bert(tokenizer, **settings):
 def rag_model(kind="bart", seed=0, method="rag", temperature=1.0, **settings):
     torch.manual_seed(seed)
     config = RagConfig(method=method, temperature=temperature, n_docs=3, max_answer_tokens=8)
-    generator, tokenizer = generator_and_tokenizer(kind, **settings)
-    return RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, tokenizer, config)
+    generator = tiny_generator(kind, **settings)
+    return RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, config)
 
 
 def _ids(tokenizer, start):

@@ -51,11 +51,11 @@ def test_the_shipped_base_is_small_and_holds_half_precision():
 
 
 def test_the_shipped_base_copies_from_passages_that_it_has_never_seen(base):
-    prompts = PromptBuilder(base.generator_tokenizer, MADE_UP, base.config)
+    prompts = PromptBuilder(base.generator.prompt_tokens, MADE_UP, base.config)
     inputs = prompts.build([task for _, task, _ in FILL_IN], np.array([[row] for row, _, _ in FILL_IN]))
     with torch.no_grad():
-        output = base.generator.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
-    said = base.generator_tokenizer.batch_decode(output, skip_special_tokens=True)
+        output = base.generator.backbone.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+    said = base.generator.tokenizer.batch_decode(output, skip_special_tokens=True)
     right = [
         normalize_answer(answer) == normalize_answer(text) for (_, _, answer), text in zip(FILL_IN, said, strict=True)
     ]
@@ -68,26 +68,26 @@ def test_the_shipped_base_knows_every_word_of_the_corpus_and_of_the_questions(ba
         rows = read_questions(SAMPLE / f"{split}.simplified.jsonl.gz")
         kept = (row for row in rows if isinstance(row, Question) and len(row.answers[0].split()) <= 5)
         texts += [row.question for row in kept]
-    unknown = base.generator_tokenizer.unk_token_id
-    assert [text for text in texts if unknown in base.generator_tokenizer(text)["input_ids"]] == []
+    unknown = base.generator.tokenizer.unk_token_id
+    assert [text for text in texts if unknown in base.generator.tokenizer(text)["input_ids"]] == []
 
 
 def test_the_shipped_base_answers_few_questions(base):
     """It has never seen one; what it scores is what fine-tuning starts from."""
     questions = [row for row in read_questions(SAMPLE / "validation.simplified.jsonl.gz") if isinstance(row, Question)]
-    inputs = PromptBuilder(base.generator_tokenizer, MADE_UP, base.config).build_closed_book(
+    inputs = PromptBuilder(base.generator.prompt_tokens, MADE_UP, base.config).build_closed_book(
         [question.question for question in questions]
     )
     with torch.no_grad():
-        output = base.generator.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
-    said = base.generator_tokenizer.batch_decode(output, skip_special_tokens=True)
+        output = base.generator.backbone.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+    said = base.generator.tokenizer.batch_decode(output, skip_special_tokens=True)
     right = [normalize_answer(text) == normalize_answer(question.answers[0])
              for text, question in zip(said, questions, strict=True)]  # fmt: skip
     assert sum(right) < 0.05 * len(questions)
 
 
 def test_prompts_of_the_base_are_put_together_from_cached_tokens(base):
-    assert PromptBuilder(base.generator_tokenizer, read_passages(SAMPLE / "corpus.jsonl"), base.config).composes
+    assert PromptBuilder(base.generator.prompt_tokens, read_passages(SAMPLE / "corpus.jsonl"), base.config).composes
 
 
 def test_the_script_makes_a_base_of_another_corpus(tmp_path):
@@ -109,7 +109,7 @@ def test_the_script_makes_a_base_of_another_corpus(tmp_path):
     made = tmp_path / "base"
     model = RagModel.from_parts(made / "encoder", made / "encoder", made / "generator")
     assert (
-        model.generator_tokenizer.decode(model.generator_tokenizer("King 7 ruled.")["input_ids"][:-1])
+        model.generator.tokenizer.decode(model.generator.tokenizer("King 7 ruled.")["input_ids"][:-1])
         == "King 7 ruled."
     )
 

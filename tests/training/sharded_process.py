@@ -5,12 +5,14 @@ import sys
 
 import torch
 import torch.distributed as dist
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
-from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel
+from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from ragtune.models import likelihood
 from ragtune.models.encoders import Encoder
-from ragtune.models.likelihood import label_log_likelihoods
+from ragtune.models.generators import likelihood
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.pooling import Pooling
 from ragtune.training.sharding import full_state, gathered, load_full_state, make_whole, shard, whole_encoder
 
@@ -30,11 +32,10 @@ class Parts(nn.Module):
         self.passage_encoder = encoder.requires_grad_(False)
 
     def forward(self, ids):
-        mask, start = torch.ones_like(ids), torch.roll(ids, 1, dims=1)
-        return -label_log_likelihoods(self.generator, ids, mask, start, ids).mean()
+        return -self.generator.log_likelihoods(ids, torch.ones_like(ids), ids).mean()
 
     def encode_questions(self, ids):
-        return self.generator.get_encoder()(ids).last_hidden_state
+        return self.generator.backbone.get_encoder()(ids).last_hidden_state
 
     def ready(self):
         pass
@@ -46,7 +47,13 @@ def main(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.manual_seed(0)
     encoder = Encoder(BertModel(BertConfig(**ENCODER_SIZES)).eval(), None, POOLING, "tiny")
-    whole = Parts(BartForConditionalGeneration(BartConfig(**SIZES)).eval(), encoder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}, unk_token="<unk>")),
+        pad_token="<pad>",
+        eos_token="</s>",
+    )
+    generator = Seq2SeqGenerator(BartForConditionalGeneration(BartConfig(**SIZES)).eval(), tokenizer)
+    whole = Parts(generator, encoder)
     parts = copy.deepcopy(whole)
     shard(parts, "cpu")
     ids = torch.arange(4 * (rank + 2)).view(4, -1) + 5  # longer in the second process
@@ -65,8 +72,8 @@ def main(rank, folder):
     options = {"max_new_tokens": 3 + rank, "num_beams": 2, "synced_gpus": False}
     with gathered(parts), torch.no_grad():
         for _ in range(rank + 1):  # neither waits for the other
-            told = parts.generator.generate(ids, **options)
-    assert told.equal(whole.generator.generate(ids, **options))
+            told = parts.generator.backbone.generate(ids, **options)
+    assert told.equal(whole.generator.backbone.generate(ids, **options))
     assert parts(ids).allclose(whole(ids), atol=1e-5)  # and it is sharded again
 
     chance = torch.get_rng_state()
@@ -81,11 +88,15 @@ def main(rank, folder):
     load_full_state(parts, other)
     assert all(value.equal(other[name]) for name, value in full_state(parts).items())
     make_whole(parts)
-    state = parts.generator.state_dict()
-    assert all(value.equal(other[f"generator.{name}"]) for name, value in state.items() if f"generator.{name}" in other)
-    assert parts.generator.lm_head.weight is parts.generator.model.shared.weight
+    state = parts.generator.backbone.state_dict()
+    assert all(
+        value.equal(other[f"generator.backbone.{name}"])
+        for name, value in state.items()
+        if f"generator.backbone.{name}" in other
+    )
+    assert parts.generator.backbone.lm_head.weight is parts.generator.backbone.model.shared.weight
     if rank == 0:
-        parts.generator.save_pretrained(f"{folder}/saved")
+        parts.generator.backbone.save_pretrained(f"{folder}/saved")
     dist.destroy_process_group()
 
 

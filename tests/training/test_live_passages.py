@@ -29,12 +29,12 @@ def parts(request, still_world, tmp_path):
 
 def batch_of(parts, rows=ROWS):
     rag = parts.rag
-    prompts = PromptBuilder(rag.generator_tokenizer, PASSAGES, rag.config).build(QUESTIONS, rows)
+    prompts = PromptBuilder(rag.generator.prompt_tokens, PASSAGES, rag.config).build(QUESTIONS, rows)
     questions = rag.question_encoder.tokenizer(QUESTIONS, padding=True, return_tensors="pt")
     return {
         "context_input_ids": prompts["input_ids"],
         "context_attention_mask": prompts["attention_mask"],
-        "labels": rag.generator_tokenizer(CITIES[:3], return_tensors="pt")["input_ids"],
+        "labels": rag.generator.tokenizer(CITIES[:3], return_tensors="pt")["input_ids"],
         "question_input_ids": questions["input_ids"],
         "question_attention_mask": questions["attention_mask"],
         "doc_mask": torch.from_numpy(rows >= 0),
@@ -68,7 +68,7 @@ def plain_loss(parts, batch, rows=ROWS):
             context = slice(b * rows.shape[1] + k, b * rows.shape[1] + k + 1)
             labels = batch["labels"][b : b + 1]
             inputs = {"input_ids": batch["context_input_ids"][context], "labels": labels}
-            mean = rag.generator(attention_mask=batch["context_attention_mask"][context], **inputs).loss
+            mean = rag.generator.backbone(attention_mask=batch["context_attention_mask"][context], **inputs).loss
             likelihoods.append(torch.exp(-mean * labels.shape[1]))
         losses.append(-torch.log((prior * torch.stack(likelihoods)).sum()))
     return torch.stack(losses).mean()

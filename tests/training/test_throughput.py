@@ -30,7 +30,7 @@ def two_berts():
 def make_parts(still_world):
     def make(generator=None, end_to_end=False):
         model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=3))
-        model.generator = generator or model.generator
+        model.generator.backbone = generator or model.generator.backbone
         return TrainedParts(model, end_to_end=end_to_end)
 
     return make
@@ -39,7 +39,7 @@ def make_parts(still_world):
 def batch_of(parts):
     """Two questions of equal length, three passages each, nothing padded: so nothing is computed for padding."""
     model = parts.rag
-    contexts = PromptBuilder(model.generator_tokenizer, PASSAGES, model.config).build(["what is it ?"] * 2, ROWS)
+    contexts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config).build(["what is it ?"] * 2, ROWS)
     assert contexts["attention_mask"].all()
     questions = torch.tensor([[5, 6, 7, 8, 9]] * 2)
     return {

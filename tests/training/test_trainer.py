@@ -30,7 +30,7 @@ def make_trainer(still_world, tmp_path):
         config = RagConfig(method=args.method, n_docs=args.n_docs, temperature=args.temperature)
         model = RagModel.from_parts(*still_world.parts.values(), config)
         search = None if closed_book else ExactSearch(model.passage_encoder.encode_passages(PASSAGES))
-        prompts = PromptBuilder(model.generator_tokenizer, PASSAGES, config)
+        prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, config)
         pairs = load_from_disk(still_world.pairs)
         return RagTrainer(model, args, prompts, pairs["train"], pairs["validation"], search=search)
 
@@ -248,14 +248,14 @@ def test_closed_book_with_a_frozen_generator_has_nothing_to_train(make_trainer):
 def test_a_loss_that_is_no_number_stops_the_run(make_trainer):
     trainer = make_trainer(max_steps=3, **UNEVALUATED)
     with torch.no_grad():
-        trainer.rag.generator.shared.weight.fill_(float("nan"))
+        trainer.rag.generator.backbone.shared.weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"step 1: the loss is nan; lower learning_rate \(now 0.003\)"):
         trainer.train()
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weights(make_trainer):
     trainer = make_trainer(max_steps=3, **UNEVALUATED)
-    trainer.rag.generator.shared.weight.register_hook(lambda gradient: gradient * float("inf"))
+    trainer.rag.generator.backbone.shared.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match="step 1: the gradient's norm is"):
         trainer.train()
     assert weights(trainer.rag.generator).isfinite().all()

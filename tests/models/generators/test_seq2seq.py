@@ -1,10 +1,11 @@
 import pytest
 import torch
 from test_rag import ROWS, batch_of
-from tiny_parts import KINDS, rag_model
+from tiny_parts import KINDS, generator_and_tokenizer, rag_model
 
-from ragtune.models import likelihood
-from ragtune.models.likelihood import label_log_likelihoods
+from ragtune.errors import ModelError
+from ragtune.models.generators import likelihood
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.losses import token_log_likelihoods
 
 CONTEXTS = ROWS.numel()
@@ -14,13 +15,15 @@ def inputs_of(model):
     batch = batch_of(model)
     labels = batch["labels"].repeat_interleave(3, dim=0)
     contexts = (batch["context_input_ids"], batch["context_attention_mask"])
-    return *contexts, model.decoder_inputs(labels), labels
+    return *contexts, labels
 
 
-def at_once(model, input_ids, attention_mask, decoder_input_ids, labels):
+def at_once(model, input_ids, attention_mask, labels):
     """The plain way: all contexts in one pass, logits of all positions."""
-    logits = model.generator(
-        input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids
+    logits = model.generator.backbone(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        decoder_input_ids=model.generator.decoder_inputs(labels),
     ).logits
     return token_log_likelihoods(logits, labels)
 
@@ -37,7 +40,7 @@ def test_groups_of_like_length_change_neither_likelihoods_nor_gradients(kind, to
     monkeypatch.setattr(likelihood, "_TOKENS_ON_CPU", tokens)
     model = rag_model(kind).double()
     inputs = inputs_of(model)
-    found, expected = label_log_likelihoods(model.generator, *inputs), at_once(model, *inputs)
+    found, expected = model.generator.log_likelihoods(*inputs), at_once(model, *inputs)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(gradients(model, found), gradients(model, expected), rtol=1e-7, atol=1e-9)
 
@@ -47,9 +50,9 @@ def test_the_output_layer_sees_only_positions_with_a_label(kind):
     model = rag_model(kind)
     inputs = inputs_of(model)
     seen = []
-    layer = model.generator.get_output_embeddings()
+    layer = model.generator.backbone.get_output_embeddings()
     hook = layer.register_forward_hook(lambda module, args, output: seen.append(output.shape[:-1].numel()))
-    label_log_likelihoods(model.generator, *inputs)
+    model.generator.log_likelihoods(*inputs)
     hook.remove()
     assert seen == [int((inputs[-1] != -100).sum())]
 
@@ -59,11 +62,11 @@ def test_a_group_is_no_longer_than_its_longest_context(monkeypatch):
     model = rag_model("bart")
     inputs = inputs_of(model)
     shapes = []
-    encoder = model.generator.get_encoder()
+    encoder = model.generator.backbone.get_encoder()
     hook = encoder.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    label_log_likelihoods(model.generator, *inputs)
+    model.generator.log_likelihoods(*inputs)
     hook.remove()
     lengths = sorted(inputs[1].sum(dim=1).tolist(), reverse=True)
     assert len(shapes) > 1
@@ -82,11 +85,26 @@ def test_an_output_layer_that_wants_all_positions_gets_them():
         def forward(self, states):
             return super().forward(states.squeeze(1))
 
-    layer = model.generator.lm_head
+    layer = model.generator.backbone.lm_head
     unusual = Unusual(layer.in_features, layer.out_features, bias=False)
     unusual.weight = layer.weight
-    model.generator.lm_head = unusual
-    model.generator.model.decoder.register_forward_hook(
+    model.generator.backbone.lm_head = unusual
+    model.generator.backbone.model.decoder.register_forward_hook(
         lambda module, args, output: setattr(output, "last_hidden_state", output.last_hidden_state.unsqueeze(1))
     )
-    torch.testing.assert_close(label_log_likelihoods(model.generator, *inputs), expected)
+    torch.testing.assert_close(model.generator.log_likelihoods(*inputs), expected)
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_anothers_tokenizer_is_an_error(kind):
+    generator, _ = generator_and_tokenizer(kind)
+    other = generator_and_tokenizer("t5" if kind == "bart" else "bart")[1]
+    with pytest.raises(ModelError, match="tokenizer that the generator was trained with"):
+        Seq2SeqGenerator(generator, other)
+
+
+def test_a_generator_that_cannot_begin_an_answer_is_an_error():
+    generator, tokenizer = generator_and_tokenizer("encoder-decoder")
+    generator.config.decoder_start_token_id = None
+    with pytest.raises(ModelError, match="decoder_start_token_id"):
+        Seq2SeqGenerator(generator, tokenizer)

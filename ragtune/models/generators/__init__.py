@@ -1,0 +1,1 @@
+"""Generators: one class per family of language models, behind the few questions that retrieval asks of them."""

@@ -1,0 +1,165 @@
+"""The `Generator` base class: all that retrieval-augmented generation asks of a language model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ragtune.errors import ModelError
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """The way from a text to a generator's input.
+
+    Attributes:
+        tokenizer: the generator's; it has a pad token.
+        before, behind: tokens around every prompt, such as <s> and </s>, or a chat template's.
+        pads_left: padding stands before the prompts, as a decoder-only model wants it to write on from their end.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    before: list[int]
+    behind: list[int]
+    pads_left: bool = False
+
+    def pad(self, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Token ids of n prompts, `before` and `behind` put around them, to a batch.
+
+        Returns:
+            `input_ids` and `attention_mask`, int64 (n, longest), 1 for a token, on the CPU.
+        """
+        longest = max(map(len, prompts), default=0) + len(self.before) + len(self.behind)
+        input_ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, prompt in enumerate(prompts):
+            tokens = torch.tensor([*self.before, *prompt, *self.behind])
+            start = longest - len(tokens) if self.pads_left else 0
+            input_ids[row, start : start + len(tokens)] = tokens
+            attention_mask[row, start : start + len(tokens)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+class Generator(nn.Module, ABC):
+    """A language model that answers prompts, and its tokenizer. A family of models is one subclass in one file.
+
+    Three questions are asked of it: how likely are these answers, token by token, with gradient (`log_likelihoods`);
+    which answers does beam search find (`propose`); how likely are these candidates, without gradient (`score`). The
+    last two share what has been computed of the prompts: `read` does it once.
+
+    Attributes:
+        backbone: the transformer, float32.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Put a loaded transformer and its tokenizer together.
+
+        Raises:
+            ModelError: the tokenizer is another model's, or lacks a pad or an end token.
+        """
+        super().__init__()
+        self.backbone: Any = backbone
+        self.tokenizer = tokenizer
+        self._check_tokenizer()
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    @property
+    def name(self) -> str:
+        """What it was loaded from, or its class."""
+        return self.backbone.name_or_path or type(self.backbone).__name__
+
+    @property
+    @abstractmethod
+    def prompt_tokens(self) -> PromptTokens:
+        """The way from a prompt to this generator's input."""
+
+    @abstractmethod
+    def log_likelihoods(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """log p(y_t | y_<t, prompt) of every label, with gradient; 0 where the label is -100.
+
+        Args:
+            input_ids, attention_mask: of the prompts, (prompts, length), as `PromptTokens.pad` made them.
+            labels: the answers' tokens with their end, (prompts, answer length), padded with -100.
+
+        Returns:
+            (prompts, answer length), in nats.
+        """
+
+    @abstractmethod
+    def read(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        """What `propose` and `score` want to know of the prompts, computed once; arguments as `log_likelihoods`."""
+
+    @abstractmethod
+    def propose(self, prompts: Any, num_beams: int, returned: int, max_new_tokens: int) -> list[Tokens]:
+        """Beam search from every prompt.
+
+        Args:
+            prompts: from `read`.
+            num_beams: 1 is greedy search.
+            returned: answers a prompt, at most `num_beams`.
+            max_new_tokens: longest answer.
+
+        Returns:
+            `returned` answers of the first prompt, best first, then of the second …: tokens with their end, without
+            what the family itself puts before an answer and without padding.
+        """
+
+    @abstractmethod
+    def score(self, prompts: Any, candidates: Sequence[Sequence[Tokens]]) -> Tensor:
+        """log p of every token of every prompt's own candidates, without gradient.
+
+        Args:
+            prompts: from `read`.
+            candidates: one list a prompt, as `propose` writes them.
+
+        Returns:
+            (prompts, most candidates, longest candidate), in nats; 0 where there is none, and for a token that the
+            generator is forced to write.
+        """
+
+    @abstractmethod
+    def weights_per_token(self) -> tuple[int, int]:
+        """Weights of linear layers that a prompt's token, and an answer's, are multiplied with; for counting FLOPs."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """An answer's text, special tokens removed."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that transformers' Auto classes load back; safetensors."""
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _check_tokenizer(self) -> None:
+        rows = self.backbone.get_input_embeddings().num_embeddings
+        if len(self.tokenizer) > rows:
+            raise ModelError(
+                f"{self.name}: the tokenizer has {len(self.tokenizer)} tokens, the generator embeds {rows}: use the "
+                "tokenizer that the generator was trained with"
+            )
+        for name in ("pad_token_id", "eos_token_id"):
+            of_tokenizer, of_backbone = getattr(self.tokenizer, name), getattr(self.backbone.config, name, None)
+            if of_tokenizer is None:
+                raise ModelError(f"{self.name}: the tokenizer has no {name.removesuffix('_id')}; a generator needs one")
+            if isinstance(of_backbone, int) and of_backbone != of_tokenizer:
+                raise ModelError(
+                    f"{self.name}: {name} is {of_tokenizer} for the tokenizer, {of_backbone} for the generator: use "
+                    "the tokenizer that the generator was trained with"
+                )
+
+
+def linear_weights(module: nn.Module, without: nn.Module | None = None) -> int:
+    """Weights of a module's linear layers, `without` left out: two FLOPs each for a token that passes through."""
+    linear = (part for part in module.modules() if isinstance(part, nn.Linear) and part is not without)
+    return sum(part.weight.numel() for part in linear)

@@ -1,0 +1,19 @@
+"""The right `Generator` for a folder or a name on the hub."""
+
+from pathlib import Path
+
+from ragtune.models.generators.base import Generator
+from ragtune.models.generators.seq2seq import Seq2SeqGenerator
+
+
+def load_generator(name_or_path: str | Path, trust_remote_code: bool = False) -> Generator:
+    """Load a generator and its tokenizer as float32, in evaluation mode.
+
+    Args:
+        name_or_path: a local folder, or a name on the hub: BART, T5 or another encoder-decoder.
+        trust_remote_code: run Python code that comes with the model. Off unless its source is trusted.
+
+    Raises:
+        ModelError: it is missing, broken, or of no known family.
+    """
+    return Seq2SeqGenerator.from_pretrained(name_or_path, trust_remote_code)
