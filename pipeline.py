@@ -60,6 +60,7 @@ def rag_finetuning(
     max_question_tokens: int = 32,
     max_answer_tokens: int = 32,
     method: str = "rag",
+    method_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
     retrieval: str = "direct",
     n_docs: int = 5,
     temperature: float = 1.0,
@@ -115,6 +116,7 @@ def rag_finetuning(
         max_question_tokens: longest question, for the question encoder.
         max_answer_tokens: longest answer, for the generator, its end included.
         method: `rag` (one passage explains an answer), `rag-token` (a token), `rag-end2end` (trains both encoders).
+        method_options: settings that one method alone knows, checked against it; `rag` and its kin have none.
         retrieval: `direct` (each process searches), `gather` (the first one for all) or `ray` (actors for all).
         n_docs: passages retrieved for a question.
         temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
@@ -202,6 +204,7 @@ def rag_finetuning(
         **encoders,
         workspace=workspace,
         method=method,
+        method_options=method_options,
         retrieval=retrieval,
         n_docs=n_docs,
         temperature=temperature,

@@ -77,7 +77,7 @@ def ours(folder: Path, options: argparse.Namespace, breakdown: bool) -> dict[str
             base.search = once(base.search)
         prompts = PromptBuilder(model.generator.prompt_tokens, base.passages, model.config)
         pairs = datasets.load_from_disk(str(folder / "pairs"))["train"]
-        trainer = RagTrainer(model, arguments, prompts, pairs, search=base)
+        trainer = RagTrainer(model, arguments, arguments.make_method(), prompts, pairs, search=base)
         if breakdown:
             watch.watch(trainer, "_queries", "encode")
             watch.watch(trainer, "_retrieve", "search")

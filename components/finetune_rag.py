@@ -17,6 +17,7 @@ def finetune_rag(
     generator: str,
     workspace: str,
     method: str = "rag",
+    method_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
     retrieval: str = "direct",
     n_docs: int = 5,
     temperature: float = 1.0,
@@ -58,6 +59,7 @@ def finetune_rag(
         tracking_uri=tracking_uri,
         processes=processes or gpus,
         method=method,
+        method_options=method_options,
         retrieval=retrieval,
         n_docs=n_docs,
         temperature=temperature,

@@ -21,6 +21,7 @@ from ragtune.models.rag import RagConfig, RagModel
 FORMAT = 1
 _PARTS = ("question_encoder", "passage_encoder", "generator")
 _HUGGING_FACE_PROMPT = RagConfig.prompt
+_MARGINALIZATION_OF = {"rag": "sequence", "rag-token": "token"}  # as ragtune.json called it up to 0.1.0
 
 
 def save_model(model: RagModel, folder: str | Path, lineage: Mapping[str, Any] | None = None) -> None:
@@ -86,6 +87,8 @@ def load_model(folder: str | Path, trust_remote_code: bool = False) -> RagModel:
 def read_description(folder: str | Path) -> dict[str, Any]:
     """`ragtune.json` of a model folder: format, config, encoders' names and fingerprints, lineage.
 
+    What an earlier ragtune called `method` comes as `marginalization`.
+
     Raises:
         ModelError: there is none, or it is of a format that this version does not read.
     """
@@ -100,6 +103,8 @@ def read_description(folder: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not readable as JSON ({error}); copy the model again") from error
     if description.get("format") != FORMAT:
         raise ModelError(f"{path}: format {description.get('format')}, this ragtune reads {FORMAT}: update ragtune")
+    if method := description["config"].pop("method", None):
+        description["config"]["marginalization"] = _MARGINALIZATION_OF.get(method, method)
     return description
 
 
@@ -156,7 +161,7 @@ def export_huggingface(model: RagModel, folder: str | Path) -> None:
             for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "vocab_size")
         },
     )
-    rag_class = RagTokenForGeneration if model.config.method == "rag-token" else RagSequenceForGeneration
+    rag_class = RagTokenForGeneration if model.config.marginalization == "token" else RagSequenceForGeneration
     exported = rag_class(config=config, question_encoder=encoder, generator=generator.backbone)
     with atomic_path(folder) as temporary:
         exported.save_pretrained(temporary)

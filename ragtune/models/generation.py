@@ -16,7 +16,6 @@ from torch import Tensor
 from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
 from ragtune.models.inputs import PromptBuilder
-from ragtune.models.losses import rag_sequence_log_likelihood, rag_token_log_likelihood
 from ragtune.models.pretrained import evaluating
 from ragtune.models.rag import RagModel
 from ragtune.progress import progress as show_progress
@@ -68,7 +67,7 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer each question from its retrieved passages.
 
-    A model of method "rag-token" scores the same candidates by RAG-Token's likelihood.
+    A model of marginalization "token" scores the same candidates by RAG-Token's likelihood.
 
     Args:
         model: any RagModel, on any device; dropout is off meanwhile.
@@ -155,7 +154,9 @@ def _answer_batch(
     scored = model.generator.score(read, by_context)
     for distinct, log_probs, end in zip(candidates, doc_log_probs, ends, strict=True):
         log_likelihoods = scored[end - len(log_probs) : end, : len(distinct)].transpose(0, 1)
-        marginal = _marginalise(model, log_probs, log_likelihoods)
+        # Beyond a candidate's end all passages give 0, and log Σ_k p_k is 0 too: nothing needs masking.
+        everywhere = torch.ones_like(log_likelihoods[:, 0], dtype=torch.bool)
+        marginal = model.marginalize(log_probs.expand(len(distinct), -1), log_likelihoods, everywhere)
         best = int(marginal.argmax())
         answers.append(
             Answer(model.generator.decode(distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy())
@@ -165,16 +166,6 @@ def _answer_batch(
 
 def _read(model: RagModel, prompts: dict[str, Tensor]) -> Any:
     return model.generator.read(prompts["input_ids"].to(model.device), prompts["attention_mask"].to(model.device))
-
-
-def _marginalise(model: RagModel, doc_log_probs: Tensor, log_likelihoods: Tensor) -> Tensor:
-    """(candidates, passages, tokens) log-likelihoods to log p(y | x) of every candidate, (candidates,)."""
-    doc_log_probs = doc_log_probs.expand(len(log_likelihoods), -1)
-    if model.config.method == "rag-token":
-        # Beyond a candidate's end all passages give 0, and log Σ_k p_k is 0 too: nothing needs masking.
-        everywhere = torch.ones_like(log_likelihoods[:, 0], dtype=torch.bool)
-        return rag_token_log_likelihood(doc_log_probs, log_likelihoods, everywhere)
-    return rag_sequence_log_likelihood(doc_log_probs, log_likelihoods.sum(dim=-1))
 
 
 def _by_length(lengths: Sequence[int], batch_size: int, progress: bool) -> Iterator[list[int]]:

@@ -11,10 +11,15 @@ from ragtune.errors import ModelError
 from ragtune.models.encoders import Encoder
 from ragtune.models.generators.base import Generator
 from ragtune.models.generators.loading import load_generator
-from ragtune.models.losses import IGNORED, doc_log_probabilities, rag_sequence_loss, rag_token_loss
+from ragtune.models.losses import (
+    IGNORED,
+    doc_log_probabilities,
+    rag_sequence_log_likelihood,
+    rag_token_log_likelihood,
+)
 from ragtune.models.prompt import check_prompt
 
-METHODS = ("rag", "rag-token")
+MARGINALIZATIONS = ("sequence", "token")
 
 
 @dataclass
@@ -22,7 +27,8 @@ class RagConfig:
     """What a RagModel is besides its weights.
 
     Attributes:
-        method: "rag" (RAG-Sequence: one passage explains the whole answer) or "rag-token" (each token its own).
+        marginalization: "sequence" (RAG-Sequence: one passage explains the whole answer) or "token" (RAG-Token: each
+            token its own).
         n_docs: passages retrieved for a question.
         temperature: τ in p(z | x) = softmax(q·d/τ); 1 for DPR, about .05 for encoders whose vectors have length 1.
         max_question_tokens: longest question for the question encoder.
@@ -31,7 +37,7 @@ class RagConfig:
         prompt: the generator's input; the default is Hugging Face RAG's own.
     """
 
-    method: str = "rag"
+    marginalization: str = "sequence"
     n_docs: int = 5
     temperature: float = 1.0
     max_question_tokens: int = 32
@@ -40,8 +46,9 @@ class RagConfig:
     prompt: str = "{title} / {text} // {question}"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ModelError(f'method "{self.method}": choose one of {", ".join(METHODS)}')
+        if self.marginalization not in MARGINALIZATIONS:
+            choices = ", ".join(MARGINALIZATIONS)
+            raise ModelError(f'marginalization "{self.marginalization}": choose one of {choices}')
         if not self.temperature > 0:
             raise ModelError(f"temperature {self.temperature}: must be above 0")
         check_prompt(self.prompt)
@@ -49,25 +56,33 @@ class RagConfig:
 
 @dataclass
 class RagOutput(ModelOutput):
-    """What `RagModel.forward` gives.
+    """Likelihoods of a batch, from `RagModel.forward`, to which a method of training adds its loss.
 
     Attributes:
-        loss: mean over the batch of -log p(y | x), a scalar.
+        loss: the batch's mean loss, a scalar.
+        log_likelihoods: log p(y | x), marginalised over the passages, (batch,), in nats.
         doc_scores: q·d/τ, (batch, n_docs); None without documents.
         doc_log_probs: log p(z | x), (batch, n_docs), -inf for padding; 0 without documents.
         answer_log_likelihoods: log p(y | x, z), (batch, n_docs), in nats.
+        metrics: scalars that a method wants logged besides.
     """
 
     loss: Tensor | None = None
+    log_likelihoods: Tensor | None = None
     doc_scores: Tensor | None = None
     doc_log_probs: Tensor | None = None
     answer_log_likelihoods: Tensor | None = None
+    metrics: dict[str, Tensor] | None = None
+
+    def with_loss(self, loss: Tensor, **metrics: Tensor) -> "RagOutput":
+        """The same with a loss, and scalars to log."""
+        return RagOutput(**{**self, "loss": loss, "metrics": metrics or None})
 
 
 class RagModel(nn.Module):
-    """Question encoder + generator, trained jointly through p(z | x), and the passage encoder that made the documents.
+    """Question encoder and generator, the passage encoder that made the documents, and their likelihoods; no loss.
 
-    The passage encoder is frozen; a method that trains it says `model.passage_encoder.requires_grad_(True)`.
+    The passage encoder is frozen until a method of training says otherwise.
     """
 
     def __init__(
@@ -132,7 +147,7 @@ class RagModel(nn.Module):
         doc_embeddings: Tensor | None = None,
         doc_mask: Tensor | None = None,
     ) -> RagOutput:
-        """The loss of a batch, with gradient to question encoder and generator, and to `doc_embeddings` if they ask.
+        """A batch's likelihoods, with gradient to question encoder and generator, and to `doc_embeddings` if they ask.
 
         Without `doc_embeddings` it is the closed-book baseline: one context a question, the bare question itself
         (`PromptBuilder.build_closed_book`); the question encoder takes no part and should be frozen under DDP.
@@ -172,12 +187,27 @@ class RagModel(nn.Module):
             context_input_ids, context_attention_mask, labels.repeat_interleave(n_docs, dim=0)
         )
         log_likelihoods = by_doc.view(len(labels), n_docs, -1)
-        answer_log_likelihoods = log_likelihoods.sum(dim=-1)
-        if self.config.method == "rag-token":
-            loss = rag_token_loss(doc_log_probs, log_likelihoods, answer_mask)
-        else:
-            loss = rag_sequence_loss(doc_log_probs, answer_log_likelihoods)
-        return RagOutput(loss, doc_scores, doc_log_probs, answer_log_likelihoods)
+        return RagOutput(
+            log_likelihoods=self.marginalize(doc_log_probs, log_likelihoods, answer_mask),
+            doc_scores=doc_scores,
+            doc_log_probs=doc_log_probs,
+            answer_log_likelihoods=log_likelihoods.sum(dim=-1),
+        )
+
+    def marginalize(self, doc_log_probs: Tensor, token_log_likelihoods: Tensor, token_mask: Tensor) -> Tensor:
+        """log p(y | x) over the passages, as the configuration's `marginalization` says.
+
+        Args:
+            doc_log_probs: log p(z | x), (batch, n_docs); -inf for padding.
+            token_log_likelihoods: log p(y_t | y_<t, x, z), (batch, n_docs, length); 0 beyond an answer's end.
+            token_mask: True for a token of the answer, (batch, length).
+
+        Returns:
+            (batch,), in nats.
+        """
+        if self.config.marginalization == "token":
+            return rag_token_log_likelihood(doc_log_probs, token_log_likelihoods, token_mask)
+        return rag_sequence_log_likelihood(doc_log_probs, token_log_likelihoods.sum(dim=-1))
 
     def doc_scores(self, question_embeddings: Tensor, doc_embeddings: Tensor) -> Tensor:
         """q·d/τ in at least float32, autocast or not: (batch, d) and (batch, n_docs, d) to (batch, n_docs)."""

@@ -4,10 +4,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
-from transformers import Seq2SeqTrainingArguments
+from transformers import TrainingArguments
 
 from ragtune.errors import TrainingError
-from ragtune.training.ranges import METHODS, PRECISIONS, RETRIEVALS, check_ranges
+from ragtune.training.methods import METHODS
+from ragtune.training.methods.base import Method
+from ragtune.training.methods.options import make_method, parse_options
+from ragtune.training.ranges import PRECISIONS, RETRIEVALS, check_ranges
 
 
 @dataclass
@@ -65,15 +68,17 @@ class RunFiles:
 
 
 @dataclass
-class RagTrainingArguments(Seq2SeqTrainingArguments):
-    """`Seq2SeqTrainingArguments` with safe defaults, and what retrieval needs besides.
+class RagTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with safe defaults, and what retrieval needs besides.
 
     `max_steps` wins over `num_train_epochs` where it is positive. A step sees `per_device_train_batch_size` x
     `gradient_accumulation_steps` x processes questions. `warmup_steps` below 1 is a share of all steps.
 
     Attributes:
-        method: "rag" (RAG-sequence), "rag-token", or "rag-end2end": RAG-sequence that trains the passage encoder too,
-            and makes the knowledge base anew with it while training goes on.
+        method: what is trained and how, one of `ragtune.training.methods.METHODS`: "rag" (RAG-sequence), "rag-token",
+            or "rag-end2end": RAG-sequence that trains the passage encoder too, and rebuilds the knowledge base with it
+            in the background.
+        method_options: settings that this method alone knows, by the names of its options' dataclass.
         retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; or "ray",
             Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set.
         retrieval_actors: so many Ray actors; more than one needs a Milvus server.
@@ -100,7 +105,8 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         precision: "auto" is bf16 on a GPU that has it, else fp32.
     """
 
-    method: str = field(default="rag", metadata={"help": f"one of {METHODS}", "choices": METHODS})
+    method: str = field(default="rag", metadata={"help": f"one of {', '.join(METHODS)}"})
+    method_options: dict | str | None = field(default=None, metadata={"help": "of this method alone, as JSON"})
     retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
     retrieval_actors: int = field(default=1, metadata={"help": "Ray actors that search"})
     overlap_search: bool = field(default=True, metadata={"help": "search for the next step while this one trains"})
@@ -136,9 +142,9 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
     logging_first_step: bool = field(default=True, metadata={"help": "log the first step"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "must stay off: a NaN stops the run"})
     report_to: str = field(default="tensorboard", metadata={"help": "tensorboard, mlflow or none; several in JSON"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the best step by validation EM"})
-    metric_for_best_model: str = field(default="em", metadata={"help": "ties are decided by the loss"})
-    greater_is_better: bool = field(default=True, metadata={"help": "EM: the more the better"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the best step of the validation"})
+    metric_for_best_model: str = field(default="", metadata={"help": "em, loss or recall@k; empty: the method's own"})
+    greater_is_better: bool = field(default=True, metadata={"help": "follows from metric_for_best_model"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off"})
     disable_tqdm: bool = field(default=True, metadata={"help": "progress is a line per log instead"})
 
@@ -150,8 +156,10 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         """
         self._take_numbers()
         self._check()
+        self.method_options = parse_options(self.method_options)
+        self.metric_for_best_model = self.metric_for_best_model or self.make_method().best_by
         self.save_steps = self.save_steps or self.eval_steps
-        self.greater_is_better = self.metric_for_best_model == "em"
+        self.greater_is_better = self.metric_for_best_model != "loss"
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False
             self.eval_on_start = False
@@ -164,6 +172,10 @@ class RagTrainingArguments(Seq2SeqTrainingArguments):
         except ValueError as error:
             raise TrainingError(f"parameters: {error}") from error
         self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
+
+    def make_method(self) -> Method:
+        """The method with its options, as new."""
+        return make_method(self.method, parse_options(self.method_options))
 
     def _take_numbers(self) -> None:
         """YAML reads 3e-5 as a string, JSON may write 5 as 5.0."""

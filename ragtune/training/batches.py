@@ -80,11 +80,11 @@ class QuestionCollator:
         """Collate.
 
         Args:
-            rows: with `question_input_ids`, `question_attention_mask`, `labels`, `question`, `gold_ids`.
+            rows: with `question_input_ids`, `question_attention_mask`, `labels`, `question`, `gold_ids`, `answers`.
 
         Returns:
             question_input_ids and question_attention_mask (B, Q), labels (B, T) with -100 for padding, and the lists
-            `question` and `gold_ids` as they are.
+            `question`, `gold_ids` and `answers` as they are.
         """
         return {
             "question_input_ids": _pad([row["question_input_ids"] for row in rows], self.question_pad_id),
@@ -92,6 +92,7 @@ class QuestionCollator:
             "labels": _pad([row["labels"] for row in rows], IGNORED_LABEL),
             "question": [row["question"] for row in rows],
             "gold_ids": [row["gold_ids"] for row in rows],
+            "answers": [row["answers"] for row in rows],
         }
 
 

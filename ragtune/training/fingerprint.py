@@ -76,7 +76,10 @@ def run_inputs(
 def telling(args: RagTrainingArguments) -> dict[str, Any]:
     """The parameters by which one compares runs, for the model's lineage and the report."""
     own = set(RagTrainingArguments.__annotations__) - _HOUSEKEEPING
-    return {name: value for name, value in sorted(args.to_dict().items()) if name in own | _TELLING}
+    told = {name: value for name, value in sorted(args.to_dict().items()) if name in own | _TELLING}
+    if not told["method_options"]:
+        del told["method_options"]
+    return told
 
 
 def fingerprint(inputs: dict[str, Any]) -> str:

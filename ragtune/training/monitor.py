@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -63,6 +63,7 @@ class Window:
     search_seconds: float = 0.0
     paused_seconds: float = 0.0
     entropies: list[Tensor] = field(default_factory=list)
+    metrics: dict[str, list[Tensor]] = field(default_factory=dict)
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
 
@@ -93,6 +94,11 @@ class Window:
         """Count p(z | x) of a batch, given as log-probabilities (B, k); -inf for padding."""
         self.entropies.append(entropy(doc_log_probs.detach()).mean())
 
+    def add_metrics(self, metrics: Mapping[str, Tensor]) -> None:
+        """Keep scalars of a batch that a method wants logged; the log has their means."""
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append(value.detach().float())
+
     def close(
         self, clock: Clock, n_docs: int, base_rows: int, peak_flops: float = 0.0
     ) -> tuple[dict[str, float], list[str]]:
@@ -114,7 +120,8 @@ class Window:
             *(self.flops, seconds, self.search_seconds, mean_entropy),
         )
         rows = np.unique(np.concatenate(self.rows)) if self.rows else np.empty(0, np.int64)
-        everyone = _all_gather((own, rows))
+        own_metrics = {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
+        everyone = _all_gather((own, rows, own_metrics))
         questions, gold_known, gold_found, tokens = (sum(part[0][i] for part in everyone) for i in range(4))
         flops, seconds, search_seconds, mean_entropy = (
             float(np.mean([part[0][i] for part in everyone])) for i in range(4, 8)
@@ -126,6 +133,8 @@ class Window:
         clock.questions += passed.questions
         clock.tokens += passed.tokens
         figures = passed.figures()
+        for name in own_metrics:
+            figures[name] = float(np.mean([part[2][name] for part in everyone if name in part[2]]))
         if peak_flops:
             figures["mfu"] = flops / max(seconds, 1e-9) / peak_flops
         if not n_docs:

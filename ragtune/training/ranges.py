@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ragtune.errors import TrainingError
+from ragtune.training.methods.options import make_method, parse_options
 
-METHODS = ("rag", "rag-token", "rag-end2end")
 RETRIEVALS = ("direct", "gather", "ray")
-METRICS = ("em", "loss")
+METRICS = ("em", "loss", "recall@1", "recall@5", "recall@<n_docs>")
 PRECISIONS = ("auto", "bf16", "fp32")
 SHORT_NAMES = {
     "batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
     "gradient_checkpointing": "activation_checkpointing",
 }
-_CHOICES = {"method": METHODS, "retrieval": RETRIEVALS, "precision": PRECISIONS, "metric_for_best_model": METRICS}
+_CHOICES = {"retrieval": RETRIEVALS, "precision": PRECISIONS}
 _LEAST = {
     "n_docs": 1,
     "retrieval_actors": 1,
@@ -52,6 +52,11 @@ def check_ranges(parameters: Mapping[str, Any]) -> None:
             raise TrainingError(f"{name}={value}: must be at least {least}")
         if long_name in _POSITIVE and not value > 0:
             raise TrainingError(f"{name}={value}: must be greater than 0")
+    if "method" in parameters:
+        make_method(parameters["method"], parse_options(parameters.get("method_options")))
+    metric = parameters.get("metric_for_best_model")  # empty is the method's own
+    if metric and metric not in (*METRICS, f"recall@{parameters.get('n_docs')}"):
+        raise TrainingError(f"metric_for_best_model={metric!r}: must be one of {', '.join(METRICS)}")
     if not 0 <= parameters.get("adam_beta2", 0) < 1:
         raise TrainingError(f"adam_beta2={parameters['adam_beta2']}: must be at least 0 and below 1")
     if parameters.get("max_steps") == 0:

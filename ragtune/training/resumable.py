@@ -1,4 +1,4 @@
-"""A Seq2SeqTrainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
+"""A Trainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
     PrinterCallback,
-    Seq2SeqTrainer,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -40,7 +40,7 @@ class LastStepCounts(TrainerCallback):
             control.should_evaluate = True
 
 
-class ResumableTrainer(Seq2SeqTrainer):
+class ResumableTrainer(Trainer):
     """Writes a checkpoint under another name and renames it last, so that a killed run never goes on from half of one.
 
     It also saves every step that is better than those before, where Trainer loses one between two checkpoints.
@@ -107,7 +107,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         return known if self.is_world_process_zero() else []
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The best step has the highest EM, of equal ones the lowest loss; it is always kept as a checkpoint."""
+        """The best step by `metric_for_best_model`, of equal ones by the loss; it is always kept as a checkpoint."""
         evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
         best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
         if best["step"] != self.state.global_step:
@@ -129,8 +129,9 @@ class ResumableTrainer(Seq2SeqTrainer):
             self.state.best_model_checkpoint = str(best)
 
     def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
-        loss = -figures["eval_loss"]
-        return (figures["eval_em"], loss) if self.args.metric_for_best_model == "em" else (loss,)
+        """Of a step's evaluation, to compare by; equal metrics are decided by the loss."""
+        metric, loss = self.args.metric_for_best_model, -figures["eval_loss"]
+        return (loss,) if metric == "loss" else (figures[f"eval_{metric}"], loss)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write under another name and rename in the end: a checkpoint is whole or not there."""

@@ -23,12 +23,15 @@ from ragtune.provenance import running_code
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
+from ragtune.training.methods.base import Method
+from ragtune.training.methods.closed_book import ClosedBook
 from ragtune.training.pairs import Pairs, open_pairs
 from ragtune.training.progress_lines import say
 from ragtune.training.ray_retrieval import ray_connection
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
 from ragtune.training.search import Search
 from ragtune.training.sharding import make_whole
+from ragtune.training.trained import frozen_parts
 from ragtune.training.trainer import RagTrainer
 from ragtune.training.training_log import curve, improved, results
 
@@ -57,6 +60,7 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         os.environ["MLFLOW_TRACKING_URI"] = files.tracking_uri
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+    method = args.make_method()
     pairs = open_pairs(files.dataset_folder)
     model = _base_model(files, args, pairs)
     base_folder, manifest = _check(files, args, pairs, model)
@@ -76,14 +80,16 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
             with _knowledge(files, args, model, (base_folder, manifest), work) as knowledge:
                 prompts = PromptBuilder(model.generator.prompt_tokens, knowledge.passages, model.config)
                 own = _for_stage(args, work / "rag")
-                _train(model, own, prompts, pairs, knowledge.search, work / "model", lineage)
+                _train(model, own, method, prompts, pairs, knowledge.search, work / "model", lineage)
         del model
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
             base_model = _base_model(files, args, pairs)
             prompts = PromptBuilder(base_model.generator.prompt_tokens, [], base_model.config)
             own = _for_stage(args, work / "closed_book")
             own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
-            _train(base_model, own, prompts, pairs, None, work / "closed_book_model", lineage | {"closed_book": True})
+            own.metric_for_best_model = "loss" if args.metric_for_best_model == "loss" else ClosedBook.best_by
+            told = lineage | {"closed_book": True}
+            _train(base_model, own, ClosedBook(), prompts, pairs, None, work / "closed_book_model", told)
         figures = _results(work)
         _wait()
         if first:
@@ -105,7 +111,7 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
         for folder in filter(None, (files.output_folder, files.closed_book_folder, files.work_folder)):
             _check_writable(Path(folder))
     base_folder, manifest = check_knowledge(files, args, model)
-    if args.method == "rag-end2end":
+    if args.make_method().refreshes:
         trained = trained_folder(files, base_folder, "run")
         if trained.resolve() == base_folder.resolve():
             raise TrainingError(
@@ -122,7 +128,7 @@ def _knowledge(
     files: RunFiles, args: RagTrainingArguments, model: RagModel, start: tuple[Path, Manifest], work: Path
 ) -> Iterator[Knowledge]:
     """The knowledge base as it was given; where the passage encoder is trained, made anew meanwhile."""
-    if args.method != "rag-end2end":
+    if not args.make_method().refreshes:
         with open_knowledge(*start, files, args) as knowledge:
             yield knowledge
         return
@@ -144,7 +150,7 @@ def _check_writable(folder: Path) -> None:
 
 def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
     config = RagConfig(
-        method="rag" if args.method == "rag-end2end" else args.method,  # the likelihood is the same
+        marginalization=args.make_method().marginalization,
         n_docs=args.n_docs,
         temperature=args.temperature,
         max_question_tokens=pairs.max_question_tokens,
@@ -161,7 +167,9 @@ def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> Ra
 
 
 def _trains_closed_book(files: RunFiles, args: RagTrainingArguments) -> bool:
-    return bool(files.closed_book_folder and args.closed_book_steps)
+    """Whether the baseline is asked for, and means something: a generator that is not trained has none."""
+    learns = "generator" in args.make_method().trains - frozen_parts(args)
+    return bool(files.closed_book_folder and args.closed_book_steps and learns)
 
 
 def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments:
@@ -176,21 +184,23 @@ def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments
 def _train(
     model: RagModel,
     args: RagTrainingArguments,
+    method: Method,
     prompts: PromptBuilder,
     pairs: Pairs,
     search: Search | None,
     folder: Path,
     lineage: dict[str, Any],
 ) -> None:
-    trainer = RagTrainer(model, args, prompts, pairs.train, pairs.validation, search=search)
+    trainer = RagTrainer(model, args, method, prompts, pairs.train, pairs.validation, search=search)
     trainer.fit()
-    figures = results(trainer.state, trainer.clock)
+    metric = str(args.metric_for_best_model)
+    figures = results(trainer.state, trainer.clock, metric)
     if trainer.refreshed is not None:
         lineage = lineage | {"knowledge_base": trainer.refreshed.serve_trained()}
         figures |= trainer.refreshed.figures()
     make_whole(trainer.model)
     if trainer.is_world_process_zero():
-        if not improved(trainer.state):
+        if not improved(trainer.state, metric):
             say("warning: no step answered the validation questions better than the base model did; see the curve")
         with atomic_path(folder) as temporary:
             save_model(model, temporary, lineage)

@@ -42,20 +42,24 @@ class WorkCounter:
 
     def __init__(self, parts: TrainedParts):
         """Take the counts of the weights; a frozen part has no backward pass."""
-        self._by_prompt, self._by_label = parts.generator.weights_per_token()
+        self._by_prompt, self._by_label, self._flops = 0, 0, 0
+        if "generator" in parts.method.parts:
+            self._by_prompt, self._by_label = parts.rag.generator.weights_per_token()
+            self._flops = _flops(parts.rag.generator)
         encoders = (("question", "question_encoder"), ("passage", "passage_encoder"))
         self._encoders = {
             f"{text}_attention_mask": linear_weights(part) * _flops(part)
             for text, name in encoders
             if (part := getattr(parts, name, None)) is not None
         }
-        self._flops = _flops(parts.generator)
 
     def count(self, inputs: Mapping[str, Tensor]) -> Work:
         """The work in one batch of `TrainedParts.forward`'s arguments; cheapest while they are on the CPU."""
-        contexts = int(inputs["context_attention_mask"].sum())
-        docs = len(inputs["context_attention_mask"]) // len(inputs["labels"])
-        labels = int((inputs["labels"] >= 0).sum()) * docs
+        contexts = labels = 0
+        if "context_attention_mask" in inputs:
+            contexts = int(inputs["context_attention_mask"].sum())
+            docs = len(inputs["context_attention_mask"]) // len(inputs["labels"])
+            labels = int((inputs["labels"] >= 0).sum()) * docs
         flops = self._flops * (contexts * self._by_prompt + labels * self._by_label)
         flops += sum(cost * int(inputs[mask].sum()) for mask, cost in self._encoders.items() if mask in inputs)
         return Work(contexts + labels, float(flops))

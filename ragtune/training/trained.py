@@ -1,5 +1,6 @@
 """What training touches of a model, and how fast each part learns."""
 
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -8,47 +9,56 @@ from torch import Tensor, nn
 from ragtune.errors import TrainingError
 from ragtune.models.rag import RagModel, RagOutput
 from ragtune.training.arguments import RagTrainingArguments
-from ragtune.training.live_passages import PASSAGE_INPUTS, live_doc_embeddings
+from ragtune.training.methods.base import PARTS, Method
 
 
 class TrainedParts(nn.Module):
-    """The parts of a `RagModel` that are wrapped for DDP, moved to the device and checkpointed.
+    """The parts of a `RagModel` that are wrapped for DDP, moved to the device and checkpointed, and their loss.
 
-    The passage encoder is among them only where it is trained, as it otherwise embeds nothing while training runs.
-    There is no `config`, so that Trainer does not take `RagConfig` for one of transformers' own.
+    Parts that the method does not ask for are not among them, as they compute nothing while training runs. There is no
+    `config`, so that Trainer does not take `RagConfig` for one of transformers' own.
+
+    Attributes:
+        rag: the whole model.
+        method: makes the loss.
+        trained: of `PARTS`, those that learn.
+        step: steps that have been trained so far.
     """
 
     accepts_loss_kwargs = False  # else Trainer would hand `num_items_in_batch` to forward
 
-    def __init__(self, rag: RagModel, closed_book: bool = False, end_to_end: bool = False):
-        """Take the generator, unless `closed_book` the question encoder, and if `end_to_end` the passage encoder.
+    def __init__(self, rag: RagModel, method: Method, frozen: Set[str] = frozenset()):
+        """Take the method's parts, which stay parts of `rag` too; none learns but those that it trains.
 
-        They stay parts of `rag` too.
+        Args:
+            rag: the model.
+            method: says which parts take part, and which of them learn.
+            frozen: parts that are left as they are though the method trains them.
+
+        Raises:
+            TrainingError: nothing is left to train.
         """
         super().__init__()
         self.rag: RagModel
-        self.__dict__["rag"] = rag  # not as a submodule: its passage encoder stays where it is
-        self.generator = rag.generator
-        if not closed_book:
-            self.question_encoder = rag.question_encoder
-        if end_to_end and not closed_book:
-            self.passage_encoder = rag.passage_encoder.requires_grad_(True)
-
-    @property
-    def end_to_end(self) -> bool:
-        """Whether the passage encoder is trained."""
-        return hasattr(self, "passage_encoder")
+        self.__dict__["rag"] = rag  # not as a submodule: parts that do not take part stay where they are
+        self.method = method
+        self.trained = method.trains - frozen
+        self.step = 0
+        if not self.trained:
+            frozen_by = " or ".join(f"freeze_{part}" for part in PARTS if part in method.trains)
+            raise TrainingError(f"nothing is left to train: lift {frozen_by}")
+        for part in PARTS:
+            getattr(rag, part).requires_grad_(part in self.trained)
+            if part in method.parts:
+                self.add_module(part, getattr(rag, part))
 
     def forward(self, **batch: Tensor) -> RagOutput:
-        """See `RagModel.forward`; a batch of `PassageTokens` stands for `doc_embeddings`, which are then live."""
-        passages = {name: batch.pop(name) for name in PASSAGE_INPUTS if name in batch}
-        if passages:
-            batch["doc_embeddings"] = live_doc_embeddings(self.passage_encoder, **passages)
-        return self.rag(**batch)
+        """The method's loss of a batch of its `inputs`."""
+        return self.method.loss(self, batch, self.step)
 
     def encode_questions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Vectors to search with, (batch, dimension); without gradient and dropout."""
-        encoder = self.question_encoder
+        encoder = self.rag.question_encoder
         was_training = encoder.training
         encoder.eval()
         with torch.no_grad():
@@ -61,25 +71,15 @@ class TrainedParts(nn.Module):
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
-        self.generator.backbone.activation_checkpointing_enable(**options)
-        if hasattr(self, "question_encoder"):
-            self.question_encoder.backbone.activation_checkpointing_enable(**options)
-        if self.end_to_end:
-            self.passage_encoder.backbone.activation_checkpointing_enable(**options)
+        for part in self.children():
+            backbone: Any = part.backbone
+            backbone.activation_checkpointing_enable(**options)
 
 
-def freeze(module: TrainedParts, args: RagTrainingArguments) -> None:
-    """Take the gradient from the parts that `args` wants left as they are.
-
-    Raises:
-        TrainingError: nothing is left to train.
-    """
-    if args.freeze_generator:
-        module.generator.requires_grad_(False)
-    if args.freeze_question_encoder and hasattr(module, "question_encoder"):
-        module.question_encoder.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise TrainingError("nothing is left to train: lift freeze_generator, or set closed_book_steps to 0")
+def frozen_parts(args: RagTrainingArguments) -> frozenset[str]:
+    """The parts that the parameters want left as they are, whatever the method trains."""
+    asked = {"question_encoder": args.freeze_question_encoder, "generator": args.freeze_generator}
+    return frozenset(part for part, frozen in asked.items() if frozen)
 
 
 def parameter_groups(module: nn.Module, decayed: set[str], args: RagTrainingArguments) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""RagTrainer: transformers' Seq2SeqTrainer around one batched search a step."""
+"""RagTrainer: transformers' Trainer around one batched search per step, and a method of training."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,14 +17,16 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ragtune.errors import TrainingError
+from ragtune.knowledge.passages import Passage
 from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
-from ragtune.models.rag import RagModel
+from ragtune.models.rag import RagModel, RagOutput
 from ragtune.training.ahead import SearchAhead
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.live_passages import PassageTokens
+from ragtune.training.methods.base import InputTokens, Method
 from ragtune.training.monitor import Window
 from ragtune.training.progress_lines import say
 from ragtune.training.refreshed import RefreshedKnowledge
@@ -31,25 +34,25 @@ from ragtune.training.resumable import ResumableTrainer
 from ragtune.training.search import Queries, Search, search_at_once
 from ragtune.training.sharding import gathered, shard
 from ragtune.training.throughput import WorkCounter, peak_flops
-from ragtune.training.trained import TrainedParts, freeze, parameter_groups
+from ragtune.training.trained import TrainedParts, frozen_parts, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 
 Batch = dict[str, Any]
 
 
 class RagTrainer(ResumableTrainer):
-    """Trains question encoder and generator through the passages that the live question encoder retrieves.
+    """Trains a model's parts by a method, from the passages that the live question encoder retrieves.
 
-    Once a step the questions of all its accumulated batches are encoded without gradient and searched for at once; the
-    forward pass then scores the retrieved passages again, with gradient, against their stored vectors, or for method
-    "rag-end2end" against the vectors that the passage encoder makes of them now. The loss is the mean over the step's
-    questions, however they are spread over accumulated batches and processes.
+    Once per step the questions of all its accumulated batches are encoded without gradient and searched for at once,
+    unless the method needs no search; what the method makes of question and passages is its own. The loss is the mean
+    over the step's questions, however they are spread over accumulated batches and processes.
 
     With `overlap_search` a step's questions are encoded, and searched for in the background, while the step before
     trains: the passages are those that the question encoder of one step ago would have chosen. An epoch's first step
     waits for its search.
 
-    Without a `search` it trains the closed-book baseline: the generator alone, from the bare question.
+    An evaluation answers the questions where the generator is among the method's parts, from the retrieved passages or,
+    without a `search`, by heart; with a `search` it counts recall.
     """
 
     args: RagTrainingArguments
@@ -62,6 +65,7 @@ class RagTrainer(ResumableTrainer):
         self,
         model: RagModel,
         args: RagTrainingArguments,
+        method: Method,
         prompts: PromptBuilder,
         train_dataset: Any,
         eval_dataset: Any = None,
@@ -72,30 +76,34 @@ class RagTrainer(ResumableTrainer):
         """Set up; the model's parts are trained in place.
 
         Args:
-            model: its generator, with a `search` its question encoder, and for "rag-end2end" its passage encoder too,
-                are trained.
+            model: the method's parts of it are trained.
             args: the parameters.
+            method: what is trained and how.
             prompts: builds the generator's inputs, and holds the passages.
             train_dataset: tokenised pairs.
             eval_dataset: tokenised pairs; needed unless `eval_strategy` is "no".
-            search: answers with the best passages; None for closed-book. A `RefreshedKnowledge` is kept young.
+            search: answers with the best passages; None for a method that needs no search, and then no recall is
+                known. A `RefreshedKnowledge` is kept young.
             processing_class: the generator's tokenizer; the model's own where it is not given.
 
         Raises:
-            TrainingError: the disk cannot hold the checkpoints, or nothing is left to train.
+            TrainingError: the disk cannot hold the checkpoints, nothing is left to train, or the best step cannot be
+                chosen by `metric_for_best_model`.
         """
         self.rag = model
+        self.method = method
         self.prompts = prompts
         self.knowledge = search
         self.window = Window()
         self.refreshed = search if isinstance(search, RefreshedKnowledge) else None
-        self.ahead = SearchAhead(search) if search is not None and args.overlap_search else None
+        overlaps = search is not None and method.needs_search and args.overlap_search
+        self.ahead = SearchAhead(search) if search is not None and overlaps else None
         self._next_batches: list[Batch] = []
         if self.refreshed is not None and self.ahead is not None:
             self.refreshed.before_switch = self.ahead.wait
-        parts = TrainedParts(model, closed_book=search is None, end_to_end=args.method == "rag-end2end")
-        self.passage_tokens = PassageTokens(model.passage_encoder, prompts.passages) if parts.end_to_end else None
-        freeze(parts, args)
+        _check_metric(args, method, search)
+        self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))
+        parts = TrainedParts(model, method, frozen_parts(args))
         self.work = WorkCounter(parts)
         super().__init__(
             model=parts,
@@ -110,6 +118,8 @@ class RagTrainer(ResumableTrainer):
             self.is_distributed_loading_by_transformers = True  # so Trainer calls what is not to be wrapped for DDP
         if self.refreshed is not None:
             self.add_callback(self.refreshed)
+        for callback in method.callbacks(self):
+            self.add_callback(callback)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As Trainer's; the clock starts here."""
@@ -145,19 +155,21 @@ class RagTrainer(ResumableTrainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], None]:
         """The batches of a step with their passages, from one search."""
+        self.model.step = self.state.global_step
         batches = self._next_batches or list(islice(epoch_iterator, num_batches))
         self._next_batches = []
-        found = self._retrieve(batches, self.args.n_docs)
+        found = self._retrieve(batches, self.method.n_retrieved(self.args.n_docs))
         if self.ahead is not None and self.state.global_step + 1 < self.state.max_steps:
             self._next_batches = list(islice(epoch_iterator, num_batches))
             self._search_ahead(self.ahead)
-        inputs = [self._model_inputs(batch, part) for batch, part in zip(batches, found, strict=True)]
+        pairs = zip(batches, found, strict=True)
+        inputs = [self.method.inputs(batch, part, self.tokens) for batch, part in pairs]
         for part in inputs:
             self.window.add_work(self.work.count(part))
         return inputs, None
 
     def _retrieve(self, batches: Sequence[Batch], k: int) -> list[Retrieved | None]:
-        if self.knowledge is None:
+        if self.knowledge is None or not self.method.needs_search:
             self.window.questions += sum(len(batch["question"]) for batch in batches)
             return [None] * len(batches)
         start = time.perf_counter()
@@ -172,7 +184,8 @@ class RagTrainer(ResumableTrainer):
     def _search_ahead(self, ahead: SearchAhead) -> None:
         start = time.perf_counter()
         if self._next_batches:
-            ahead.start([self._queries(batch) for batch in self._next_batches], self.args.n_docs)
+            queries = [self._queries(batch) for batch in self._next_batches]
+            ahead.start(queries, self.method.n_retrieved(self.args.n_docs))
         self.window.search_seconds += time.perf_counter() - start
 
     def _queries(self, batch: Batch) -> Queries:
@@ -180,20 +193,6 @@ class RagTrainer(ResumableTrainer):
         with self.accelerator.autocast():
             queries = self.model.encode_questions(ids, mask)
         return queries.float().cpu().numpy()
-
-    def _model_inputs(self, batch: Batch, found: Retrieved | None) -> dict[str, Tensor]:
-        if found is None:
-            contexts = self.prompts.build_closed_book(batch["question"])
-            inputs = {"labels": batch["labels"]}
-        else:
-            contexts = self.prompts.build(batch["question"], found.rows)
-            inputs = {name: batch[name] for name in ("question_input_ids", "question_attention_mask", "labels")}
-            inputs |= {"doc_mask": torch.from_numpy(found.mask)}
-            if self.passage_tokens is None:
-                inputs |= {"doc_embeddings": torch.from_numpy(found.embeddings)}
-            else:
-                inputs |= self.passage_tokens.build(found.rows)
-        return inputs | {f"context_{name}": value for name, value in contexts.items()}
 
     # A step
 
@@ -220,8 +219,9 @@ class RagTrainer(ResumableTrainer):
         output = model(**inputs)
         if not torch.isfinite(output.loss):
             raise self._diverged(f"the loss is {output.loss.item()}")
-        if self.knowledge is not None:
+        if self.knowledge is not None and output.doc_log_probs is not None:
             self.window.add_entropy(output.doc_log_probs)
+        self.window.add_metrics(output.metrics or {})
         return (output.loss, output) if return_outputs else output.loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -239,7 +239,8 @@ class RagTrainer(ResumableTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the retrieval's figures to a training log, and warn of a collapse."""
         if "loss" in logs:
-            n_docs = self.args.n_docs if self.knowledge is not None else 0
+            searched = self.knowledge is not None and self.method.needs_search
+            n_docs = self.method.n_retrieved(self.args.n_docs) if searched else 0
             peak = peak_flops(self.args.device)
             figures, warnings = self.window.close(self.clock, n_docs, len(self.prompts.passages), peak)
             self.window = Window()
@@ -317,29 +318,58 @@ class RagTrainer(ResumableTrainer):
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(chosen))
 
     def _score(self, questions: list[Batch], score: Score) -> None:
-        texts = [question["question"] for question in questions]
         references = [question["answers"] for question in questions]
         batch = self.data_collator(questions) if questions else None
-        if self.knowledge is None:
-            if batch is not None:
-                loss = self.model(**self._prepare_inputs(self._model_inputs(batch, None))).loss.item()
-                predictions = generate_closed_book(self.rag, texts, num_beams=self.args.eval_num_beams)
-                score.add(loss, predictions, references)
+        found = self._search_and_rank(questions, batch, score) if self.knowledge is not None else None
+        if batch is None:
             return
+        wanted = found if self.method.needs_search else None
+        if wanted is not None:
+            wanted = _first(wanted, self.method.n_retrieved(self.args.n_docs))
+        output = self.model(**self._prepare_inputs(self.method.inputs(batch, wanted, self.tokens)))
+        answers = self._answers(batch, found, output) if "generator" in self.method.parts else None
+        score.add(output.loss.item(), answers, references)
+
+    def _search_and_rank(self, questions: list[Batch], batch: Batch | None, score: Score) -> Retrieved:
+        """Passages of a process's questions, of which there may be none, as all processes search equally often."""
+        assert self.knowledge is not None
         cutoffs = recall_cutoffs(self.args.n_docs, len(self.prompts.passages))
         dimension = self.rag.question_encoder.dimension
         queries = self._queries(batch) if batch is not None else np.empty((0, dimension), np.float32)
-        found = self.knowledge.search(queries, max(cutoffs))
-        if batch is None:
-            return
-        passages = [[self.prompts.passages[row] for row in rows[rows >= 0].tolist()] for rows in found.rows]
-        score.add_ranks(
-            (first_hit(p, q["gold_ids"], q["answers"]) for p, q in zip(passages, questions, strict=True)), cutoffs
+        found = self.knowledge.search(queries, max(*cutoffs, self.method.n_retrieved(self.args.n_docs)))
+        ranks = (
+            first_hit(self._passages(rows), question["gold_ids"], question["answers"])
+            for rows, question in zip(found.rows, questions, strict=True)
         )
-        n_docs = self.args.n_docs
-        kept = Retrieved(found.rows[:, :n_docs], found.scores[:, :n_docs], found.embeddings[:, :n_docs])
-        output = self.model(**self._prepare_inputs(self._model_inputs(batch, kept)))
-        predictions = generate_answers(
-            self.rag, texts, [p[:n_docs] for p in passages], output.doc_log_probs, num_beams=self.args.eval_num_beams
-        )
-        score.add(output.loss.item(), predictions, references)
+        if batch is not None:
+            score.add_ranks(ranks, cutoffs)
+        return found
+
+    def _answers(self, batch: Batch, found: Retrieved | None, output: RagOutput) -> list[str]:
+        beams = self.args.eval_num_beams
+        if found is None:
+            return generate_closed_book(self.rag, batch["question"], num_beams=beams)
+        kept = _first(found, self.args.n_docs)
+        scores = output.doc_log_probs
+        if scores is None or scores.shape != kept.scores.shape:
+            scores = torch.from_numpy(kept.scores) / self.rag.config.temperature
+        passages = [self._passages(rows) for rows in kept.rows]
+        return generate_answers(self.rag, batch["question"], passages, scores, num_beams=beams)
+
+    def _passages(self, rows: npt.NDArray[np.int64]) -> list[Passage]:
+        return [self.prompts.passages[row] for row in rows[rows >= 0].tolist()]
+
+
+def _first(found: Retrieved, k: int) -> Retrieved:
+    return Retrieved(found.rows[:, :k], found.scores[:, :k], found.embeddings[:, :k])
+
+
+def _check_metric(args: RagTrainingArguments, method: Method, search: Search | None) -> None:
+    metric = str(args.metric_for_best_model)
+    missing = ""
+    if metric == "em" and "generator" not in method.parts:
+        missing = "a generator"
+    if metric.startswith("recall") and search is None:
+        missing = "a search"
+    if missing and args.eval_strategy != "no":
+        raise TrainingError(f"metric_for_best_model={metric}: takes {missing}, which this method does not have")

@@ -35,13 +35,18 @@ def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def results(state: TrainerState, clock: Clock) -> dict[str, float]:
+def results(state: TrainerState, clock: Clock, metric: str) -> dict[str, float]:
     """A run in a few figures.
+
+    Args:
+        state: at the end of the run.
+        clock: the run's totals.
+        metric: the one that the best step was chosen by: em, loss or recall@k.
 
     Returns:
         train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
         samples_per_second; tokens_per_second of the generator; where there is a search, search_fraction of these
-        seconds; where it was evaluated, best_step, best_em and best_loss on the validation questions.
+        seconds; where it was evaluated, best_step and on the validation questions best_em, best_loss and best_<metric>.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}
@@ -51,14 +56,19 @@ def results(state: TrainerState, clock: Clock) -> dict[str, float]:
         figures["train_loss"] = losses[-1]
     for entry in state.log_history:
         if "eval_loss" in entry and entry["step"] == state.best_global_step:
-            figures |= {"best_step": entry["step"], "best_em": entry["eval_em"], "best_loss": entry["eval_loss"]}
+            figures["best_step"] = entry["step"]
+            names = dict.fromkeys(("em", "loss", metric))
+            figures |= {f"best_{name}": entry[f"eval_{name}"] for name in names if f"eval_{name}" in entry}
     return figures
 
 
-def improved(state: TrainerState) -> bool:
-    """Whether the best step did better on the validation questions than the base model; True where one is unknown."""
+def improved(state: TrainerState, metric: str) -> bool:
+    """Whether the best step did better than the base model by `metric`; True where one of the two is unknown."""
     by_step = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
     before, best = by_step.get(0), by_step.get(state.best_global_step or 0)
     if before is None or best is None:
         return True
-    return (best["eval_em"], -best["eval_loss"]) > (before["eval_em"], -before["eval_loss"])
+    if metric == "loss":
+        return best["eval_loss"] < before["eval_loss"]
+    name = f"eval_{metric}"
+    return (best[name], -best["eval_loss"]) > (before[name], -before["eval_loss"])

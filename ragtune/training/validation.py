@@ -22,19 +22,23 @@ class Score:
         questions: how many.
         loss: summed, in nats.
         exact: predictions that equal a reference answer after SQuAD normalisation.
+        answered: questions that were answered, which takes a generator.
         hits: by k, questions with a hit among the first k passages.
     """
 
     questions: int = 0
     loss: float = 0.0
     exact: int = 0
+    answered: int = 0
     hits: dict[int, int] = field(default_factory=dict)
 
-    def add(self, loss: float, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Count a batch: its mean loss, and a prediction and its references a question."""
-        self.questions += len(predictions)
-        self.loss += loss * len(predictions)
-        self.exact += sum(map(exact_match, predictions, references))
+    def add(self, loss: float, predictions: Sequence[str] | None, references: Sequence[Sequence[str]]) -> None:
+        """Count a batch: its mean loss, and per question its references and, if there is one, a prediction."""
+        self.questions += len(references)
+        self.loss += loss * len(references)
+        if predictions is not None:
+            self.answered += len(predictions)
+            self.exact += sum(map(exact_match, predictions, references))
 
     def add_ranks(self, ranks: Iterable[int], cutoffs: Iterable[int]) -> None:
         """Count the rank of the first hit of each question, from 1; 0 where there is none."""
@@ -53,11 +57,12 @@ class Score:
             sum(score.questions for score in everyone),
             sum(score.loss for score in everyone),
             sum(score.exact for score in everyone),
+            sum(score.answered for score in everyone),
             {k: sum(score.hits.get(k, 0) for score in everyone) for k in cutoffs},
         )
 
     def figures(self) -> dict[str, float]:
-        """em, loss and recall@k, fractions and nats.
+        """loss and recall@k, and em where questions were answered; nats and fractions.
 
         Raises:
             TrainingError: there are no questions.
@@ -65,7 +70,8 @@ class Score:
         if not self.questions:
             raise TrainingError("validation: no question to evaluate on; set eval_strategy to no, or give some")
         recall = {f"recall@{k}": count / self.questions for k, count in sorted(self.hits.items())}
-        return {"em": self.exact / self.questions, "loss": self.loss / self.questions, **recall}
+        em = {"em": self.exact / self.answered} if self.answered else {}
+        return {**em, "loss": self.loss / self.questions, **recall}
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> bool:

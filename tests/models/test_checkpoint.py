@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from test_rag import batch_of, hugging_face_loss
+from test_rag import batch_of, hugging_face_loss, loss_of
 from tiny_parts import (
     KINDS,
     bert,
@@ -49,7 +49,7 @@ def test_a_saved_model_comes_back_with_weights_config_and_tokenizers(kind, tmp_p
     assert loaded.question_encoder.fingerprint == model.question_encoder.fingerprint
     assert (loaded.question_encoder.name, loaded.passage_encoder.name) == ("tiny-question", "tiny-passage")
     batch = batch_of(model)
-    torch.testing.assert_close(loaded(**batch).loss, model(**batch).loss)
+    torch.testing.assert_close(loaded(**batch).log_likelihoods, model(**batch).log_likelihoods)
     assert loaded.generator.tokenizer("Paris is").input_ids == model.generator.tokenizer("Paris is").input_ids
 
 
@@ -71,6 +71,17 @@ def test_the_folder_holds_safetensors_and_the_lineage(tmp_path):
     description = read_description(tmp_path / "model")
     assert description["lineage"] == {"questions": "abc"}
     assert description["encoders"]["passage"]["fingerprint"] == model.passage_encoder.fingerprint
+
+
+@pytest.mark.parametrize(("method", "marginalization"), [("rag", "sequence"), ("rag-token", "token")])
+def test_a_folder_of_an_earlier_ragtune_is_read(saved, method, marginalization):
+    """Its ragtune.json says `method` where it is now `marginalization`."""
+    description = json.loads((saved / "ragtune.json").read_text())
+    del description["config"]["marginalization"]
+    description["config"]["method"] = method
+    (saved / "ragtune.json").write_text(json.dumps(description))
+    assert load_model(saved).config.marginalization == marginalization
+    assert read_description(saved)["config"]["marginalization"] == marginalization
 
 
 def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
@@ -117,10 +128,10 @@ def test_a_generator_saved_in_half_precision_is_loaded_as_float32(tmp_path):
 
 @pytest.mark.parametrize("kind", ["bart", "t5"])
 @pytest.mark.parametrize(
-    ("method", "rag_class"), [("rag", RagSequenceForGeneration), ("rag-token", RagTokenForGeneration)]
+    ("marginalization", "rag_class"), [("sequence", RagSequenceForGeneration), ("token", RagTokenForGeneration)]
 )
-def test_hugging_faces_class_loads_the_export_with_the_same_weights(kind, method, rag_class, tmp_path):
-    model = rag_model(kind, method=method)
+def test_hugging_faces_class_loads_the_export_with_the_same_weights(kind, marginalization, rag_class, tmp_path):
+    model = rag_model(kind, marginalization=marginalization)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     export_huggingface(model, tmp_path / "exported")
     exported, loading = rag_class.from_pretrained(tmp_path / "exported", output_loading_info=True)
@@ -143,7 +154,7 @@ def test_the_export_has_the_same_loss(tmp_path):
         model.config,
     )
     expected = hugging_face_loss(copy, RagSequenceForGeneration, batch).mean()
-    torch.testing.assert_close(model(**batch).loss, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(loss_of(model, batch), expected, rtol=0, atol=1e-5)
 
 
 def test_the_export_holds_both_tokenizers(tmp_path):

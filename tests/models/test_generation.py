@@ -26,7 +26,7 @@ def log_probs(seed=0):
     return torch.randn(len(QUESTIONS), 3).log_softmax(-1)
 
 
-def answers_by_hand(model, prior, num_beams, method="rag"):
+def answers_by_hand(model, prior, num_beams, marginalization="sequence"):
     """Beam search context by context, then the model's own loss for every (candidate, context) pair, in plain loops."""
     model.eval()
     builder = PromptBuilder(model.generator.prompt_tokens, PASSAGES, model.config)
@@ -50,7 +50,7 @@ def answers_by_hand(model, prior, num_beams, method="rag"):
                     decoder_input_ids=model.generator.decoder_inputs(labels),
                 ).logits
                 per_context.append(logits[0].log_softmax(-1).gather(-1, labels[0][:, None]).flatten().tolist())
-            if method == "rag":
+            if marginalization == "sequence":
                 total = math.log(sum(p_k * math.exp(sum(lls)) for p_k, lls in zip(p, per_context, strict=True)))
             else:
                 tokens = zip(*per_context, strict=True)
@@ -77,9 +77,9 @@ def test_answers_are_the_best_candidates_by_brute_force(kind, num_beams):
 
 
 def test_a_rag_token_model_scores_candidates_by_its_own_likelihood():
-    model = eloquent("t5", method="rag-token")
+    model = eloquent("t5", marginalization="token")
     found = answer_questions(model, QUESTIONS, FOUND, log_probs(), 3, max_new_tokens=TOKENS)
-    expected = answers_by_hand(model, log_probs(), 3, method="rag-token")
+    expected = answers_by_hand(model, log_probs(), 3, marginalization="token")
     assert [answer.text for answer in found] == [text for _, text in expected]
     assert [answer.log_likelihood for answer in found] == pytest.approx([ll for ll, _ in expected], rel=1e-5, abs=1e-4)
 

@@ -166,9 +166,9 @@ def bert(tokenizer, **settings):
     return BertModel(config).eval()
 
 
-def rag_model(kind="bart", seed=0, method="rag", temperature=1.0, **settings):
+def rag_model(kind="bart", seed=0, marginalization="sequence", temperature=1.0, **settings):
     torch.manual_seed(seed)
-    config = RagConfig(method=method, temperature=temperature, n_docs=3, max_answer_tokens=8)
+    config = RagConfig(marginalization=marginalization, temperature=temperature, n_docs=3, max_answer_tokens=8)
     generator = tiny_generator(kind, **settings)
     return RagModel(dpr_encoder("question"), dpr_encoder("passage"), generator, config)
 

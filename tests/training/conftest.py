@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from world import ingest, make_world
+from datasets import load_from_disk
+from exact_search import ExactSearch
+from world import PASSAGES, ingest, make_world
+
+from ragtune.models.inputs import PromptBuilder
+from ragtune.models.rag import RagConfig, RagModel
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.methods.closed_book import ClosedBook
+from ragtune.training.trainer import RagTrainer
 
 torch.set_num_threads(1)
 
@@ -29,3 +37,18 @@ def knowledge_base_folder(world, tmp_path_factory):
 def still_knowledge_base(still_world, tmp_path_factory):
     """As `knowledge_base_folder`, for `still_world`."""
     return ingest(still_world, tmp_path_factory.mktemp("still_base"))
+
+
+@pytest.fixture
+def make_trainer(still_world, tmp_path):
+    def make(closed_book=False, folder="run", **parameters):
+        args = RagTrainingArguments(output_dir=str(tmp_path / folder), **parameters)
+        method = ClosedBook() if closed_book else args.make_method()
+        config = RagConfig(marginalization=method.marginalization, n_docs=args.n_docs, temperature=args.temperature)
+        model = RagModel.from_parts(*still_world.parts.values(), config)
+        search = None if closed_book else ExactSearch(model.passage_encoder.encode_passages(PASSAGES))
+        prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, config)
+        pairs = load_from_disk(still_world.pairs)
+        return RagTrainer(model, args, method, prompts, pairs["train"], pairs["validation"], search=search)
+
+    return make

@@ -53,9 +53,10 @@ def test_a_batch_is_padded_to_its_longest_question_and_answer():
         {"question_input_ids": [5, 6, 7], "question_attention_mask": [1, 1, 1], "labels": [3, 1]},
         {"question_input_ids": [8], "question_attention_mask": [1], "labels": [4, 2, 1]},
     ]
-    rows = [row | {"question": "who?", "gold_ids": ["p1"]} for row in rows]
+    rows = [row | {"question": "who?", "gold_ids": ["p1"], "answers": ["it"]} for row in rows]
     batch = QuestionCollator(question_pad_id=9)(rows)
     assert batch["question_input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch["question_attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[3, 1, -100], [4, 2, 1]]
     assert batch["gold_ids"] == [["p1"], ["p1"]]
+    assert batch["answers"] == [["it"], ["it"]]

@@ -154,7 +154,7 @@ def test_the_models_own_base_holds_the_trained_passage_encoders_vectors(start_fo
     served = description["lineage"]["knowledge_base"]
     assert served["path"].startswith(f"{start_folder}-")
     assert served["encoder_fingerprint"] == model.passage_encoder.fingerprint
-    assert description["config"]["method"] == "rag"
+    assert description["config"]["marginalization"] == "sequence"
     assert description["lineage"]["parameters"]["method"] == "rag-end2end"
     assert_holds(served["path"], model.passage_encoder)
 

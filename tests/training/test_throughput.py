@@ -6,6 +6,8 @@ from world import PASSAGES
 
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.training.methods.end2end import RagEnd2End
+from ragtune.training.methods.rag import Rag
 from ragtune.training.throughput import WorkCounter, peak_of
 from ragtune.training.trained import TrainedParts
 
@@ -31,7 +33,7 @@ def make_parts(still_world):
     def make(generator=None, end_to_end=False):
         model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=3))
         model.generator.backbone = generator or model.generator.backbone
-        return TrainedParts(model, end_to_end=end_to_end)
+        return TrainedParts(model, RagEnd2End() if end_to_end else Rag())
 
     return make
 

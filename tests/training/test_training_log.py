@@ -23,7 +23,7 @@ def test_a_curve_has_one_entry_a_step():
 
 def test_results_are_those_of_the_best_step():
     state = TrainerState(global_step=2, log_history=HISTORY, best_global_step=2)
-    figures = results(state, Clock(seconds=4.0, search_seconds=1.0, questions=32, tokens=800))
+    figures = results(state, Clock(seconds=4.0, search_seconds=1.0, questions=32, tokens=800), "em")
     assert figures == pytest.approx(
         {
             "steps": 2,
@@ -40,6 +40,6 @@ def test_results_are_those_of_the_best_step():
 
 
 def test_a_run_that_never_beats_the_base_model_is_told():
-    assert improved(TrainerState(log_history=HISTORY, best_global_step=2))
+    assert improved(TrainerState(log_history=HISTORY, best_global_step=2), "em")
     worse = [*HISTORY[:3], HISTORY[3] | {"eval_em": 0.0}]
-    assert not improved(TrainerState(log_history=worse, best_global_step=2))
+    assert not improved(TrainerState(log_history=worse, best_global_step=2), "em")
