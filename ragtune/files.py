@@ -27,17 +27,17 @@ def open_uri(uri: str | Path, mode: str = "rb") -> Any:
         StorageError: nothing is there, it may not be read, or its server does not answer.
     """
     uri = str(uri)
+    compression = infer_compression(uri.partition("?")[0] if is_http(uri) else uri)
+    return _open(uri, mode, None if compression == "zip" else compression)
+
+
+def _open(uri: str, mode: str, compression: str | None) -> Any:
+    options: dict[str, Any] = {"encoding": "utf-8"} if "t" in mode else {}
+    if is_http(uri):  # as one stream: some servers know no ranges, or refuse the HEAD that asks for the size
+        options |= {"block_size": 0, "size": 1}
     with readable(uri):
         filesystem, path = filesystem_of(uri)
-        compression = infer_compression(path.partition("?")[0] if is_http(uri) else path)
-        stream = filesystem.open(
-            path,
-            mode,
-            compression=compression if compression != "zip" else None,
-            **({"encoding": "utf-8"} if "t" in mode else {}),
-            # as one stream: some servers know no ranges, or refuse the HEAD that asks for the size
-            **({"block_size": 0, "size": 1} if is_http(uri) else {}),
-        )
+        stream = filesystem.open(path, mode, compression=compression, **options)
         stream.filesystem = filesystem  # an archive's closes the archive when it is collected
         return stream
 
@@ -54,11 +54,9 @@ def content_hash(uri: str | Path) -> str:
             name = os.fsencode(path.relative_to(root).as_posix())
             digest.update(name + f"\0{content_hash(path)}\n".encode())
         return digest.hexdigest()
-    with readable(str(uri)):
-        filesystem, path_there = filesystem_of(str(uri))
-        with filesystem.open(path_there, "rb") as stream:
-            while chunk := stream.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
+    with readable(str(uri)), _open(str(uri), "rb", None) as stream:
+        while chunk := stream.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -36,7 +36,8 @@ def filesystem_of(uri: str) -> tuple[Any, str]:
         StorageError: its package is not installed, or there is no such kind of URI.
     """
     with readable(uri):
-        return fsspec.url_to_fs(uri, **{scheme: _http_options(scheme) for scheme in ("http", "https") if scheme in uri})
+        schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in uri]
+        return fsspec.url_to_fs(uri, **{scheme: _http_options(scheme) for scheme in schemes})
 
 
 def files_of(uri: str) -> list[str]:
@@ -49,6 +50,7 @@ def files_of(uri: str) -> list[str]:
         return [uri]
     filesystem, path = filesystem_of(uri)
     with readable(uri):
+        filesystem.invalidate_cache()  # of listings, which lasts as long as the process
         if any(character in path for character in "*?[") and not filesystem.exists(path):
             files = sorted(filesystem.glob(path))
         elif filesystem.isdir(path):

@@ -62,7 +62,6 @@ def _file_fingerprint(uri: str) -> str:
     if isinstance(filesystem, LocalFileSystem):
         return content_hash(uri)
     with readable(uri):
-        filesystem.invalidate_cache()
         facts = filesystem.info(path)
     tag = next((facts[name] for name in _TAGS if facts.get(name)), None)
     changed = next((facts[name] for name in _TIMES if facts.get(name)), None)
