@@ -114,10 +114,9 @@ def main() -> None:
                 options.questions, known, base, folder / "answerable.jsonl", folder / "unanswerable.jsonl", options.k
             )
             ours = len(questions) / (time.perf_counter() - start)
-            index = index_of(folder / "base")
-            store, _ = stock_store(
-                folder / "stock", folder / "base" / "milvus.db", "passages", manifest.dimension, index
-            )
+            version = folder / "base" / manifest.version
+            index = index_of(version)
+            store, _ = stock_store(folder / "stock", version / "milvus.db", "passages", manifest.dimension, index)
             one_by_one(store, questions[:2], known, options.k)  # connects
             start = time.perf_counter()
             one_by_one(store, questions[: options.one_by_one], known, options.k)

@@ -33,7 +33,7 @@ def feast_retriever(folder: Path, dimension: int, **parts):
     from feast.rag_retriever import FeastIndex, FeastRAGRetriever
     from transformers import BartConfig, DPRConfig, RagConfig
 
-    base = folder / "base"
+    base = folder / "base" / "kb_v1"
     store, view = stock_store(folder / "stock", base / "milvus.db", "passages", dimension, index_of(base))
     parts = {
         "question_encoder_tokenizer": None,

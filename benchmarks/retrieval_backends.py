@@ -43,7 +43,7 @@ def train(folder: Path, backend: str, options: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    from ragtune.knowledge.manifest import resolve
+    from ragtune.knowledge.pointers import resolve
     from ragtune.training.arguments import RagTrainingArguments, RunFiles
     from ragtune.training.knowledge import open_knowledge
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from ragtune.errors import ModelError, ParameterError, QuestionError, RagtuneError
 from ragtune.files import open_uri
+from ragtune.knowledge.pointers import Pointer, pointer_from
 from ragtune.progress import progress, say
 from ragtune.questions.stream_errors import readable
 
@@ -99,9 +100,9 @@ def answering(options: argparse.Namespace) -> Iterator[Answering]:
     from ragtune.knowledge.knowledge_base import KnowledgeBase
     from ragtune.models.checkpoint import load_model
 
-    folder = options.knowledge_base or _trained_with(options.model)
+    place = options.knowledge_base or _trained_with(options.model)
     model = load_model(options.model)
-    with KnowledgeBase.open(folder, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
+    with KnowledgeBase.open(place, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
 
         def answer(questions: list[str]) -> list[dict[str, Any]]:
             asked = ask(model, base, questions, num_beams=options.num_beams, batch_size=options.batch_size)
@@ -219,15 +220,18 @@ def _prompt(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trained_with(model_folder: str) -> str:
+def _trained_with(model_folder: str) -> Pointer:
     from ragtune.models.checkpoint import read_description
 
-    recorded = read_description(model_folder)["lineage"].get("knowledge_base", {}).get("path", "")
-    if not recorded:
-        raise ModelError(f"{model_folder}/ragtune.json: names no knowledge base; give one with --knowledge-base")
-    if not Path(recorded).is_dir():
-        raise ModelError(f"{recorded}: the knowledge base of {model_folder} is gone; give one with --knowledge-base")
-    return recorded
+    try:
+        pointer = pointer_from(read_description(model_folder)["lineage"]["knowledge_base"])
+    except KeyError as error:
+        raise ModelError(
+            f"{model_folder}/ragtune.json: names no version of a knowledge base; give one with --knowledge-base"
+        ) from error
+    if not Path(pointer.path).is_dir():
+        raise ModelError(f"{pointer.path}: {model_folder}'s knowledge base is gone; give one with --knowledge-base")
+    return pointer
 
 
 def _as_json(row: dict[str, Any]) -> str:

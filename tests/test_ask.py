@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -16,7 +17,8 @@ from tiny_models import save_tiny_parts
 from ragtune.__main__ import main
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
-from ragtune.models.checkpoint import save_model
+from ragtune.knowledge.pointers import pointer_to, resolve
+from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -33,7 +35,7 @@ def world(tmp_path_factory):
     parts = save_tiny_parts(folder / "parts", [*texts, QUESTION])
     ingest_passages(folder / "passages.parquet", folder / "kb", Encoder.from_pretrained(parts[1], "passage"))
     model = RagModel.from_parts(*parts, RagConfig(n_docs=3, temperature=4.0))
-    save_model(model, folder / "model", {"knowledge_base": {"path": str(folder / "kb"), "version": "kb_v1"}})
+    save_model(model, folder / "model", {"knowledge_base": asdict(pointer_to(*resolve(folder / "kb")))})
     save_model(model, folder / "model_without")
     return folder
 
@@ -60,6 +62,21 @@ def test_people_get_a_table(world, capsys, monkeypatch):
     assert any(line.endswith("…") for line in lines)
 
 
+def test_a_model_is_asked_with_its_own_passages_even_when_another_corpus_is_served(world, capsys, tmp_path):
+    base = shutil.copytree(world / "kb", tmp_path / "kb")
+    model = load_model(world / "model")
+    save_model(model, tmp_path / "model", {"knowledge_base": asdict(pointer_to(*resolve(base)))})
+    table = pa.table({"id": ["x"], "title": ["Other"], "text": ["city9 is the capital of something else"]})
+    Passages(table).save(tmp_path / "other.parquet")
+    ingest_passages(tmp_path / "other.parquet", base, model.passage_encoder)
+    assert main(["ask", "--model", str(tmp_path / "model"), "--json", QUESTION]) == 0
+    titles = [passage["title"] for passage in json.loads(capsys.readouterr().out)["passages"]]
+    assert len(titles) == 3 and all(title.startswith("Land") for title in titles)
+    shutil.rmtree(base / "kb_v1")
+    assert main(["ask", "--model", str(tmp_path / "model"), QUESTION]) == 1
+    assert "ingest those passages again with that encoder into" in capsys.readouterr().err
+
+
 def test_the_knowledge_base_can_be_named(world, capsys):
     arguments = ["ask", "--model", str(world / "model_without"), "--knowledge-base", str(world / "kb"), QUESTION]
     assert main(arguments) == 0
@@ -69,7 +86,7 @@ def test_the_knowledge_base_can_be_named(world, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "model_without", QUESTION], "names no knowledge base; give one with --knowledge-base"),
+        (["--model", "model_without", QUESTION], "names no version of a knowledge base; give one --knowledge-base"),
         (["--model", "nowhere", QUESTION], "nowhere/ragtune.json: missing, so this is no ragtune model"),
         (["--model", "model", "--knowledge-base", "parts", QUESTION], "no knowledge base there"),
         (["--model", "model", " "], "the question is empty"),
@@ -208,7 +225,7 @@ def test_a_knowledge_base_that_is_gone_is_an_error(world, capsys, tmp_path):
     description["lineage"]["knowledge_base"]["path"] = str(tmp_path / "gone")
     (tmp_path / "model" / "ragtune.json").write_text(json.dumps(description))
     assert main(["ask", "--model", str(tmp_path / "model"), QUESTION]) == 1
-    assert "the knowledge base of" in capsys.readouterr().err
+    assert "knowledge base is gone; give one" in capsys.readouterr().err
 
 
 def test_the_command_says_nothing_but_the_answer(world):

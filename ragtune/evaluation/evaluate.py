@@ -166,7 +166,7 @@ def _side(
         retrieved = retrieved_entries(asked.rows, asked.probabilities, hits, base.passages)
         rows = np.unique(asked.rows[:, : asked.probabilities.shape[1]])
         passages = [base.passages[row] for row in rows.tolist() if row >= 0]
-        manifest = {name: value for name, value in asdict(base.manifest).items() if name not in ("passages", "whole")}
+        manifest = asdict(base.manifest)
     return _Side(
         answers=asked.answers,
         columns=score_answers(questions, asked.answers, style) | hits.columns(style),

@@ -1,7 +1,8 @@
-"""Feast's side of a knowledge base: feature_store.yaml, entity, feature view, offline source."""
+"""Feast's side of a version: feature_store.yaml, entity, feature view, offline source."""
 
 import os
 import re
+import secrets
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ import yaml
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.errors import FeatureViewNotFoundException
 from feast.types import Array, Float32, String
+from google.protobuf.message import DecodeError
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
@@ -21,7 +23,9 @@ OFFLINE_SOURCE = "features.parquet"
 PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, description="A piece of text")
 
 FEATURE_STORE = "feature_store.yaml"
-_DEFINITIONS, _REGISTRY = "features.py", "registry.db"
+REGISTRY = "registry.db"
+REPAIR = "run ingest_passages again with the same passages: it repairs the version"
+_DEFINITIONS = "features.py"
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 # Build and search parameters: recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
 # 3.2 found no more with M 32 than with 16.
@@ -29,14 +33,14 @@ _INDEXES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "HNSW": ({"M": 16, "efConstruction": 200}, {"ef": 160}),
     "FLAT": ({}, {}),
 }
-_FEATURES_PY = '''"""What this knowledge base holds, as Feast reads it: `feast -c <this folder> feature-views list`."""
+_FEATURES_PY = '''"""The features of this version, as Feast reads them: `feast -c <this folder> feature-views list`."""
 
 from pathlib import Path
 
-from ragtune.knowledge.feature_repo import PASSAGE, serving_view
+from ragtune.knowledge.feature_repo import PASSAGE, view_of
 
 passage = PASSAGE
-passages = serving_view(Path(__file__).parent)
+passages = view_of(Path(__file__).parent)
 '''
 
 
@@ -44,7 +48,7 @@ def passages_view(version: str, dimension: int, metric: str = METRIC) -> Feature
     """The feature view of one version: id (the entity's key), title, text, content_hash, embedding.
 
     Args:
-        version: its name, such as `kb_v1`, and the folder that its offline source is in.
+        version: its name, such as `kb_v1`.
         dimension: of the embedding, set on its Field together with the metric.
         metric: "IP" for inner product.
     """
@@ -67,34 +71,32 @@ def passages_view(version: str, dimension: int, metric: str = METRIC) -> Feature
             Field(name="content_hash", dtype=String, description="Of title and text: tells which rows have changed"),
             embedding,
         ],
-        source=FileSource(path=f"{version}/{OFFLINE_SOURCE}", timestamp_field="event_timestamp"),
+        source=FileSource(path=OFFLINE_SOURCE, timestamp_field="event_timestamp"),
     )
 
 
-def serving_view(folder: Path) -> FeatureView:
-    """The feature view that a knowledge base serves, from its manifest.
+def view_of(folder: Path) -> FeatureView:
+    """The feature view of the version in a folder, from its manifest.
 
     Raises:
-        KnowledgeBaseError: there is no knowledge base.
+        KnowledgeBaseError: there is no whole version.
     """
     manifest = read_manifest(folder / MANIFEST)
     if manifest is None:
-        raise KnowledgeBaseError(f"{folder}: no knowledge base there (no {MANIFEST}); run ingest_passages first")
+        raise KnowledgeBaseError(f"{folder}: no version there (no {MANIFEST}); run ingest_passages first")
     return passages_view(manifest.version, manifest.dimension, manifest.metric)
 
 
-def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
-    """Write feature_store.yaml and features.py; where they are already, only check that they say the same.
+def check_choices(name: str, uri: str, index: str) -> None:
+    """Refuse what no version can be made with, before anything is written.
 
     Args:
-        folder: of the knowledge base.
-        name: the Feast project.
-        uri: of a Milvus server, "" for the embedded one in `folder`.
+        name: of the knowledge base.
+        uri: of a Milvus server, "" for an embedded one.
         index: "HNSW" or "FLAT".
 
     Raises:
-        KnowledgeBaseError: a parameter is not possible, or the knowledge base that is there has another one.
-        StorageError: it cannot be written.
+        KnowledgeBaseError: a parameter is not possible.
     """
     if not _NAME.fullmatch(name):
         raise KnowledgeBaseError(f'name "{name}": only letters, digits and _, with a letter first, as Feast demands')
@@ -102,31 +104,43 @@ def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
         raise KnowledgeBaseError(f'index "{index}": choose one of {", ".join(_INDEXES)}; Milvus Lite ignores others')
     if uri and (urlsplit(uri).username or urlsplit(uri).password):
         raise KnowledgeBaseError(
-            f"the Milvus URI for {folder} holds a password; put it into the environment variable {TOKEN_VARIABLE} as "
+            f"the Milvus URI for {name} holds a password; put it into the environment variable {TOKEN_VARIABLE} as "
             "user:password, so that it is never written to disk"
         )
     if uri and urlsplit(uri).scheme not in ("http", "https"):
         raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
-    wanted = _feast_config(name, uri, index)
+
+
+def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
+    """Write feature_store.yaml and features.py for one version, unless they are there.
+
+    Args:
+        folder: of the version.
+        name: of the knowledge base; on a server the Feast project, which collections are named after, gets an ending
+            of its own, so that no other version in any folder takes the same collection.
+        uri: of a Milvus server, "" for the embedded one in `folder`.
+        index: "HNSW" or "FLAT".
+
+    Raises:
+        KnowledgeBaseError: as `check_choices`.
+        StorageError: it cannot be written.
+    """
+    check_choices(name, uri, index)
     path = folder / FEATURE_STORE
     if not path.exists():
+        project = f"{name}_{secrets.token_hex(4)}" if uri else name
         with atomic_file(path) as stream:
-            yaml.safe_dump(wanted, stream, sort_keys=False)
-    elif differing := [key for key, value in _flat(wanted).items() if _flat(_read_yaml(path)).get(key) != value]:
-        raise KnowledgeBaseError(
-            f"{path}: this knowledge base has another {' and '.join(differing)} than asked for; choose another folder, "
-            "or change that file if the same data is now reached in another way"
-        )
+            yaml.safe_dump(_feast_config(project, uri, index), stream, sort_keys=False)
     if not (folder / _DEFINITIONS).exists():
         with atomic_file(folder / _DEFINITIONS) as stream:
             stream.write(_FEATURES_PY)
 
 
 def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
-    """Feast's store of a knowledge base; nothing is connected yet.
+    """Feast's store of a version; nothing is connected yet.
 
     Args:
-        folder: of the knowledge base.
+        folder: of the version.
         token: for the Milvus server; "" takes the environment variable RAGTUNE_MILVUS_TOKEN, if it is set.
 
     Raises:
@@ -134,7 +148,7 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
     """
     path = folder / FEATURE_STORE
     if not path.exists():
-        raise KnowledgeBaseError(f"{folder}: no {FEATURE_STORE} there; run ingest_passages first")
+        raise KnowledgeBaseError(f"{folder}: no {FEATURE_STORE} there; {REPAIR}")
     try:
         store = FeatureStore(repo_path=str(folder))
         online = store.config.online_store
@@ -145,6 +159,15 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
         raise KnowledgeBaseError(f"{path}: Feast cannot use it: {reason}") from None
     online.token = token or os.environ.get(TOKEN_VARIABLE) or None
     return store
+
+
+def milvus_uri_of(folder: Path) -> str:
+    """Where a version's Milvus server is, as its feature_store.yaml says; "" for an embedded one.
+
+    Raises:
+        KnowledgeBaseError: feature_store.yaml is missing or broken.
+    """
+    return open_feature_store(folder).config.online_store.uri or ""
 
 
 def batched_store(store: FeatureStore) -> BatchedMilvusOnlineStore:
@@ -167,7 +190,7 @@ def apply_view(store: FeatureStore, folder: Path, view: FeatureView) -> None:
 
     The registry holds nothing that cannot be made again, so one that a killed process left broken is replaced.
     """
-    registry = folder / _REGISTRY
+    registry = folder / REGISTRY
     try:
         store.refresh_registry()
     except Exception:  # protobuf's DecodeError, and what Feast wraps around it
@@ -183,17 +206,10 @@ def registered_view(store: FeatureStore, version: str) -> FeatureView:
     """
     try:
         return store.get_feature_view(version)
-    except FeatureViewNotFoundException as error:
+    except (FeatureViewNotFoundException, DecodeError) as error:
         raise KnowledgeBaseError(
-            f"{store.repo_path}: {version} is not in Feast's registry; was {_REGISTRY} deleted? `feast -c "
-            f"{store.repo_path} apply` makes it again"
+            f"{store.repo_path}: {version} is not in Feast's registry, {REGISTRY}; {REPAIR}"
         ) from error
-
-
-def forget_view(store: FeatureStore, view: FeatureView) -> None:
-    """Take a view out of Feast's registry."""
-    if any(known.name == view.name for known in store.list_feature_views()):
-        store.delete_feature_view(view.name)
 
 
 def _feast_config(name: str, uri: str, index: str) -> dict[str, object]:
@@ -209,22 +225,8 @@ def _feast_config(name: str, uri: str, index: str) -> dict[str, object]:
     return {
         "project": name,
         "provider": "local",
-        "registry": _REGISTRY,
+        "registry": REGISTRY,
         "online_store": online,
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
-
-
-def _read_yaml(path: Path) -> dict[str, object]:
-    try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise KnowledgeBaseError(f"{path}: cannot be read: {error}") from error
-
-
-def _flat(config: dict[str, object]) -> dict[str, object]:
-    """What must be equal between two runs, under the names that the parameters have."""
-    online = config.get("online_store")
-    online = online if isinstance(online, dict) else {}
-    return {"name": config.get("project"), "uri": online.get("uri", ""), "index": online.get("index_type")}

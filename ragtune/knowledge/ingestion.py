@@ -1,32 +1,57 @@
-"""Bring what a knowledge base holds in line with a file of passages: in place, or as a new version beside the old."""
+"""Make a version of a knowledge base from a file of passages, resume one, or repair one; then serve it."""
 
 import contextlib
 import fcntl
+import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from feast import FeatureStore, FeatureView
 
-from ragtune.errors import KnowledgeBaseError
+from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.files import describe_write_error
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
 from ragtune.knowledge.feature_repo import (
+    FEATURE_STORE,
     OFFLINE_SOURCE,
     batched_store,
-    forget_view,
+    milvus_uri_of,
     open_feature_store,
     passages_view,
+    registered_view,
+    write_feature_repo,
 )
-from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, Manifest, read_manifest, write_manifest
+from ragtune.knowledge.manifest import (
+    BUILDING,
+    EMBEDDED_DATABASE,
+    MANIFEST,
+    METRIC,
+    PASSAGES,
+    REPAIRING,
+    UNFINISHED,
+    Manifest,
+    read_manifest,
+    read_served,
+    serve,
+    version_folders,
+    version_number,
+    whole_versions,
+    write_manifest,
+)
+from ragtune.knowledge.milvus import is_open_elsewhere
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows, write_offline_source
 
-_BUILDING = "building.json"  # the manifest of a version that is being built, in that version's folder
+logger = logging.getLogger(__name__)
+
 _LOCK = ".ingestion.lock"
 _LOWEST_RECALL = 0.9
 _LONGEST_TEXT_BYTES = 65_535  # Milvus' longest string
@@ -37,64 +62,62 @@ class Ingestion:
     """What an ingestion did.
 
     Attributes:
-        manifest: of what is served now.
+        manifest: of the version that is served now.
         written: rows written to Milvus.
-        deleted: rows deleted from it.
         embedded: texts that the encoder was asked for.
     """
 
     manifest: Manifest
     written: int = 0
-    deleted: int = 0
     embedded: int = 0
 
 
-def plan(folder: Path, name: str, index: str, passages: Passages, encoder: PassageEncoder) -> Manifest:
-    """What is to be made of the passages: the version that is served, if this encoder made it, else a new one.
+@dataclass(frozen=True)
+class Wanted:
+    """What shall be served, and how it is made.
 
-    A version that an interrupted run had begun with this encoder is gone on with.
+    Attributes:
+        folder: of the knowledge base.
+        passages: to serve.
+        encoder: makes the vectors that the cache lacks.
+        name: of the knowledge base.
+        index: "HNSW" or "FLAT".
+        uri: of a Milvus server; "" is embedded.
+        token: for the server.
+        embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
+        chunk_rows: rows per call of Feast's `write_to_online_store`.
     """
-    fingerprint, dimension = encoder.fingerprint, encoder.dimension
-    serving = read_manifest(folder / MANIFEST)
-    begun = [manifest for path in folder.glob(f"*/{_BUILDING}") if (manifest := read_manifest(path))]
-    for known in filter(None, [serving, *begun]):
-        if (known.encoder_fingerprint, known.dimension) == (fingerprint, dimension):
-            version = known.version
-            break
-    else:
-        version = f"kb_v{_highest(folder) + 1}"
-    return Manifest(
-        version=version,
-        name=name,
-        encoder=encoder.name,
-        encoder_fingerprint=fingerprint,
-        dimension=dimension,
-        metric=METRIC,
-        index=index,
-        rows=len(passages),
-        content_hash=passages.content_hash,
-        passages=f"{version}/passages-{passages.content_hash[:12]}.arrow",
-        created=_now(),
-        whole=False,
-    )
 
+    folder: Path
+    passages: Passages
+    encoder: PassageEncoder
+    name: str
+    index: str
+    uri: str
+    token: str
+    embedding_cache: str | Path
+    chunk_rows: int
 
-def is_served(folder: Path, wanted: Manifest, uri: str, token: str) -> Manifest | None:
-    """The manifest of what is served, if that is what is wanted; None if there is something to do."""
-    serving = read_manifest(folder / MANIFEST)
-    if serving is None or not serving.whole:
-        return None
-    if replace(serving, created=wanted.created, encoder=wanted.encoder, whole=False) != wanted:
-        return None
-    if not uri:  # lives and dies with the manifest beside it, and may be open elsewhere
-        return serving if (folder / EMBEDDED_DATABASE).is_dir() else None
-    store = open_feature_store(folder, token)
-    online = batched_store(store)
-    try:
-        rows = online.count(store.config, passages_view(serving.version, serving.dimension, serving.metric))
-    finally:
-        online.disconnect()
-    return serving if rows == serving.rows else None
+    def manifest(self, version: str = "") -> Manifest:
+        """The manifest that a version of it has."""
+        return Manifest(
+            version=version,
+            name=self.name,
+            encoder=self.encoder.name,
+            encoder_fingerprint=self.encoder.fingerprint,
+            dimension=self.encoder.dimension,
+            metric=METRIC,
+            index=self.index,
+            rows=len(self.passages),
+            content_hash=self.passages.content_hash,
+            created=_now(),
+        )
+
+    def is_in(self, folder: Path, manifest: Manifest | None) -> bool:
+        """True where the version in a folder, finished or not, is one of it."""
+        own = self.manifest()
+        like = manifest and replace(manifest, version=own.version, encoder=own.encoder, created=own.created)
+        return like == own and (not (folder / FEATURE_STORE).exists() or milvus_uri_of(folder) == self.uri)
 
 
 @contextlib.contextmanager
@@ -103,104 +126,169 @@ def only_one(folder: Path) -> Iterator[None]:
 
     Raises:
         KnowledgeBaseError: another process holds it.
+        StorageError: the folder may not be written, or its volume has no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK, "w") as stream:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _LOCK).touch()
+    except OSError as error:
+        raise describe_write_error(error, folder) from error
+    with open(folder / _LOCK, "r+b") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise KnowledgeBaseError(f"{folder}: another process is ingesting into it; wait for it") from error
+        except OSError as error:
+            raise StorageError(
+                f"{folder / _LOCK}: cannot be locked ({error.strerror}); choose a folder on a volume with file locks"
+            ) from error
         yield
 
 
-def bring_in_line(
-    folder: Path,
-    wanted: Manifest,
-    passages: Passages,
-    encoder: PassageEncoder,
-    cache: EmbeddingCache,
-    token: str,
-    chunk_rows: int,
-) -> Ingestion:
-    """Embed, write, delete, index, verify, and switch to `wanted`.
+def ingest(wanted: Wanted) -> Ingestion:
+    """Serve what is wanted: the version that holds it already, repaired where it is damaged, or a new one.
 
-    Until the switch, manifest.json either is the old version's, which is whole and served, or says that this version is
-    not whole. What Milvus holds is asked, not remembered, so that a killed run can be gone on with wherever it was.
-
-    Args:
-        folder: of the knowledge base, with its feature repo.
-        wanted: from `plan`.
-        passages: what shall be served.
-        encoder: for those whose vectors the cache lacks.
-        cache: of vectors.
-        token: for a Milvus server.
-        chunk_rows: rows a call of Feast's `write_to_online_store`.
+    A version is written in a folder of its own, its manifest last; until served.json is replaced, the one before is
+    served. What Milvus holds is asked, not remembered, so that a killed ingestion can be resumed wherever it was.
 
     Raises:
         KnowledgeBaseError: Milvus or the encoder fail, or what was written cannot be found again.
         StorageError: the disk is full or may not be written.
     """
-    _check_passages(passages)
-    store = open_feature_store(folder, token)
-    online = batched_store(store)
-    view = passages_view(wanted.version, wanted.dimension, wanted.metric)
+    folder = wanted.folder
+    served = read_served(folder)
+    known = [path for path, manifest in whole_versions(folder).items() if wanted.is_in(path, manifest)]
+    for version in sorted(known, key=lambda path: path.name != served):
+        if is_intact(version, wanted.token):
+            done = Ingestion(_manifest(version))
+            break
+        (version / MANIFEST).replace(version / REPAIRING)
+    else:
+        _check_passages(wanted.passages)
+        done = _write(wanted, _begun(wanted))
+    if done.manifest.version != served:
+        serve(folder, done.manifest.version)
+    _remove_abandoned(folder, wanted.token)
+    return done
+
+
+def is_intact(folder: Path, token: str) -> bool:
+    """False where a version lacks files or rows. Texts and vectors are not read: that takes too long.
+
+    Raises:
+        KnowledgeBaseError: its Milvus server cannot be reached.
+    """
+    manifest = _manifest(folder)
     try:
-        online.connect(store.config)  # before minutes of embedding
-        wanted = _free_version(folder, wanted, store, online)
-        view = passages_view(wanted.version, wanted.dimension, wanted.metric)
-        embedded = embed_missing(passages, encoder, cache)
-        passages.save(folder / wanted.passages)
-        serving = read_manifest(folder / MANIFEST)
-        if serving and serving.version == wanted.version:
-            write_manifest(replace(serving, whole=False), folder / MANIFEST)
-        write_offline_source(folder / wanted.version / OFFLINE_SOURCE, passages, cache, wanted.created, chunk_rows)
-        rows = Rows(store, view, folder, passages, cache, wanted.created, chunk_rows)
-        written, deleted = rows.bring_in_line()
-        recall = rows.index_and_probe()
-        if recall < _LOWEST_RECALL and written < len(passages):
-            # Deleted rows stay in the index's way until Milvus compacts them away.
-            written, deleted = rows.write_afresh(), 0
-            recall = rows.index_and_probe()
-        _check_recall(recall, view)
-        finished = replace(wanted, created=_now(), whole=True)
-        write_manifest(finished, folder / MANIFEST)
-        _clean_up(folder, finished, store)
+        rows = len(Passages.open(folder / PASSAGES)), pq.read_metadata(folder / OFFLINE_SOURCE).num_rows
+        store = open_feature_store(folder, token)
+        view = registered_view(store, manifest.version)
+    except (KnowledgeBaseError, StorageError, OSError, pa.ArrowException):
+        return False
+    if rows != (manifest.rows, manifest.rows):
+        return False
+    database = None if milvus_uri_of(folder) else folder / EMBEDDED_DATABASE
+    if database and is_open_elsewhere(database):  # and was asked for its rows when it was opened
+        return True
+    if database and not database.is_dir():
+        return False
+    online = batched_store(store)
+    try:
+        return online.count(store.config, view) == manifest.rows
+    except KnowledgeBaseError:
+        if database:
+            return False
+        raise
     finally:
         online.disconnect()
-    return Ingestion(finished, written, deleted, embedded)
+
+
+def remove_version(folder: Path, token: str = "") -> None:
+    """Remove a version for good: first its collection, where that is on a server, then its folder.
+
+    Raises:
+        KnowledgeBaseError: the server cannot be reached; the folder then still stands.
+    """
+    if (folder / FEATURE_STORE).exists() and milvus_uri_of(folder):
+        store = open_feature_store(folder, token)
+        online = batched_store(store)
+        try:
+            online.drop(store.config, passages_view(folder.name, dimension=1))
+        finally:
+            online.disconnect()
+    # Renamed first, so that a kill on the way leaves no version that lacks files.
+    holder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder.replace(holder / folder.name)
+    shutil.rmtree(holder, ignore_errors=True)
+
+
+def _begun(wanted: Wanted) -> Manifest:
+    """A version to write: one that was begun before or is to be repaired, or a new one."""
+    folders = version_folders(wanted.folder)
+    for folder in folders:
+        for name in UNFINISHED:
+            manifest = read_manifest(folder / name)
+            if manifest and wanted.is_in(folder, manifest):
+                return manifest
+    manifest = wanted.manifest(f"kb_v{max((version_number(path.name) for path in folders), default=0) + 1}")
+    write_manifest(manifest, wanted.folder / manifest.version / BUILDING)
+    return manifest
+
+
+def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
+    folder, passages = wanted.folder / begun.version, wanted.passages
+    cache = EmbeddingCache(
+        wanted.embedding_cache or wanted.folder / "embeddings", begun.encoder_fingerprint, begun.dimension
+    )
+    write_feature_repo(folder, wanted.name, wanted.uri, wanted.index)
+    store = open_feature_store(folder, wanted.token)
+    online = batched_store(store)
+    view = passages_view(begun.version, begun.dimension, begun.metric)
+    try:
+        _connect(folder, store, online, view)  # before minutes of embedding
+        embedded = embed_missing(passages, wanted.encoder, cache)
+        passages.save(folder / PASSAGES)
+        write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, wanted.chunk_rows)
+        rows = Rows(store, view, folder, passages, cache, begun.created, wanted.chunk_rows)
+        written = rows.write_missing()
+        _check_recall(rows.index_and_probe(), view)
+        manifest = replace(begun, created=_now())
+        write_manifest(manifest, folder / MANIFEST)
+        for name in UNFINISHED:
+            (folder / name).unlink(missing_ok=True)
+    finally:
+        online.disconnect()
+    return Ingestion(manifest, written, embedded)
+
+
+def _connect(folder: Path, store: FeatureStore, online: BatchedMilvusOnlineStore, view: FeatureView) -> None:
+    """Connect; an embedded database that is broken is removed, as all that it held can be written again."""
+    try:
+        online.connect(store.config)
+        online.count(store.config, view)
+    except KnowledgeBaseError:
+        database = folder / EMBEDDED_DATABASE
+        if milvus_uri_of(folder) or is_open_elsewhere(database) or not database.exists():
+            raise
+        logger.warning("%s: cannot be read, and is written again", database)
+        online.disconnect()
+        shutil.rmtree(database)
+        online.connect(store.config)
 
 
 def _check_passages(passages: Passages) -> None:
     if not len(passages):
         raise KnowledgeBaseError(f"{passages.place}: no passages; did split_passages drop every row of the corpus?")
-    if len(set(passages.ids)) < len(passages):
+    if passages.duplicate_ids:
         raise KnowledgeBaseError(
-            f"{passages.place}: {len(passages) - len(set(passages.ids)):,} ids stand more than once; let "
-            "split_passages write it again"
+            f"{passages.place}: {passages.duplicate_ids:,} ids stand more than once; let split_passages write it again"
         )
-    for passage in passages:
-        longest = max(passage.id, passage.title, passage.text, key=lambda part: len(part.encode()))
-        if len(longest.encode()) > _LONGEST_TEXT_BYTES:
-            raise KnowledgeBaseError(
-                f'{passages.place}: passage "{passage.id[:80]}" holds a text of {len(longest.encode()):,} bytes, and '
-                f"Milvus takes {_LONGEST_TEXT_BYTES:,} at most; cut the corpus with split_passages"
-            )
-
-
-def _free_version(folder: Path, wanted: Manifest, store: FeatureStore, online: BatchedMilvusOnlineStore) -> Manifest:
-    """Say on disk that a new version is being built, under a number that nobody has in this Milvus."""
-    serving = read_manifest(folder / MANIFEST)
-    building = folder / wanted.version / _BUILDING
-    if (serving and serving.version == wanted.version) or building.exists():
-        return wanted
-    for number in count(int(wanted.version.removeprefix("kb_v"))):
-        version = f"kb_v{number}"
-        # Two folders may share a server; each collection belongs to the one that made it.
-        if online.count(store.config, passages_view(version, wanted.dimension)) < 0:
-            break
-    wanted = replace(wanted, version=version, passages=f"{version}/{Path(wanted.passages).name}")
-    write_manifest(wanted, folder / wanted.version / _BUILDING)
-    return wanted
+    row, length = passages.longest_text
+    if length > _LONGEST_TEXT_BYTES:
+        raise KnowledgeBaseError(
+            f'{passages.place}: passage "{passages[row].id[:80]}" holds a text of {length:,} bytes, and Milvus takes '
+            f"{_LONGEST_TEXT_BYTES:,} at most; cut the corpus with split_passages"
+        )
 
 
 def _check_recall(recall: float, view: FeatureView) -> None:
@@ -211,27 +299,20 @@ def _check_recall(recall: float, view: FeatureView) -> None:
         )
 
 
-def _clean_up(folder: Path, serving: Manifest, store: FeatureStore) -> None:
-    """Remove what nobody can ask for any more: versions older than the last, abandoned ones, old passages."""
-    (folder / serving.version / _BUILDING).unlink(missing_ok=True)
-    for path in (folder / serving.version).glob("passages-*.arrow"):
-        if path != folder / serving.passages:
-            path.unlink()
-    whole = sorted(
-        (path for path in folder.glob("kb_v*") if not (path / _BUILDING).exists()),
-        key=lambda path: int(path.name.removeprefix("kb_v")),
-    )
-    kept = {path.name for path in whole[-2:]} | {serving.version}
-    for path in folder.glob("kb_v*"):
-        if path.name not in kept:
-            view = passages_view(path.name, serving.dimension, serving.metric)
-            batched_store(store).drop(store.config, view)
-            forget_view(store, view)
-            shutil.rmtree(path)
+def _remove_abandoned(folder: Path, token: str) -> None:
+    """Remove what interrupted ingestions of something else have begun; versions that were whole once stay."""
+    for path in version_folders(folder):
+        if (path / MANIFEST).exists():
+            for name in UNFINISHED:  # killed between the manifest and this
+                (path / name).unlink(missing_ok=True)
+        elif (path / BUILDING).exists() or not any(path.glob("[!.]*")):
+            remove_version(path, token)
 
 
-def _highest(folder: Path) -> int:
-    return max((int(path.name.removeprefix("kb_v")) for path in folder.glob("kb_v*")), default=0)
+def _manifest(folder: Path) -> Manifest:
+    manifest = read_manifest(folder / MANIFEST)
+    assert manifest is not None
+    return manifest
 
 
 def _now() -> str:

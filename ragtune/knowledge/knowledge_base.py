@@ -10,20 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ragtune.errors import KnowledgeBaseError, StorageError
-from ragtune.knowledge.embedding import EmbeddingCache
 from ragtune.knowledge.feature_repo import (
-    FEATURE_STORE,
     OFFLINE_SOURCE,
+    REPAIR,
     batched_store,
+    check_choices,
     open_feature_store,
-    passages_view,
     registered_view,
-    write_feature_repo,
 )
-from ragtune.knowledge.ingestion import Ingestion, bring_in_line, is_served, only_one, plan
-from ragtune.knowledge.manifest import Manifest, resolve, write_pointer
+from ragtune.knowledge.ingestion import Ingestion, Wanted, ingest, only_one, remove_version
+from ragtune.knowledge.manifest import PASSAGES, Manifest, version_folders, version_number
 from ragtune.knowledge.milvus import collector_paused
 from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.pointers import Pointer, resolve, write_pointer
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.rows import read_vectors
 
@@ -34,11 +33,11 @@ _FLOATS_IN_MEMORY = 2**29  # 2 GiB of vectors
 
 
 class KnowledgeBase:
-    """An open knowledge base; a context manager.
+    """One version of a knowledge base, open; a context manager. It stays that version, whatever is served by now.
 
     Attributes:
-        folder: where it is.
-        manifest: which version, of what, made with which encoder.
+        folder: of the version.
+        manifest: of what, and made with which encoder.
         passages: by row, as `search` names them.
     """
 
@@ -47,9 +46,9 @@ class KnowledgeBase:
         self.folder = folder
         self.manifest = manifest
         try:
-            self.passages = Passages.open(folder / manifest.passages)
-        except StorageError as error:
-            raise KnowledgeBaseError(str(error)) from error
+            self.passages = Passages.open(folder / PASSAGES)
+        except (StorageError, KnowledgeBaseError) as error:
+            raise KnowledgeBaseError(f"{folder}: {PASSAGES} is missing or broken; {REPAIR}") from error
         self._store = open_feature_store(folder, token)
         if uri:
             self._store.config.online_store.uri = uri
@@ -64,25 +63,26 @@ class KnowledgeBase:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, encoder_fingerprint: str = "", token: str = "", uri: str = ""
+        cls, place: str | Path | Pointer, *, encoder_fingerprint: str = "", token: str = "", uri: str = ""
     ) -> "KnowledgeBase":
-        """Open what `ingest_passages` made, with its index loaded.
+        """Open a version that `ingest_passages` made, with its index loaded.
 
         Args:
-            folder: the knowledge base's, or one that holds a pointer to it (`write_pointer`).
+            place: the knowledge base's folder, for the version that is served now; a pointer to a version, or a folder
+                that holds one (`write_pointer`); or a version's own folder.
             encoder_fingerprint: of the encoder that will ask; "" asks nothing.
             token: for a Milvus server; "" takes the environment variable RAGTUNE_MILVUS_TOKEN, if it is set.
             uri: reach Milvus there instead of where feature_store.yaml says, such as an embedded database that
                 `milvus-lite server --host 127.0.0.1` serves to several processes.
 
         Raises:
-            KnowledgeBaseError: there is none, it is not whole, was made with another encoder, has moved on since the
-                pointer was written, is open in another process, or Milvus cannot be reached or refuses the token.
+            KnowledgeBaseError: there is none, it is not whole, was made with another encoder, is open in another
+                process, or Milvus cannot be reached or refuses the token.
         """
-        folder, manifest = resolve(folder)
+        folder, manifest = resolve(place)
         if encoder_fingerprint and encoder_fingerprint != manifest.encoder_fingerprint:
             raise KnowledgeBaseError(
-                f"{folder}: {manifest.version} was made with the encoder {manifest.encoder} "
+                f"{folder}: was made with the encoder {manifest.encoder} "
                 f"({manifest.encoder_fingerprint[:12]}, {manifest.dimension} dimensions), not with the one that asks "
                 f"({encoder_fingerprint[:12]}); ingest the passages with that one"
             )
@@ -123,12 +123,18 @@ class KnowledgeBase:
         self.close()
 
     def _check_rows(self) -> None:
-        rows = self._online.count(self._store.config, self._view)
+        config = self._store.config
+        self._online.connect(config)
+        try:
+            rows = self._online.count(config, self._view)
+        except KnowledgeBaseError as error:
+            if config.online_store.uri:
+                raise
+            raise KnowledgeBaseError(f"{error}; {REPAIR}") from error
         if rows != self.manifest.rows:
             held = "no such collection" if rows < 0 else f"{rows:,} rows"
             raise KnowledgeBaseError(
-                f"{self.folder}: {self.manifest.version} has {self.manifest.rows:,} rows, but Milvus holds {held}; run "
-                "ingest_passages again to write what is missing"
+                f"{self.folder}: has {self.manifest.rows:,} rows, but Milvus holds {held}; {REPAIR}"
             )
 
     def _search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
@@ -139,14 +145,14 @@ class KnowledgeBase:
         rows = self.passages.rows_of(ids.ravel()).reshape(ids.shape)
         rows[ids == ""] = PADDING_ROW
         if len(unknown := ids[(rows == PADDING_ROW) & (ids != "")]):
-            raise self._changed(f'found "{unknown[0]}", which {self.manifest.passages} does not hold')
+            raise self._changed(f'found "{unknown[0]}", which {PASSAGES} does not hold')
         if vectors is not None:
             embeddings = vectors[rows]
             embeddings[rows == PADDING_ROW] = 0
             # Scores are Milvus' own: where they are the inner products with our copies, the copies are its vectors.
             expected = np.einsum("bd,bkd->bk", queries, embeddings)[rows != PADDING_ROW]
             if not np.allclose(scores[rows != PADDING_ROW], expected, rtol=1e-3, atol=1e-3):
-                raise self._changed(f"holds other vectors than {self.manifest.version}/{OFFLINE_SOURCE}")
+                raise self._changed(f"holds other vectors than {OFFLINE_SOURCE}")
         return Retrieved(rows, scores, embeddings)
 
     @cached_property
@@ -157,7 +163,7 @@ class KnowledgeBase:
         """
         if self.manifest.rows * self.manifest.dimension > _FLOATS_IN_MEMORY:
             return None
-        return read_vectors(self.folder / self.manifest.version / OFFLINE_SOURCE, self.manifest.dimension)
+        return read_vectors(self.folder / OFFLINE_SOURCE, self.manifest.dimension)
 
     def _changed(self, how: str) -> KnowledgeBaseError:
         return KnowledgeBaseError(
@@ -177,11 +183,12 @@ def ingest_passages(
     embedding_cache: str | Path = "",
     chunk_rows: int = 5000,
 ) -> Manifest:
-    """Make a knowledge base of passages, or bring one in line with them; what is there already is not done again.
+    """Serve passages from a knowledge base: from the version that holds them already, or from a new one.
 
-    With the encoder that made it, only changed and new passages are embedded and written, vanished ones deleted, and
-    the folder says meanwhile that it is not whole. With another encoder a new version is built beside the old, which is
-    served until the new one is verified. A killed run is gone on with by running it again.
+    A version holds one corpus, embedded with one encoder, and never changes. A new one is written beside those that are
+    there, whose readers go on, from vectors that all versions share: only passages that were never embedded with this
+    encoder are. It is served once it is verified. A killed ingestion resumes when it is run again, and a version that
+    has lost files or rows is repaired.
 
     Args:
         passages_path: what `split_passages` wrote.
@@ -199,8 +206,7 @@ def ingest_passages(
 
     Raises:
         KnowledgeBaseError: nothing to ingest, a parameter is not possible, the disk is full, Milvus cannot be reached
-            or refuses the token, or what was written cannot be found again. What was served before is served still,
-            unless it was being updated in place.
+            or refuses the token, or what was written cannot be found again. What was served before is served still.
     """
     return _ingest(passages_path, Path(folder), encoder, uri, token, name, index, embedding_cache, chunk_rows).manifest
 
@@ -225,7 +231,7 @@ def ingest_into_workspace(
         uri: of a Milvus server; "" is embedded.
 
     Returns:
-        Counts: `rows`, `written`, `unchanged`, `deleted`, `embedded`, and the number of the `version`.
+        Counts: `rows`, `written` (to Milvus), `embedded`, and the number of the `version`.
 
     Raises:
         KnowledgeBaseError: as `ingest_passages`.
@@ -236,37 +242,19 @@ def ingest_into_workspace(
     return {
         "rows": done.manifest.rows,
         "written": done.written,
-        "unchanged": done.manifest.rows - done.written,
-        "deleted": done.deleted,
         "embedded": done.embedded,
-        "version": int(done.manifest.version.removeprefix("kb_v")),
+        "version": version_number(done.manifest.version),
     }
 
 
-def milvus_uri_of(folder: str | Path) -> str:
-    """Where the Milvus server of a knowledge base is, as its feature_store.yaml says; "" for an embedded one.
-
-    Raises:
-        KnowledgeBaseError: there is no knowledge base.
-    """
-    return open_feature_store(Path(folder)).config.online_store.uri or ""
-
-
 def drop_knowledge_base(folder: str | Path, token: str = "") -> None:
-    """Remove a knowledge base for good: its collections from the Milvus server, if it is on one, and its folder.
+    """Remove a knowledge base for good, all its versions and embeddings.
 
     Raises:
-        KnowledgeBaseError: the server cannot be reached; the folder then still stands.
+        KnowledgeBaseError: a version's Milvus server cannot be reached; the folder then still stands.
     """
-    folder = Path(folder)
-    if (folder / FEATURE_STORE).exists() and milvus_uri_of(folder):
-        store = open_feature_store(folder, token)
-        online = batched_store(store)
-        try:
-            for version in folder.glob("kb_v*"):
-                online.drop(store.config, passages_view(version.name, dimension=1))
-        finally:
-            online.disconnect()
+    for version in version_folders(Path(folder)):
+        remove_version(version, token)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -283,14 +271,8 @@ def _ingest(
 ) -> Ingestion:
     try:
         passages = Passages.open(passages_path)
+        check_choices(name, uri, index)
         with only_one(folder):
-            write_feature_repo(folder, name, uri, index)
-            wanted = plan(folder, name, index, passages, encoder)
-            if served := is_served(folder, wanted, uri, token):
-                return Ingestion(served)
-            cache = EmbeddingCache(
-                embedding_cache or folder / "embeddings", wanted.encoder_fingerprint, wanted.dimension
-            )
-            return bring_in_line(folder, wanted, passages, encoder, cache, token, chunk_rows)
+            return ingest(Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows))
     except StorageError as error:
         raise KnowledgeBaseError(str(error)) from error

@@ -1,16 +1,21 @@
-"""What a knowledge base says of itself: manifest.json, and pointers to it from elsewhere."""
+"""The versions of a knowledge base on disk: a folder and a manifest each, and the note of which one is served."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 
-MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"  # in a version's folder, written last: where it is, the version is whole
+UNFINISHED = ("building.json", "repairing.json")  # there instead while it is written, or written again
+BUILDING, REPAIRING = UNFINISHED
+SERVED = "served.json"  # in the knowledge base's folder: which version is served
+PASSAGES = "passages.arrow"  # in a version's folder
 EMBEDDED_DATABASE = "milvus.db"  # beside it, where Milvus is not a server
-POINTER = "knowledge_base.json"
 METRIC = "IP"  # inner product: of index, query and p(z|x) alike
+_VERSION = re.compile(r"kb_v[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,8 @@ class Manifest:
     """One version of a knowledge base.
 
     Attributes:
-        version: `kb_v1`, `kb_v2`, …; also the name of its Feast feature view.
-        name: of the knowledge base; also the name of its Feast project.
+        version: `kb_v1`, `kb_v2`, …; also the name of its folder and of its Feast feature view.
+        name: of the knowledge base.
         encoder: where the passage encoder was loaded from.
         encoder_fingerprint: of the passage encoder's weights, tokenizer and pooling.
         dimension: d, of a stored vector.
@@ -27,9 +32,7 @@ class Manifest:
         index: "HNSW" or "FLAT".
         rows: number of passages.
         content_hash: of the passages, as `Passages.content_hash` has it.
-        passages: their file, relative to the knowledge base's folder.
-        created: when this state was finished (or, where it is not whole, begun), ISO 8601, UTC.
-        whole: False while rows of this version are being written or deleted.
+        created: when it was finished (or, where it is not, begun), ISO 8601, UTC.
     """
 
     version: str
@@ -41,9 +44,7 @@ class Manifest:
     index: str
     rows: int
     content_hash: str
-    passages: str
     created: str
-    whole: bool
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -55,7 +56,7 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Manifest(**{field.name: values[field.name] for field in fields(Manifest)})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KnowledgeBaseError(
@@ -64,60 +65,50 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it whole or not at all: the rename is what switches from one version to the next."""
+    """Write it whole or not at all."""
     with atomic_file(path) as stream:
         json.dump(asdict(manifest), stream, indent=2)
 
 
-def write_pointer(folder: str | Path, knowledge_base_folder: str | Path) -> None:
-    """Leave in `folder` a small file that says which knowledge base, and which state of it, is meant.
+def read_served(folder: Path) -> str:
+    """The name of the version that a knowledge base serves; "" where it serves none yet.
 
     Raises:
-        KnowledgeBaseError: there is no whole knowledge base to point at.
+        KnowledgeBaseError: the note cannot be read.
     """
-    manifest = _serving(Path(knowledge_base_folder))
-    point_at(folder, knowledge_base_folder, manifest.version, manifest.content_hash)
-
-
-def point_at(folder: str | Path, knowledge_base_folder: str | Path, version: str, content_hash: str) -> None:
-    """As `write_pointer`, at a state that is known; `resolve` says if the knowledge base has moved on from it."""
-    pointer = {"path": str(Path(knowledge_base_folder).absolute()), "version": version, "content_hash": content_hash}
-    with atomic_file(Path(folder) / POINTER) as stream:
-        json.dump(pointer, stream, indent=2)
-
-
-def resolve(folder: str | Path) -> tuple[Path, Manifest]:
-    """The folder of a knowledge base, or the one that a pointer in `folder` means, and its manifest.
-
-    Raises:
-        KnowledgeBaseError: there is none, it is not whole, or it has moved on since the pointer was written.
-    """
-    folder = Path(folder)
-    pointer_path = folder / POINTER
-    if not pointer_path.exists():
-        return folder, _serving(folder)
+    path = folder / SERVED
     try:
-        pointer = json.loads(pointer_path.read_text(encoding="utf-8"))
-        target, expected = Path(pointer["path"]), (pointer["version"], pointer["content_hash"])
+        return str(json.loads(path.read_text(encoding="utf-8"))["version"])
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KnowledgeBaseError(f"{pointer_path}: is no pointer to a knowledge base ({error!r})") from error
-    manifest = _serving(target)
-    if (manifest.version, manifest.content_hash) != expected:
         raise KnowledgeBaseError(
-            f"{target}: has moved on to {manifest.version} with content {manifest.content_hash[:12]}, but "
-            f"{pointer_path} means {expected[0]} with content {expected[1][:12]}; ingest those passages again, or run "
-            "what wrote the pointer again"
-        )
-    return target, manifest
+            f"{path}: does not say which version is served ({error!r}); delete it and run ingest_passages again"
+        ) from error
 
 
-def _serving(folder: Path) -> Manifest:
-    manifest = read_manifest(folder / MANIFEST)
-    if manifest is None:
-        raise KnowledgeBaseError(f"{folder}: no knowledge base there (no {MANIFEST}); run ingest_passages first")
-    if not manifest.whole:
-        raise KnowledgeBaseError(
-            f"{folder}: {manifest.version} is being updated, or an update was interrupted; if none is under way, run "
-            "ingest_passages again: it goes on from where it was"
-        )
-    return manifest
+def serve(folder: Path, version: str) -> None:
+    """Serve a version from now on: the rename switches. Readers of another one keep theirs."""
+    with atomic_file(folder / SERVED) as stream:
+        json.dump({"version": version}, stream)
+
+
+def whole_versions(folder: Path) -> dict[Path, Manifest]:
+    """The folders of a knowledge base's whole versions with their manifests, newest first."""
+    found = {path: read_manifest(path / MANIFEST) for path in version_folders(folder)}
+    return {path: manifest for path, manifest in found.items() if manifest}
+
+
+def version_folders(folder: Path) -> list[Path]:
+    """The folders of all versions of a knowledge base, whole or not, newest first."""
+    return sorted(filter(is_version, folder.glob("kb_v*")), key=lambda path: version_number(path.name), reverse=True)
+
+
+def is_version(folder: Path) -> bool:
+    """True for …/kb_v3."""
+    return bool(_VERSION.fullmatch(folder.name))
+
+
+def version_number(version: str) -> int:
+    """The 3 of kb_v3."""
+    return int(version.removeprefix("kb_v"))

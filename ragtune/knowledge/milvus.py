@@ -16,7 +16,7 @@ import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
-from ragtune.errors import KnowledgeBaseError, UnavailableError
+from ragtune.errors import KnowledgeBaseError, StorageError, UnavailableError
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
@@ -40,8 +40,7 @@ def connect_embedded(path: Path) -> MilvusClient:
     place = str(path.absolute())
     with _users_lock, translated_errors(place):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not _users[place]:
-            check_no_other_owner(path)
+        check_no_other_owner(path)
         client = MilvusClient(place, grpc_options=_CHANNEL)
         _users[place] += 1
     return client
@@ -114,17 +113,39 @@ def _does_not_answer(error: MilvusException) -> bool:
 
 
 def check_no_other_owner(path: Path) -> None:
+    """Refuse an embedded database that another process has open.
+
+    Raises:
+        KnowledgeBaseError: one has.
+        StorageError: its lock cannot be asked.
+    """
+    if is_open_elsewhere(path):
+        raise KnowledgeBaseError(
+            f"{path}: is open in another process, and an embedded Milvus has only one owner. Wait until that one "
+            f"is done, or let both use a server: `milvus-lite server --data-dir {path} --host 127.0.0.1`"
+        )
+
+
+def is_open_elsewhere(path: Path) -> bool:
+    """True where another process has an embedded database open.
+
+    Raises:
+        StorageError: its lock cannot be asked: the volume may not be written, or has no locks.
+    """
     lock = path / "LOCK"
-    if not lock.exists():
-        return
-    with open(lock, "rb") as stream:
-        try:
+    if _users[str(path.absolute())] or not lock.exists():
+        return False
+    try:
+        with open(lock, "r+b") as stream:  # for writing: NFS makes an exclusive lock a write lock
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise KnowledgeBaseError(
-                f"{path}: is open in another process, and an embedded Milvus has only one owner. Wait until that one "
-                f"is done, or let both use a server: `milvus-lite server --data-dir {path} --host 127.0.0.1`"
-            ) from error
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise StorageError(
+            f"{lock}: cannot be locked ({error.strerror}), and an embedded Milvus has only one owner; give this user "
+            "the right to write there, copy the knowledge base to a volume with file locks, or use a Milvus server"
+        ) from error
+    return False
 
 
 def _wait_until_listening(uri: str) -> None:

@@ -190,8 +190,8 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
 
     def count(self, config: RepoConfig, table: FeatureView) -> int:
         """How many rows are stored; -1 where there is no collection."""
+        client = self._connect(config)
         with translated_errors(self._place):
-            client = self._connect(config)
             if not client.has_collection(_collection(config, table), timeout=CALL_SECONDS):
                 return -1
             client = self._collected(config, table)

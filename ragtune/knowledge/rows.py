@@ -1,4 +1,4 @@
-"""Rows in Milvus: written through Feast, deleted, put under the index, and checked."""
+"""Rows in Milvus: written through Feast, put under the index, and checked."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +14,12 @@ from feast import FeatureStore, FeatureView
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
 from ragtune.knowledge.embedding import EmbeddingCache, slices
-from ragtune.knowledge.feature_repo import apply_view, batched_store
+from ragtune.knowledge.feature_repo import REPAIR, apply_view, batched_store
 from ragtune.knowledge.hashes import Rows as RowNumbers
 from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.probe import probe_recall
 from ragtune.progress import progress
-
-_MOST_OBSOLETE = 1 / 3  # of the rows that are there; with more to delete or overwrite, all are written afresh
 
 _OFFLINE_SCHEMA = pa.schema(
     [
@@ -42,7 +40,7 @@ class Rows:
     Attributes:
         store: Feast's.
         view: of the version that is written.
-        folder: the knowledge base's.
+        folder: of the version.
         passages: what the rows shall be.
         cache: holds the vectors of all of them.
         timestamp: the rows' event timestamp, ISO 8601.
@@ -57,32 +55,22 @@ class Rows:
     timestamp: str
     chunk_rows: int
 
-    def bring_in_line(self) -> tuple[int, int]:
-        """Write rows that are missing or changed, delete those that are in excess; how many of both.
+    def write_missing(self) -> int:
+        """Write the rows that Milvus lacks, all where it holds others; how many.
 
-        What Milvus holds is asked, not remembered: whatever an earlier run got done before it was killed counts.
+        Milvus is asked, not remembered: whatever an earlier run got done before it was killed counts.
         """
         online = batched_store(self.store)
         apply_view(self.store, self.folder, self.view)
         stored = online.content_hashes(self.store.config, self.view)
-        wanted = zip(self.passages.ids, hex_digits(self.passages.content_hashes), strict=True)
-        rows = np.array([row for row, (key, hash_) in enumerate(wanted) if stored.get(key) != hash_], np.int64)
-        gone = sorted(stored.keys() - set(self.passages.ids))
-        overwritten = sum(self.passages.ids[row] in stored for row in rows)
-        # In a graph index deleted rows stay in the way of the others until Milvus compacts them away.
-        if len(gone) + overwritten > _MOST_OBSOLETE * len(stored):
-            return self.write_afresh(), len(gone)
-        self._write(rows)
-        for part in slices(len(gone), self.chunk_rows):
-            online.delete(self.store.config, self.view, gone[part])
-        return len(rows), len(gone)
-
-    def write_afresh(self) -> int:
-        """Drop the collection and write every row; how many."""
-        batched_store(self.store).drop(self.store.config, self.view)
-        apply_view(self.store, self.folder, self.view)
-        self._write(np.arange(len(self.passages)))
-        return len(self.passages)
+        there = self.passages.rows_of(list(stored))
+        if (there < 0).any() or hex_digits(self.passages.content_hashes[there]) != list(stored.values()):
+            online.drop(self.store.config, self.view)
+            apply_view(self.store, self.folder, self.view)
+            there = there[:0]
+        missing = np.setdiff1d(np.arange(len(self.passages)), there)
+        self._write(missing)
+        return len(missing)
 
     def index_and_probe(self) -> float:
         """Put all rows under the index; which fraction of the nearest ten a sample of them finds.
@@ -149,6 +137,4 @@ def read_vectors(path: Path, dimension: int) -> npt.NDArray[np.float32]:
         column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
         return column.flatten().to_numpy().reshape(len(column), dimension)
     except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise KnowledgeBaseError(
-            f"{path}: Feast's offline source cannot be read ({error}); run ingest_passages into a new folder"
-        ) from error
+        raise KnowledgeBaseError(f"{path}: Feast's offline source cannot be read ({error}); {REPAIR}") from error

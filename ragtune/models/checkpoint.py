@@ -14,7 +14,7 @@ from transformers import RagConfig as HuggingFaceRagConfig
 
 from ragtune.errors import ModelError
 from ragtune.files import atomic_path
-from ragtune.knowledge.manifest import point_at
+from ragtune.knowledge.pointers import point_at, pointer_from
 from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -119,7 +119,7 @@ def point_at_knowledge_base(model_folder: str | Path, pointer_folder: str | Path
     told = read_description(model_folder)["lineage"].get("knowledge_base")
     if not told:
         raise ModelError(f"{model_folder}/ragtune.json: names no knowledge base; was this model trained by ragtune?")
-    point_at(pointer_folder, told["path"], told["version"], told["content_hash"])
+    point_at(pointer_folder, pointer_from(told))
 
 
 def export_huggingface(model: RagModel, folder: str | Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragtune.errors import TrainingError
-from ragtune.knowledge.manifest import EMBEDDED_DATABASE, Manifest, resolve
+from ragtune.knowledge.manifest import EMBEDDED_DATABASE, PASSAGES, Manifest
 from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.pointers import resolve
 from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
@@ -32,7 +33,7 @@ class Knowledge:
 
 
 def check_knowledge(files: RunFiles, args: RagTrainingArguments, model: RagModel) -> tuple[Path, Manifest]:
-    """Ask, without opening it, whether a knowledge base serves this run; its folder and manifest.
+    """Check, without opening it, that a knowledge base fits this run; the version's folder and manifest.
 
     Raises:
         KnowledgeBaseError: there is none, or it is not whole.
@@ -43,7 +44,7 @@ def check_knowledge(files: RunFiles, args: RagTrainingArguments, model: RagModel
     encoder = model.passage_encoder
     if manifest.encoder_fingerprint != encoder.fingerprint:
         raise TrainingError(
-            f"{folder}: {manifest.version} was made with the encoder {manifest.encoder}, not with the model's passage "
+            f"{folder}: was made with the encoder {manifest.encoder}, not with the model's passage "
             f"encoder {encoder.name}; ingest the passages with that one"
         )
     if args.n_docs > manifest.rows:
@@ -91,7 +92,7 @@ def open_knowledge(
             if several and _is_embedded(folder, files):
                 uri = stack.enter_context(of_first_process(process, served(folder / EMBEDDED_DATABASE)))
             search = stack.enter_context(_opened(folder, uri))
-        yield Knowledge(search, Passages.open(folder / manifest.passages))
+        yield Knowledge(search, Passages.open(folder / PASSAGES))
 
 
 def _is_embedded(folder: Path, files: RunFiles) -> bool:

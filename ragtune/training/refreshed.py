@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +15,9 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ragtune.errors import RagtuneError, TrainingError
-from ragtune.knowledge.manifest import MANIFEST, Manifest, read_manifest, resolve
+from ragtune.knowledge.manifest import PASSAGES, Manifest
 from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.pointers import pointer_to, resolve
 from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.encoders import Encoder
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
@@ -60,14 +61,14 @@ class RefreshedKnowledge(TrainerCallback):
         Args:
             files, args: of the run.
             encoder: the passage encoder, live.
-            start: folder and manifest of the knowledge base that the run was given; it is only read.
+            start: folder and manifest of the version that the run was given; it is only read.
             work: the run's own folder, named after its fingerprint; gets refresh/ with what is made meanwhile.
         """
-        from ragtune.knowledge.knowledge_base import milvus_uri_of  # Feast takes seconds to import
+        from ragtune.knowledge.feature_repo import milvus_uri_of  # Feast takes seconds to import
 
         self.files, self.args, self.encoder, self._start = files, args, encoder, start
         start_folder, manifest = start
-        passages = start_folder / manifest.passages
+        passages = start_folder / PASSAGES
         self.passages = Passages.open(passages)
         self.step = _START
         self.refreshes, self.refresh_seconds = 0, 0.0
@@ -157,10 +158,8 @@ class RefreshedKnowledge(TrainerCallback):
         if encoder is not None:
             from ragtune.knowledge.knowledge_base import ingest_passages
 
-            known = read_manifest(folder / MANIFEST)
-            name, index = (known.name, known.index) if known else (target.name, target.index)
             encoder.to(self.args.device)
-            ingest_passages(target.passages, folder, encoder, uri=target.uri, name=name, index=index)
+            ingest_passages(target.passages, folder, encoder, uri=target.uri, name=target.name, index=target.index)
             for step in self.refresher.steps():
                 self.refresher.drop(step)
         if self._group is not None:
@@ -287,10 +286,15 @@ class RefreshedKnowledge(TrainerCallback):
 
 def described(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """What a model's lineage says of its knowledge base: path, version, content_hash, encoder_fingerprint, rows."""
-    told = {name: getattr(manifest, name) for name in ("version", "content_hash", "encoder_fingerprint", "rows")}
-    return told | {"path": str(folder.absolute())}
+    return asdict(pointer_to(folder, manifest)) | {"rows": manifest.rows}
 
 
 def trained_folder(files: RunFiles, start_folder: Path, run: str) -> Path:
-    """Where the knowledge base goes that fits the trained passage encoder: where asked for, else beside the start's."""
-    return Path(files.trained_knowledge_base_folder or f"{start_folder.absolute()}-{run}")
+    """Folder of the knowledge base for the trained passage encoder: as asked for, else beside the start's.
+
+    Args:
+        files: of the run.
+        start_folder: of the version that the run starts from.
+        run: its name.
+    """
+    return Path(files.trained_knowledge_base_folder or f"{start_folder.absolute().parent}-{run}")

@@ -113,7 +113,7 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
     base_folder, manifest = check_knowledge(files, args, model)
     if args.make_method().refreshes:
         trained = trained_folder(files, base_folder, "run")
-        if trained.resolve() == base_folder.resolve():
+        if trained.resolve() == base_folder.resolve().parent:
             raise TrainingError(
                 f"{trained}: is the knowledge base that the run starts from, which is only read; choose another "
                 "trained_knowledge_base_folder"

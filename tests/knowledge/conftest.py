@@ -32,6 +32,12 @@ def folder(tmp_path, _built):
 
 
 @pytest.fixture
+def version(folder):
+    """The folder of its one version."""
+    return folder / "kb_v1"
+
+
+@pytest.fixture
 def http_server():
     """The URI of something that is no Milvus."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)

@@ -37,6 +37,14 @@ def rows_or_error(folder):
         return str(error)
 
 
+def ingest_and_count(passages, folder):
+    """Ingest, open what is served then, and count its rows."""
+    from ragtune.knowledge.knowledge_base import ingest_passages
+
+    ingest_passages(passages, folder, WordEncoder())
+    return rows_or_error(folder)
+
+
 def ingest_and_die(place, passages, folder):
     """Ingest in chunks of 100 rows, killed without warning at a place on the way."""
     from ragtune.knowledge import embedding, ingestion, knowledge_base, rows
@@ -46,10 +54,10 @@ def ingest_and_die(place, passages, folder):
     owner, name, calls = {
         "embedding": (embedding.EmbeddingCache, "add", 3),
         "writing": (Store, "online_write_batch", 2),
-        "deleting": (Store, "delete", 1),
         "indexing": (Store, "build_index", 1),
-        "switching": (rows, "probe_recall", 1),
-        "cleaning": (ingestion, "_clean_up", 0),
+        "probing": (rows, "probe_recall", 1),
+        "serving": (ingestion, "serve", 0),
+        "cleaning": (ingestion, "_remove_abandoned", 0),
     }[place]
     function = getattr(owner, name)
 

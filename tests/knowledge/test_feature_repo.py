@@ -16,8 +16,8 @@ def test_dimension_and_metric_stand_on_the_field():
     assert (embedding.vector_index, embedding.vector_length, embedding.vector_search_metric) == (True, 384, "IP")
 
 
-def test_feast_reads_the_folder_that_ingestion_leaves(folder):
-    store = FeatureStore(repo_path=str(folder))
+def test_feast_reads_the_folder_of_a_version(version):
+    store = FeatureStore(repo_path=str(version))
     assert store.project == "passages"
     assert isinstance(store.config.online_store, BatchedMilvusOnlineStoreConfig)
     assert store.get_feature_view("kb_v1") == passages_view("kb_v1", 32)
@@ -25,14 +25,14 @@ def test_feast_reads_the_folder_that_ingestion_leaves(folder):
 
 
 @pytest.mark.slow
-def test_the_feast_command_line_lists_the_view(folder):
+def test_the_feast_command_line_lists_the_view(version):
     feast = Path(sys.executable).with_name("feast")
-    listed = subprocess.run([feast, "-c", folder, "feature-views", "list"], capture_output=True, text=True, check=True)
+    listed = subprocess.run([feast, "-c", version, "feature-views", "list"], capture_output=True, text=True, check=True)
     assert "kb_v1" in listed.stdout
 
 
-def test_the_offline_source_holds_every_feature(folder):
-    store = FeatureStore(repo_path=str(folder))
+def test_the_offline_source_holds_every_feature(version):
+    store = FeatureStore(repo_path=str(version))
     source = store.get_feature_view("kb_v1").batch_source
     frame = (
         store._get_provider()
@@ -84,11 +84,18 @@ def test_what_is_not_possible_is_refused_before_anything_is_written(tmp_path, na
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_folder_holds_one_kind_of_knowledge_base(tmp_path):
-    write_feature_repo(tmp_path, "passages", "", "HNSW")
-    write_feature_repo(tmp_path, "passages", "", "HNSW")
-    with pytest.raises(KnowledgeBaseError, match="another uri and index than asked for"):
-        write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "FLAT")
+def test_what_is_there_stays(tmp_path):
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    before = (tmp_path / "feature_store.yaml").read_bytes()
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    assert (tmp_path / "feature_store.yaml").read_bytes() == before
+
+
+def test_on_a_server_every_version_has_a_project_of_its_own(tmp_path):
+    for name in ("one", "two"):
+        write_feature_repo(tmp_path / name, "passages", "http://127.0.0.1:19530", "HNSW")
+    projects = {open_feature_store(tmp_path / name).project for name in ("one", "two")}
+    assert len(projects) == 2 and all(project.startswith("passages_") for project in projects)
 
 
 @pytest.mark.parametrize(("old", "new"), [("project: passages", "project: ["), ("index_type", "indextype")])

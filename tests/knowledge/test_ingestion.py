@@ -13,9 +13,10 @@ from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import ingestion, online_store, rows
 from ragtune.knowledge.feature_repo import batched_store, open_feature_store, passages_view
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
-from ragtune.knowledge.manifest import MANIFEST, read_manifest, write_manifest
+from ragtune.knowledge.manifest import MANIFEST, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.pointers import write_pointer
 
 
 @pytest.fixture
@@ -41,6 +42,10 @@ def assert_holds(folder, encoder, texts):
         assert all(sorted(rows[:-1]) == list(range(len(texts))) and rows[-1] == -1 for rows in everything.rows)
 
 
+def versions(folder):
+    return sorted(path.name for path in folder.glob("kb_v*"))
+
+
 def test_rows_are_written_in_chunks(tmp_path, corpus, encoder, written):
     ingest_passages(corpus, tmp_path / "base", encoder, chunk_rows=128)
     assert written == [128, 128, 44]
@@ -51,60 +56,56 @@ def test_a_flat_index_serves_too(tmp_path, corpus, encoder):
     assert_holds(tmp_path / "base", encoder, animal_texts(300))
 
 
-def test_an_unchanged_corpus_is_left_alone(folder, corpus, encoder, written):
-    before = read_manifest(folder / MANIFEST)
+def test_an_unchanged_corpus_is_left_alone(folder, version, corpus, encoder, written):
+    before = read_manifest(version / MANIFEST)
     assert ingest_passages(corpus, folder, encoder) == before
     assert (written, encoder.embedded) == ([], 0)
 
 
-def test_an_unchanged_corpus_is_left_alone_while_the_base_is_open_elsewhere(folder, corpus, encoder, lite_server):
-    lite_server(folder / "milvus.db")
+def test_an_unchanged_corpus_is_left_alone_while_the_base_is_open_elsewhere(
+    folder, version, corpus, encoder, lite_server
+):
+    lite_server(version / "milvus.db")
     assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
 
 
-def test_only_what_changed_is_embedded_written_and_deleted(folder, tmp_path, encoder, written):
+def test_a_changed_corpus_is_a_new_version_and_only_what_changed_is_embedded(folder, version, tmp_path, encoder):
     texts = animal_texts(310)
     texts["w5"] = "a fox crosses the tundra"
     for gone in ("w7", "w8", "w9"):
         del texts[gone]
     manifest = ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
-    assert (manifest.version, manifest.rows) == ("kb_v1", 307)
-    assert written == [11]
+    assert (manifest.version, manifest.rows) == ("kb_v2", 307)
     assert encoder.embedded == 11
     assert_holds(folder, encoder, texts)
+    assert_holds(version, encoder, animal_texts(300))
 
 
-def test_passages_may_change_their_order_and_sources_without_being_written(folder, tmp_path, encoder, written):
+def test_a_new_order_of_the_passages_is_a_new_version_that_embeds_nothing(folder, tmp_path, encoder):
     texts = dict(reversed(animal_texts(300).items()))
     ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
-    assert written == []
+    assert encoder.embedded == 0
     assert_holds(folder, encoder, texts)
 
 
-def test_the_cache_gives_back_a_vector_when_a_passage_returns(folder, tmp_path, corpus, encoder):
+def test_a_corpus_that_returns_is_served_from_its_old_version(folder, tmp_path, corpus, encoder, written):
     ingest_passages(write_passages(tmp_path / "fewer.parquet", animal_texts(200)), folder, encoder)
-    ingest_passages(corpus, folder, encoder)
-    assert encoder.embedded == 0
+    written.clear()
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
+    assert (written, encoder.embedded) == ([], 0)
     assert_holds(folder, encoder, animal_texts(300))
 
 
 @pytest.mark.parametrize("other", [WordEncoder(seed=1), WordEncoder(dimension=16)], ids=["weights", "dimension"])
-def test_another_encoder_makes_a_new_version_and_keeps_the_last_one(folder, corpus, other):
+def test_another_encoder_makes_a_new_version_beside_the_old(folder, version, corpus, encoder, other):
     assert ingest_passages(corpus, folder, other).version == "kb_v2"
     assert_holds(folder, other, animal_texts(300))
-    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v1", "kb_v2"]
+    assert_holds(version, encoder, animal_texts(300))
 
 
-def test_versions_before_the_last_are_removed_with_their_collections(folder, corpus):
-    for seed in (1, 2):
-        ingest_passages(corpus, folder, WordEncoder(seed=seed))
-    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v2", "kb_v3"]
-    store = open_feature_store(folder)
-    online = batched_store(store)
-    rows = [online.count(store.config, passages_view(f"kb_v{number}", 32)) for number in (1, 2, 3)]
-    online.disconnect()
-    assert rows == [-1, 300, 300]
-    assert {view.name for view in store.list_feature_views()} == {"kb_v2", "kb_v3"}
+def test_another_index_makes_a_new_version_beside_the_old(folder, corpus, encoder):
+    assert ingest_passages(corpus, folder, encoder, index="FLAT").version == "kb_v2"
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
 
 
 def test_a_new_version_that_fails_leaves_the_old_one_serving(folder, corpus, encoder, monkeypatch):
@@ -114,7 +115,7 @@ def test_a_new_version_that_fails_leaves_the_old_one_serving(folder, corpus, enc
     assert_holds(folder, encoder, animal_texts(300))
 
 
-def test_a_new_version_that_had_begun_is_gone_on_with(folder, corpus, monkeypatch, written):
+def test_a_new_version_that_had_begun_is_resumed(folder, corpus, monkeypatch, written):
     with monkeypatch.context() as patch:
         patch.setattr(rows, "probe_recall", fail)
         with pytest.raises(KnowledgeBaseError):
@@ -129,44 +130,114 @@ def test_an_abandoned_version_is_removed_by_the_next(folder, corpus, monkeypatch
         with pytest.raises(KnowledgeBaseError):
             ingest_passages(corpus, folder, WordEncoder(seed=1))
     assert ingest_passages(corpus, folder, WordEncoder(seed=2)).version == "kb_v3"
-    assert sorted(path.name for path in folder.glob("kb_v*")) == ["kb_v1", "kb_v3"]
+    assert versions(folder) == ["kb_v1", "kb_v3"]
 
 
 def fail(*args):
     raise KnowledgeBaseError("the probe failed")
 
 
-def test_while_it_is_updated_it_is_not_taken_for_whole(folder, tmp_path, encoder, monkeypatch):
-    texts = animal_texts(310)
-    path = write_passages(tmp_path / "new.parquet", texts)
+def test_while_another_corpus_is_ingested_the_old_one_is_served_and_never_not_whole(
+    folder, tmp_path, encoder, monkeypatch
+):
+    path = write_passages(tmp_path / "new.parquet", animal_texts(310))
     with monkeypatch.context() as patch:
         patch.setattr(rows, "probe_recall", fail)
         with pytest.raises(KnowledgeBaseError):
             ingest_passages(path, folder, encoder)
-    with pytest.raises(KnowledgeBaseError, match="kb_v1 is being updated, or an update was interrupted"):
-        KnowledgeBase.open(folder)
+    assert_holds(folder, encoder, animal_texts(300))
     ingest_passages(path, folder, encoder)
-    assert_holds(folder, encoder, texts)
+    assert_holds(folder, encoder, animal_texts(310))
 
 
-def test_rows_that_milvus_lost_are_written_again(folder, corpus, encoder, written):
-    store = open_feature_store(folder)
+def empty_milvus(version):
+    store = open_feature_store(version)
+    online = batched_store(store)
+    online.delete(store.config, passages_view("kb_v1", 32), list(animal_texts(300)))
+    online.disconnect()
+
+
+def drop_collection(version):
+    store = open_feature_store(version)
+    online = batched_store(store)
+    online.drop(store.config, passages_view("kb_v1", 32))
+    online.disconnect()
+
+
+def break_database(version):
+    for path in (version / "milvus.db").rglob("*"):
+        if path.is_file() and path.name != "LOCK":
+            path.write_bytes(b"broken")
+
+
+DAMAGES = {
+    "Milvus emptied": empty_milvus,
+    "collection dropped": drop_collection,
+    "database gone": lambda version: shutil.rmtree(version / "milvus.db"),
+    "database broken": break_database,
+    "arrow gone": lambda version: (version / "passages.arrow").unlink(),
+    "arrow cut off": lambda version: os.truncate(version / "passages.arrow", 1000),
+    "Parquet gone": lambda version: (version / "features.parquet").unlink(),
+    "registry gone": lambda version: (version / "registry.db").unlink(),
+    "registry broken": lambda version: (version / "registry.db").write_bytes(b"half written"),
+    "configuration gone": lambda version: (version / "feature_store.yaml").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_version_is_repaired_by_the_ingestion_of_its_passages(
+    folder, version, tmp_path, corpus, encoder, damage
+):
+    write_pointer(tmp_path / "artifact", folder)
+    manifest = read_manifest(version / MANIFEST)
+    DAMAGES[damage](version)
+    with pytest.raises(KnowledgeBaseError, match="ingest_passages"), KnowledgeBase.open(folder) as base:
+        base.search(encoder.encode(["a fox"]), 1)
+    assert replace(ingest_passages(corpus, folder, encoder), created=manifest.created) == manifest
+    assert encoder.embedded == 0
+    for place in (folder, tmp_path / "artifact"):
+        assert_holds(place, encoder, animal_texts(300))
+    assert versions(folder) == ["kb_v1"]
+
+
+def test_only_rows_that_milvus_lost_are_written_again(folder, version, corpus, encoder, written):
+    store = open_feature_store(version)
     online = batched_store(store)
     online.delete(store.config, passages_view("kb_v1", 32), ["w3", "w4"])
     online.disconnect()
     with pytest.raises(KnowledgeBaseError, match="has 300 rows, but Milvus holds 298 rows"):
         KnowledgeBase.open(folder)
-    write_manifest(replace(read_manifest(folder / MANIFEST), whole=False), folder / MANIFEST)
     ingest_passages(corpus, folder, encoder)
     assert written == [2]
     assert_holds(folder, encoder, animal_texts(300))
 
 
-def test_a_broken_registry_is_made_again(folder, tmp_path, encoder):
-    (folder / "registry.db").write_bytes(b"half written")
-    texts = animal_texts(301)
-    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
-    assert_holds(folder, encoder, texts)
+def test_a_repair_that_is_interrupted_is_resumed_and_survives_other_ingestions(
+    folder, version, tmp_path, corpus, encoder, monkeypatch
+):
+    write_pointer(tmp_path / "artifact", folder)
+    empty_milvus(version)
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "probe_recall", fail)
+        with pytest.raises(KnowledgeBaseError, match="the probe failed"):
+            ingest_passages(corpus, folder, encoder)
+    with pytest.raises(KnowledgeBaseError, match="is being written, or that was interrupted"):
+        KnowledgeBase.open(tmp_path / "artifact")
+    assert ingest_passages(write_passages(tmp_path / "n.parquet", animal_texts(9)), folder, encoder).version == "kb_v2"
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
+    assert_holds(tmp_path / "artifact", encoder, animal_texts(300))
+
+
+def test_a_base_of_an_earlier_layout_gets_a_version_from_its_embeddings(tmp_path, version, corpus, encoder):
+    old = tmp_path / "old"
+    (old / "kb_v1").mkdir(parents=True)
+    shutil.copytree(version.parent / "embeddings", old / "embeddings")
+    shutil.copytree(version / "milvus.db", old / "milvus.db")
+    (version / "passages.arrow").rename(old / "kb_v1" / "passages-abc.arrow")
+    (version / MANIFEST).rename(old / MANIFEST)
+    assert ingest_passages(corpus, old, encoder).version == "kb_v2"
+    assert encoder.embedded == 0
+    assert_holds(old, encoder, animal_texts(300))
 
 
 def test_two_ingestions_at_once_are_one_too_many(folder, corpus, encoder):
@@ -184,7 +255,8 @@ def test_an_index_that_finds_too_little_is_not_switched_to(tmp_path, corpus, enc
     monkeypatch.setattr(BatchedMilvusOnlineStore, "search_batch", forgetful)
     with pytest.raises(KnowledgeBaseError, match=r"finds only 0% of what is nearest; nothing was switched"):
         ingest_passages(corpus, tmp_path / "base", encoder)
-    assert not (tmp_path / "base" / MANIFEST).exists()
+    with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
+        KnowledgeBase.open(tmp_path / "base")
 
 
 def test_vectors_that_come_back_changed_are_not_switched_to(tmp_path, corpus, encoder, monkeypatch):
@@ -244,9 +316,16 @@ def test_a_full_disk_is_named_and_space_is_all_that_it_takes_to_go_on(tmp_path, 
 
 @pytest.mark.parametrize(
     ("place", "still_to_write"),
-    [("embedding", [100, 100, 100]), ("writing", [100]), ("indexing", []), ("switching", []), ("cleaning", [])],
+    [
+        ("embedding", [100, 100, 100]),
+        ("writing", [100]),
+        ("indexing", []),
+        ("probing", []),
+        ("serving", []),
+        ("cleaning", []),
+    ],
 )
-def test_a_killed_first_ingestion_is_gone_on_with(tmp_path, corpus, encoder, written, place, still_to_write):
+def test_a_killed_first_ingestion_is_resumed(tmp_path, corpus, encoder, written, place, still_to_write):
     assert elsewhere(ingest_and_die, place, corpus, tmp_path / "base") == -signal.SIGKILL
     if place != "cleaning":
         with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
@@ -255,10 +334,13 @@ def test_a_killed_first_ingestion_is_gone_on_with(tmp_path, corpus, encoder, wri
     assert written == still_to_write
     assert encoder.embedded == (150 if place == "embedding" else 0)
     assert_holds(tmp_path / "base", encoder, animal_texts(300))
+    assert versions(tmp_path / "base") == ["kb_v1"]
 
 
-@pytest.mark.parametrize(("place", "still_to_write"), [("writing", [10]), ("deleting", []), ("indexing", [])])
-def test_a_killed_update_is_gone_on_with(folder, tmp_path, encoder, written, place, still_to_write):
+@pytest.mark.parametrize(("place", "still_to_write"), [("writing", [100, 100, 30]), ("indexing", []), ("serving", [])])
+def test_a_killed_update_is_resumed_while_the_old_version_is_served(
+    folder, tmp_path, encoder, written, place, still_to_write
+):
     texts = animal_texts(450)
     for number in range(60):
         texts[f"w{number}"] = f"a fox number {number} crosses the tundra"
@@ -266,8 +348,8 @@ def test_a_killed_update_is_gone_on_with(folder, tmp_path, encoder, written, pla
         del texts[f"w{number}"]
     path = write_passages(tmp_path / "new.parquet", texts)
     assert elsewhere(ingest_and_die, place, path, folder) == -signal.SIGKILL
-    with pytest.raises(KnowledgeBaseError, match="is being updated, or an update was interrupted"):
-        KnowledgeBase.open(folder)
+    assert_holds(folder, encoder, animal_texts(300))
+    encoder.embedded = 0
     ingest_passages(path, folder, encoder, chunk_rows=100)
     assert written == still_to_write
     assert encoder.embedded == 0
@@ -280,22 +362,6 @@ def test_progress_is_shown(tmp_path, corpus, encoder, capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "embedding: 300 of 300 passages" in shown
     assert "writing: 300 of 300 passages" in shown
-
-
-def test_when_most_of_the_corpus_is_new_it_is_written_afresh(folder, tmp_path, encoder, written):
-    texts = animal_texts(20)
-    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
-    assert (written, encoder.embedded) == ([20], 0)
-    assert_holds(folder, encoder, texts)
-
-
-def test_an_index_that_updates_have_worn_out_is_written_afresh(folder, tmp_path, encoder, written, monkeypatch):
-    recalls = [0.5, 1.0]
-    monkeypatch.setattr(rows, "probe_recall", lambda *args: recalls.pop(0))
-    texts = animal_texts(301)
-    ingest_passages(write_passages(tmp_path / "new.parquet", texts), folder, encoder)
-    assert written == [1, 301]
-    assert_holds(folder, encoder, texts)
 
 
 def test_a_copied_folder_is_brought_in_line_by_itself(folder, tmp_path, encoder):

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
-from elsewhere import answer_from_elsewhere, rows_or_error
+from elsewhere import answer_from_elsewhere, ingest_and_count, rows_or_error
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import knowledge_base
@@ -15,7 +15,7 @@ from ragtune.knowledge.knowledge_base import (
     ingest_into_workspace,
     ingest_passages,
 )
-from ragtune.knowledge.manifest import write_pointer
+from ragtune.knowledge.pointers import write_pointer
 from ragtune.knowledge.retrieved import PADDING_ROW
 
 QUESTIONS = ["the otter of the forest", "lynx eats roots", "number 42"]
@@ -50,8 +50,8 @@ def test_a_base_too_large_for_memory_gets_its_vectors_from_milvus(folder, encode
     assert np.array_equal(found.embeddings, expected.embeddings)
 
 
-def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, encoder):
-    path = folder / "kb_v1" / "features.parquet"
+def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, version, encoder):
+    path = version / "features.parquet"
     table = pq.read_table(path)
     pq.write_table(table.take(np.roll(np.arange(300), 1)), path)
     with (
@@ -81,7 +81,7 @@ def test_the_manifest_says_what_it_is(folder, corpus, encoder):
 
 
 def test_another_encoder_is_refused(folder):
-    with pytest.raises(KnowledgeBaseError, match=r"kb_v1 was made with the encoder words-0 .*not with the one"):
+    with pytest.raises(KnowledgeBaseError, match=r"kb_v1: was made with the encoder words-0 .*not with the one"):
         KnowledgeBase.open(folder, encoder_fingerprint=WordEncoder(seed=1).fingerprint)
 
 
@@ -90,13 +90,13 @@ def test_queries_of_another_dimension_are_refused(folder):
         base.search(np.zeros((1, 31), np.float32), 3)
 
 
-def test_a_pointer_opens_what_it_means(folder, tmp_path, encoder):
+def test_a_pointer_opens_what_it_means_even_when_another_corpus_is_served(folder, tmp_path, encoder):
     write_pointer(tmp_path / "artifact", folder)
     with KnowledgeBase.open(tmp_path / "artifact") as base:
         assert base.search(encoder.encode(QUESTIONS), 1).rows.shape == (3, 1)
     ingest_passages(write_passages(tmp_path / "new.parquet", animal_texts(10)), folder, encoder)
-    with pytest.raises(KnowledgeBaseError, match="has moved on"):
-        KnowledgeBase.open(tmp_path / "artifact")
+    with KnowledgeBase.open(tmp_path / "artifact") as meant, KnowledgeBase.open(folder) as served:
+        assert (meant.manifest.rows, served.manifest.rows) == (300, 10)
 
 
 def test_a_moved_folder_still_opens(folder, tmp_path, encoder):
@@ -113,60 +113,59 @@ def test_several_in_one_process_share_the_database(folder, encoder):
         assert first.search(queries, 3).mask.all()
 
 
-def test_a_base_stays_open_while_a_new_version_is_built_beside_it(folder, corpus, encoder):
-    queries = encoder.encode(QUESTIONS)
+def test_a_base_that_is_open_elsewhere_stands_in_no_ones_way(folder, tmp_path, encoder):
+    queries, other = encoder.encode(QUESTIONS), write_passages(tmp_path / "other.parquet", animal_texts(20))
     with KnowledgeBase.open(folder) as base:
         before = base.search(queries, 3)
-        assert ingest_passages(corpus, folder, WordEncoder(seed=1)).version == "kb_v2"
+        assert answer_from_elsewhere(ingest_and_count, other, folder) == 20
         assert np.array_equal(base.search(queries, 3).rows, before.rows)
 
 
-def test_a_second_process_is_told_what_to_do_and_let_in_after_closing(folder):
+def test_a_second_process_is_told_what_to_do_and_let_in_after_closing(folder, version):
     with KnowledgeBase.open(folder):
         refused = answer_from_elsewhere(rows_or_error, folder)
-    assert f"{folder}/milvus.db: is open in another process" in refused
+    assert f"{version}/milvus.db: is open in another process" in refused
     assert "milvus-lite server" in refused
     assert answer_from_elsewhere(rows_or_error, folder) == 300
 
 
-def test_several_processes_share_it_through_a_server_on_loopback(folder, encoder, lite_server):
+def test_several_processes_share_it_through_a_server_on_loopback(folder, version, encoder, lite_server):
     queries = encoder.encode(QUESTIONS)
     with KnowledgeBase.open(folder) as base:
         alone = base.search(queries, 5)
-    uri = lite_server(folder / "milvus.db")
+    uri = lite_server(version / "milvus.db")
     with KnowledgeBase.open(folder, uri=uri) as first, KnowledgeBase.open(folder, uri=uri) as second:
         assert np.array_equal(first.search(queries, 5).rows, alone.rows)
         assert np.array_equal(second.search(queries, 5).embeddings, alone.embeddings)
 
 
-def test_a_database_that_is_gone_is_named(folder):
-    shutil.rmtree(folder / "milvus.db")
+def test_a_database_that_is_gone_is_named(folder, version):
+    shutil.rmtree(version / "milvus.db")
     with pytest.raises(KnowledgeBaseError, match="Milvus holds no such collection; run ingest_passages again"):
         KnowledgeBase.open(folder)
 
 
-def test_a_registry_that_is_gone_is_named(folder):
-    (folder / "registry.db").unlink()
+def test_a_registry_that_is_gone_is_named(folder, version):
+    (version / "registry.db").unlink()
     with pytest.raises(KnowledgeBaseError, match=r"kb_v1 is not in Feast's registry"):
         KnowledgeBase.open(folder)
 
 
-def test_passages_that_are_gone_are_named(folder):
-    (path,) = (folder / "kb_v1").glob("passages-*")
-    path.unlink()
-    with pytest.raises(KnowledgeBaseError, match=rf"{path}: no such file"):
+def test_passages_that_are_gone_are_named(folder, version):
+    (version / "passages.arrow").unlink()
+    with pytest.raises(KnowledgeBaseError, match=rf"{version}: passages.arrow is missing .*; run ingest_"):
         KnowledgeBase.open(folder)
 
 
 def test_a_workspace_keeps_the_base_and_the_run_keeps_a_pointer(tmp_path, corpus, encoder):
     counts = ingest_into_workspace(corpus, tmp_path / "run1", encoder, tmp_path / "workspace", name="animals")
-    assert counts == {"rows": 300, "written": 300, "unchanged": 0, "deleted": 0, "embedded": 300, "version": 1}
+    assert counts == {"rows": 300, "written": 300, "embedded": 300, "version": 1}
     counts = ingest_into_workspace(corpus, tmp_path / "run2", encoder, tmp_path / "workspace", name="animals")
-    assert counts == {"rows": 300, "written": 0, "unchanged": 300, "deleted": 0, "embedded": 0, "version": 1}
+    assert counts == {"rows": 300, "written": 0, "embedded": 0, "version": 1}
     assert [path.name for path in Path(tmp_path / "run2").iterdir()] == ["knowledge_base.json"]
     with KnowledgeBase.open(tmp_path / "run2") as base:
         assert base.manifest.name == "animals"
-    assert (tmp_path / "workspace" / "knowledge_bases" / "animals" / "feature_store.yaml").exists()
+    assert (tmp_path / "workspace" / "knowledge_bases" / "animals" / "kb_v1" / "feature_store.yaml").exists()
 
 
 def test_a_dropped_base_is_gone(tmp_path, corpus, encoder):

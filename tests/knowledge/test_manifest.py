@@ -3,7 +3,16 @@ import json
 import pytest
 
 from ragtune.errors import KnowledgeBaseError
-from ragtune.knowledge.manifest import MANIFEST, Manifest, read_manifest, resolve, write_manifest, write_pointer
+from ragtune.knowledge.manifest import (
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    read_served,
+    serve,
+    version_folders,
+    whole_versions,
+    write_manifest,
+)
 
 
 def manifest(**changes):
@@ -17,9 +26,7 @@ def manifest(**changes):
         "index": "HNSW",
         "rows": 3,
         "content_hash": "c" * 64,
-        "passages": "kb_v1/passages.arrow",
         "created": "2026-01-01T00:00:00+00:00",
-        "whole": True,
     }
     return Manifest(**{**values, **changes})
 
@@ -36,36 +43,24 @@ def test_nothing_there_is_no_manifest_but_something_else_is_an_error(tmp_path):
         read_manifest(tmp_path / MANIFEST)
 
 
-def test_a_pointer_leads_to_the_knowledge_base(tmp_path):
-    write_manifest(manifest(), tmp_path / "base" / MANIFEST)
-    write_pointer(tmp_path / "artifact", tmp_path / "base")
-    assert resolve(tmp_path / "artifact") == (tmp_path / "base", manifest())
-    pointer = json.loads((tmp_path / "artifact" / "knowledge_base.json").read_text())
-    assert pointer == {"path": str(tmp_path / "base"), "version": "kb_v1", "content_hash": "c" * 64}
+def test_the_served_version_is_the_one_that_was_written_last(tmp_path):
+    assert read_served(tmp_path) == ""
+    for version in ("kb_v1", "kb_v2"):
+        serve(tmp_path, version)
+        assert read_served(tmp_path) == version
+    assert [path.name for path in tmp_path.iterdir()] == ["served.json"]
 
 
-@pytest.mark.parametrize("change", [{"version": "kb_v2"}, {"content_hash": "d" * 64}])
-def test_a_pointer_to_what_has_moved_on_says_so(tmp_path, change):
-    write_manifest(manifest(), tmp_path / "base" / MANIFEST)
-    write_pointer(tmp_path / "artifact", tmp_path / "base")
-    write_manifest(manifest(**change), tmp_path / "base" / MANIFEST)
-    with pytest.raises(KnowledgeBaseError, match="has moved on to kb_v"):
-        resolve(tmp_path / "artifact")
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"name": "kb_v1"})])
+def test_a_broken_note_of_the_served_version_is_named(tmp_path, text):
+    (tmp_path / "served.json").write_text(text)
+    with pytest.raises(KnowledgeBaseError, match=r"served.json: does not say which version is served"):
+        read_served(tmp_path)
 
 
-def test_what_is_not_whole_cannot_be_opened_or_pointed_at(tmp_path):
-    write_manifest(manifest(whole=False), tmp_path / MANIFEST)
-    for action in (lambda: resolve(tmp_path), lambda: write_pointer(tmp_path / "artifact", tmp_path)):
-        with pytest.raises(KnowledgeBaseError, match="run ingest_passages again"):
-            action()
-
-
-def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(KnowledgeBaseError, match=rf"{tmp_path}: no knowledge base there"):
-        resolve(tmp_path)
-
-
-def test_a_broken_pointer_is_named(tmp_path):
-    (tmp_path / "knowledge_base.json").write_text("{")
-    with pytest.raises(KnowledgeBaseError, match=r"knowledge_base.json: is no pointer"):
-        resolve(tmp_path)
+def test_versions_are_told_from_other_folders_and_counted_as_numbers(tmp_path):
+    for name in ("kb_v9", "kb_v10", "kb_v", "kb_vx", "embeddings", ".kb_v3.abc"):
+        (tmp_path / name).mkdir()
+    write_manifest(manifest(version="kb_v9"), tmp_path / "kb_v9" / MANIFEST)
+    assert [path.name for path in version_folders(tmp_path)] == ["kb_v10", "kb_v9"]
+    assert whole_versions(tmp_path) == {tmp_path / "kb_v9": manifest(version="kb_v9")}

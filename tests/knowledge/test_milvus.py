@@ -50,7 +50,7 @@ def test_the_last_client_to_close_lets_others_in(tmp_path):
 
 
 def test_a_server_that_goes_away_is_named_in_seconds(folder, encoder, lite_server):
-    uri = lite_server(folder / "milvus.db")
+    uri = lite_server(folder / "kb_v1" / "milvus.db")
     with KnowledgeBase.open(folder, uri=uri) as base:
         lite_server.kill()
         start = time.monotonic()

@@ -1,18 +1,17 @@
 import numpy as np
 import pytest
-from animals import WordEncoder, exact_rows
+from animals import exact_rows
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.feature_repo import batched_store, open_feature_store, passages_view
-from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.passages import Passages
 
 QUESTIONS = ["the otter of the forest", "lynx eats roots", "number 42", "moth harbour moss", "the heron"]
 
 
 @pytest.fixture
-def opened(folder):
-    store = open_feature_store(folder)
+def opened(version):
+    store = open_feature_store(version)
     online = batched_store(store)
     yield store, online
     online.disconnect()
@@ -76,13 +75,11 @@ def test_what_cannot_be_searched_is_named(opened, shape, k, message):
         online.search_batch(store.config, passages_view("kb_v1", 32), np.zeros(shape, np.float32), k)
 
 
-def test_views_of_two_dimensions_live_in_one_store(opened, folder, corpus):
+def test_views_of_two_dimensions_live_in_one_store(opened):
     store, online = opened
-    other = WordEncoder(dimension=16, seed=1)
-    ingest_passages(corpus, folder, other)
-    for version, dimension in (("kb_v1", 32), ("kb_v2", 16)):
+    for name, dimension in (("kb_v1", 32), ("kb_v2", 16)):
         queries = np.ones((1, dimension), np.float32)
-        found = online.search_batch(store.config, passages_view(version, dimension), queries, 2)
+        found = online.search_batch(store.config, passages_view(name, dimension), queries, 2)
         assert found[2].shape == (1, 2, dimension)
 
 

@@ -27,7 +27,7 @@ def test_an_embedded_base_is_served_on_loopback_and_let_go_of(folder, encoder):
     with KnowledgeBase.open(folder) as embedded:
         expected = embedded.search(queries, 3)
     others = set(psutil.Process().children())
-    with served(folder / "milvus.db") as uri:
+    with served(folder / "kb_v1" / "milvus.db") as uri:
         (server,) = set(psutil.Process().children()) - others
         assert {socket.laddr.ip for socket in server.net_connections("tcp")} <= {"127.0.0.1", "::ffff:127.0.0.1"}
         with KnowledgeBase.open(folder, uri=uri) as one, KnowledgeBase.open(folder, uri=uri) as other:
@@ -38,14 +38,14 @@ def test_an_embedded_base_is_served_on_loopback_and_let_go_of(folder, encoder):
 
 
 def test_a_base_that_is_open_elsewhere_is_not_served(folder):
-    second = served(folder / "milvus.db")
+    second = served(folder / "kb_v1" / "milvus.db")
     refused = pytest.raises(KnowledgeBaseError, match="is open in another process")
-    with served(folder / "milvus.db"), refused, second:
+    with served(folder / "kb_v1" / "milvus.db"), refused, second:
         pass
 
 
 def test_the_server_ends_with_a_starter_that_is_killed(folder):
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, folder / "milvus.db"], stdout=subprocess.PIPE)
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, folder / "kb_v1" / "milvus.db"], stdout=subprocess.PIPE)
     assert starter.stdout.readline().startswith(b"http://127.0.0.1:")
     (server,) = psutil.Process(starter.pid).children()
     os.kill(starter.pid, signal.SIGKILL)

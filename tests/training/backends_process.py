@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragtune.knowledge.manifest import resolve
+from ragtune.knowledge.pointers import resolve
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.knowledge import open_knowledge
 from ragtune.training.ranges import RETRIEVALS

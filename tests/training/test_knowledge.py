@@ -4,7 +4,7 @@ import pytest
 from world import save_encoder
 
 from ragtune.errors import KnowledgeBaseError, TrainingError
-from ragtune.knowledge.manifest import write_pointer
+from ragtune.knowledge.pointers import write_pointer
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.knowledge import check_knowledge, open_knowledge
@@ -27,7 +27,7 @@ def test_a_pointer_leads_to_the_base_that_is_searched(world, knowledge_base_fold
     write_pointer(tmp_path, knowledge_base_folder)
     files, args = files_with(world, tmp_path), args_with()
     folder, manifest = check_knowledge(files, args, model)
-    assert (str(folder), manifest.rows) == (knowledge_base_folder, 60)
+    assert (str(folder), manifest.rows) == (f"{knowledge_base_folder}/kb_v1", 60)
     with open_knowledge(folder, manifest, files, args) as knowledge:
         found = knowledge.search.search(model.question_encoder.encode(["what is the capital of badoland ?"]), 3)
         assert found.embeddings.shape == (1, 3, 32)

@@ -123,7 +123,7 @@ def test_an_actor_says_why_it_cannot_open_the_base(tmp_path):
     assert ended.returncode == 1
     error = {
         "error": "KnowledgeBaseError",
-        "message": f"{tmp_path}: no knowledge base there (no manifest.json); run ingest_passages first",
+        "message": f"{tmp_path}: no knowledge base there (no served.json); run ingest_passages first",
     }
     assert json.loads(ended.stdout) == error
 

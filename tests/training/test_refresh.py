@@ -14,8 +14,8 @@ from world import PASSAGES
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.knowledge_base import KnowledgeBase
-from ragtune.knowledge.manifest import resolve
 from ragtune.knowledge.milvus import connect_server
+from ragtune.knowledge.pointers import resolve
 from ragtune.models.encoders import Encoder
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.refresh import Refresher, Target, refresh_device
@@ -183,7 +183,7 @@ def test_a_served_base_is_refreshed_on_its_server_and_the_last_one_is_embedded(
     knowledge_of, knowledge_base_folder, refresher, lite_server, tmp_path
 ):
     start = shutil.copytree(knowledge_base_folder, tmp_path / "start")
-    uri = lite_server(start / "milvus.db")
+    uri = lite_server(start / "kb_v1" / "milvus.db")
     before = connect_server(uri, "").list_collections()
     knowledge = knowledge_of(str(start), uri, refresh_every=1)
     query = knowledge.encoder.encode_passages(PASSAGES[:1])
@@ -193,14 +193,14 @@ def test_a_served_base_is_refreshed_on_its_server_and_the_last_one_is_embedded(
         time.sleep(0.05)
     knowledge._switch(400)
     assert knowledge.search(query, 1).rows.tolist() == first.rows.tolist()
-    assert not (refresher.base_folder(400) / "milvus.db").exists()
+    assert not (refresher.base_folder(400) / "kb_v1" / "milvus.db").exists()
     assert len(connect_server(uri, "").list_collections()) == len(before) + 1
     served = knowledge.serve_trained()
     assert connect_server(uri, "").list_collections() == before
     assert served["path"] == f"{start}-run"
     with KnowledgeBase.open(served["path"], encoder_fingerprint=knowledge.encoder.fingerprint) as base:
         assert base.search(query, 1).rows.tolist() == first.rows.tolist()
-    assert (Path(served["path"]) / "milvus.db").exists()
+    assert (Path(served["path"]) / "kb_v1" / "milvus.db").exists()
 
 
 STARTS_A_REFRESHER = """

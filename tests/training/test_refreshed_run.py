@@ -45,7 +45,7 @@ def start_folder(still_world, still_knowledge_base, tmp_path_factory):
 def trained(still_world, start_folder, tmp_path_factory):
     """A run in one process that nothing disturbed."""
     folder = tmp_path_factory.mktemp("end2end")
-    before = content_hash(start_folder / "kb_v1"), (start_folder / "manifest.json").read_bytes()
+    before = content_hash(start_folder / "kb_v1"), (start_folder / "served.json").read_bytes()
     outputs = {"output_folder": str(folder / "model"), "work_folder": str(folder / "work")}
     files = RunFiles(still_world.pairs, str(start_folder), **outputs, **still_world.parts)
     figures = run(files, RagTrainingArguments(tensorboard_folder=str(folder / "tensorboard"), **PARAMETERS))
@@ -143,7 +143,7 @@ def test_staleness_stands_in_tensorboard(trained):
 
 
 def test_the_base_of_the_start_is_unharmed(still_world, start_folder, trained):
-    assert (content_hash(start_folder / "kb_v1"), (start_folder / "manifest.json").read_bytes()) == trained[2]
+    assert (content_hash(start_folder / "kb_v1"), (start_folder / "served.json").read_bytes()) == trained[2]
     encoder = Encoder.from_pretrained(still_world.encoder, "passage")
     assert_holds(start_folder, encoder)
 

@@ -78,7 +78,7 @@ def test_an_error_that_asking_again_does_not_mend_is_raised_at_once():
 
 @pytest.mark.slow
 def test_a_milvus_that_is_killed_and_started_again_is_survived(still_world, still_knowledge_base, lite_server, capfd):
-    database = f"{still_knowledge_base}/milvus.db"
+    database = f"{still_knowledge_base}/kb_v1/milvus.db"
     uri = lite_server(database)
     args = RagTrainingArguments(output_dir="run", n_docs=3)
     files = RunFiles(still_world.pairs, still_knowledge_base, "out", "work", **still_world.parts, milvus_uri=uri)

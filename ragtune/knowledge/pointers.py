@@ -1,0 +1,134 @@
+"""Pointers to a version of a knowledge base, and the way from one, or from a folder, to that version."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.files import atomic_file
+from ragtune.knowledge.manifest import (
+    MANIFEST,
+    SERVED,
+    UNFINISHED,
+    Manifest,
+    is_version,
+    read_manifest,
+    read_served,
+    whole_versions,
+)
+
+POINTER = "knowledge_base.json"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A version of a knowledge base, as others name it: artifacts of a run, and the lineage of a model.
+
+    Attributes:
+        path: of the knowledge base's folder.
+        version: its name.
+        content_hash: of its passages.
+        encoder_fingerprint: of its passage encoder; "" where it is not known.
+    """
+
+    path: str
+    version: str
+    content_hash: str
+    encoder_fingerprint: str = ""
+
+
+def write_pointer(folder: str | Path, knowledge_base_folder: str | Path) -> None:
+    """Leave in `folder` a small file that names a version: the one that a knowledge base serves now.
+
+    Raises:
+        KnowledgeBaseError: there is no knowledge base, or its version is not whole.
+    """
+    point_at(folder, pointer_to(*resolve(knowledge_base_folder)))
+
+
+def pointer_to(folder: Path, manifest: Manifest) -> Pointer:
+    """The pointer to a version, given its folder and manifest."""
+    return Pointer(str(folder.absolute().parent), manifest.version, manifest.content_hash, manifest.encoder_fingerprint)
+
+
+def point_at(folder: str | Path, pointer: Pointer) -> None:
+    """As `write_pointer`, at a version that is known."""
+    with atomic_file(Path(folder) / POINTER) as stream:
+        json.dump(asdict(pointer), stream, indent=2)
+
+
+def read_pointer(path: Path) -> Pointer:
+    """The pointer in a file.
+
+    Raises:
+        KnowledgeBaseError: it cannot be read as one.
+    """
+    try:
+        return pointer_from(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KnowledgeBaseError(f"{path}: is no pointer to a knowledge base ({error!r})") from error
+
+
+def pointer_from(told: dict[str, Any]) -> Pointer:
+    """A pointer from what a file or a model's lineage tells; KeyError where that is too little."""
+    return Pointer(told["path"], told["version"], told["content_hash"], told.get("encoder_fingerprint", ""))
+
+
+def resolve(place: str | Path | Pointer) -> tuple[Path, Manifest]:
+    """The folder of one version, and its manifest.
+
+    Args:
+        place: a pointer, or a folder that holds one: the version that it names, whatever is served by now; a knowledge
+            base's folder: the version that is served; or a version's own folder.
+
+    Raises:
+        KnowledgeBaseError: there is no such version, or it is not whole.
+    """
+    if isinstance(place, Pointer):
+        return _pointed_at(place)
+    folder = Path(place)
+    if (folder / POINTER).exists():
+        return _pointed_at(read_pointer(folder / POINTER))
+    if version := read_served(folder):
+        return folder / version, _whole(folder / version)
+    if is_version(folder):
+        return folder, _whole(folder)
+    if (folder / MANIFEST).exists():
+        raise KnowledgeBaseError(
+            f"{folder}: was written by an earlier ragtune, whose versions shared one database; run ingest_passages "
+            "again: it makes a version from the embeddings that are there"
+        )
+    raise KnowledgeBaseError(f"{folder}: no knowledge base there (no {SERVED}); run ingest_passages first")
+
+
+def _pointed_at(pointer: Pointer) -> tuple[Path, Manifest]:
+    root = Path(pointer.path)
+    folder = root / pointer.version
+    if any((folder / name).exists() for name in UNFINISHED):
+        return folder, _whole(folder)  # says so
+    versions = whole_versions(root)
+    # The version of that name, or one that was ingested again with the same passages and encoder.
+    for path, manifest in sorted(versions.items(), key=lambda item: item[0] != folder):
+        if manifest.content_hash == pointer.content_hash and pointer.encoder_fingerprint in (
+            "",
+            manifest.encoder_fingerprint,
+        ):
+            return path, manifest
+    there = f"there is {', '.join(path.name for path in versions)}" if versions else "there is none"
+    encoder = f" and encoder {pointer.encoder_fingerprint[:12]}" if pointer.encoder_fingerprint else ""
+    raise KnowledgeBaseError(
+        f"{folder}: with content {pointer.content_hash[:12]}{encoder} is gone ({there}); ingest those passages again "
+        f"with that encoder into {root}"
+    )
+
+
+def _whole(folder: Path) -> Manifest:
+    if manifest := read_manifest(folder / MANIFEST):
+        return manifest
+    if any((folder / name).exists() for name in UNFINISHED):
+        raise KnowledgeBaseError(
+            f"{folder}: is being written, or that was interrupted; if no ingestion is under way, run ingest_passages "
+            "again with the same passages: it resumes"
+        )
+    raise KnowledgeBaseError(f"{folder}: no version there (no {MANIFEST}); run ingest_passages again")
