@@ -86,7 +86,7 @@ def test_the_knowledge_base_can_be_named(world, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "model_without", QUESTION], "names no version of a knowledge base; give one --knowledge-base"),
+        (["--model", "model_without", QUESTION], "names no version of a knowledge base; give one with"),
         (["--model", "nowhere", QUESTION], "nowhere/ragtune.json: missing, so this is no ragtune model"),
         (["--model", "model", "--knowledge-base", "parts", QUESTION], "no knowledge base there"),
         (["--model", "model", " "], "the question is empty"),
