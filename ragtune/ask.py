@@ -17,7 +17,7 @@ from ragtune.errors import ModelError, ParameterError, QuestionError, RagtuneErr
 from ragtune.files import open_uri
 from ragtune.knowledge.pointers import Pointer, pointer_from
 from ragtune.progress import progress, say
-from ragtune.questions.stream_errors import readable
+from ragtune.reading import readable
 
 STDIN = "-"
 _NARROWEST, _WIDEST = 60, 120  # columns of the table
