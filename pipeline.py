@@ -49,6 +49,7 @@ def rag_finetuning(
     max_test_questions: int = 0,
     validation_fraction: float = 0.05,
     test_fraction: float = 0.1,
+    split_by: str = "question",
     max_rejected_fraction: float = 0.5,
     max_passage_words: int = 100,
     question_encoder: str = "facebook/dpr-question_encoder-single-nq-base",
@@ -100,13 +101,14 @@ def rag_finetuning(
         test_questions: held out for the evaluation; empty splits `test_fraction` off `questions`.
         question_layout: `auto`, or one of the layouts by name where the first row misleads.
         quoting: of CSV and TSV cells: `none`, `minimal` (where needed), or `auto`: CSV `minimal`, TSV `none`.
-        max_answer_words: longer answers are left out; a question that keeps none is rejected.
-        max_questions: the first so many to train on; 0 for all.
-        max_test_questions: the first so many to evaluate on; 0 for all.
-        validation_fraction: of the questions, by a hash of the question.
-        test_fraction: of the questions, by a hash of the question.
+        max_answer_words: longer answers are left out (10 Chinese characters are 5 words); a question needs one.
+        max_questions: largest number of questions to train and validate on, drawn by a hash; 0 means all.
+        max_test_questions: largest number of questions to evaluate on, drawn by a hash; 0 means all.
+        validation_fraction: share of the questions, by the hash of what `split_by` names.
+        test_fraction: share of the questions, by the hash of what `split_by` names.
+        split_by: `question`, `title` (a document's questions stay together) or `gold` (those with a common passage).
         max_rejected_fraction: the run stops where more rows than this are malformed.
-        max_passage_words: longer texts are split, at sentences where possible.
+        max_passage_words: longer texts are split, at sentences where possible (200 Chinese characters are 100 words).
         question_encoder: DPR or sentence-transformers: a folder, or a name on the hub.
         passage_encoder: its other half; the same folder for sentence-transformers.
         generator: BART, T5 or another encoder-decoder: a folder, or a name on the hub.
@@ -168,6 +170,7 @@ def rag_finetuning(
         max_test_questions=max_test_questions,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
+        split_by=split_by,
         max_rejected_fraction=max_rejected_fraction,
     )
     split = split_passages(

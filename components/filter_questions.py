@@ -21,6 +21,7 @@ def filter_questions(
     max_test_questions: int = 0,
     validation_fraction: float = 0.05,
     test_fraction: float = 0.1,
+    split_by: str = "question",
     max_rejected_fraction: float = 0.5,
 ):
     """Keep the questions that have a short answer, and write down why each other row was rejected."""
@@ -41,6 +42,7 @@ def filter_questions(
         max_test_questions=max_test_questions,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
+        split_by=split_by,
         max_rejected_fraction=max_rejected_fraction,
     )
     for name, count in counts.items():

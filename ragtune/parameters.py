@@ -13,6 +13,7 @@ from ragtune.errors import ParameterError
 from ragtune.models.prompt import check_prompt
 from ragtune.questions.delimited import check_quoting
 from ragtune.questions.nq import check_layout
+from ragtune.questions.splits import check_split_by
 from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name
@@ -81,6 +82,7 @@ def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> Non
     check_layout(values["question_layout"])
     check_quoting(values["quoting"])
     check_prompt(values["prompt"])
+    check_split_by(values["split_by"])
     check_name(values["model_name"])
     if values["tracking_uri"]:
         check_tracking_uri(values["tracking_uri"])

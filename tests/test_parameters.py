@@ -90,6 +90,7 @@ def test_a_folder_is_no_parameter_file(tmp_path):
         ("prompt", "{question}", 'prompt "{question}": {title} must stand in it'),
         ("question_layout", "nq-openn", 'no layout "nq-openn"; there are auto, nq-original'),
         ("quoting", "all", 'quoting "all": must be one of auto, none, minimal'),
+        ("split_by", "url", "split_by=url: must be one of question, title, gold"),
         ("model_name", "a/b", 'model name "a/b"'),
         ("tracking_uri", "file:runs", 'tracking URI "file:runs"'),
         ("model_registry_url", "registry", 'Kubeflow Model Registry "registry"'),

@@ -27,7 +27,7 @@ from ragtune.files import atomic_path, open_uri
 from ragtune.knowledge.knowledge_base import KnowledgeBase
 from ragtune.models.checkpoint import load_model, read_description
 from ragtune.models.rag import RagModel
-from ragtune.questions.question import Question, read_kept_questions
+from ragtune.questions.question import SHARED, Question, read_kept_questions
 
 _TRAINING_LOG = "training_log.json"
 
@@ -91,7 +91,8 @@ def evaluate(
         @20, mrr@10, ndcg@10 with `_before`, `_after`, by gold id where gold ids are known, else by answer string, and
         always by answer string with the prefix `answer_`; differences with intervals, see `summarise`; all of these
         again with the prefix `answerable_`; calibration_error_before and _after; and the counts test_questions,
-        answerable_test_questions, gold_questions, answerable_k.
+        answerable_test_questions, gold_questions, answerable_k, and test_sharing_title, _gold and _question: how many
+        have theirs in common with a training question, as `filter_questions` found.
 
     Raises:
         EvaluationError: there is no question to evaluate on, or num_beams is below 1.
@@ -128,6 +129,7 @@ def evaluate(
         "test_questions": len(questions),
         "answerable_test_questions": int(answerable.sum()),
         "gold_questions": after.gold_questions,
+        **{f"test_sharing_{what}": sum(what in question.overlap for question in questions) for what in SHARED},
         "answerable_k": answerable_k,
     }
     facts = {

@@ -154,8 +154,24 @@ def _tables(metrics: Metrics) -> str:
         f"{metrics['answerable_k']:,.0f} passages that the base retriever finds for it. "
         "The subset flatters that retriever, so the verdict rests on all questions."
     )
-    section = f'<section><h2>All figures</h2><p class="note">{note}</p>'
+    section = f'<section><h2>All figures</h2><p class="note">{note}{_overlap(metrics)}</p>'
     return f'{section}<div class="grid charts">{"".join(tables)}</div></section>'
+
+
+def _overlap(metrics: Metrics) -> str:
+    """A sentence on what the held-out questions have in common with those of training; "" if nothing."""
+    kinds = {"title": "a document", "gold": "a gold passage", "question": "the question itself"}
+    shared = [
+        f"{metrics[f'test_sharing_{what}']:,.0f} share {words}"
+        for what, words in kinds.items()
+        if metrics.get(f"test_sharing_{what}")
+    ]
+    if not shared:
+        return ""
+    return (
+        f" Of the held-out questions {', '.join(shared)} with a training question; "
+        "<code>split_by</code> title or gold keeps such questions on one side."
+    )
 
 
 def _table(metrics: Metrics, prefix: str, caption: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import KnowledgeBaseError
+from ragtune.questions.cleaning import clean
 from ragtune.questions.rows import Row, read_rows
 
 
@@ -47,10 +48,11 @@ def read_corpus(uri: str | Path, quoting: str = "auto") -> Iterator[CorpusRow]:
                     f'{place}: no column "{column}" among {", ".join(map(str, row.value))};'
                     " a corpus has id, title and text"
                 )
-        identifier = row.value["id"]
-        if not isinstance(identifier, str | int) or identifier == "":
-            raise KnowledgeBaseError(f'{place}: "id" must be a text or a whole number, this is {identifier!r}')
-        yield CorpusRow(_clean(str(identifier)), _column(row, "title", place), _column(row, "text", place), place)
+        given = row.value["id"]
+        identifier = clean(str(given)) if isinstance(given, str | int) else ""
+        if not identifier:
+            raise KnowledgeBaseError(f'{place}: "id" must be a text or a whole number, this is {given!r}')
+        yield CorpusRow(identifier, _column(row, "title", place), _column(row, "text", place), place)
 
 
 def _column(row: Row, name: str, place: str) -> str:
@@ -59,11 +61,4 @@ def _column(row: Row, name: str, place: str) -> str:
         return ""
     if not isinstance(value, str):
         raise KnowledgeBaseError(f'{place}: "{name}" must be text, this is of type {type(value).__name__}')
-    return _clean(value)
-
-
-def _clean(text: str) -> str:
-    """Single spaces; no NUL, which databases end a text at, and no half characters, which UTF-8 cannot hold."""
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    return " ".join(text.replace("\0", " ").split())
+    return clean(value)

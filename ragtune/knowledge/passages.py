@@ -21,6 +21,7 @@ from ragtune.knowledge.corpus import CorpusRow, read_corpus
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, hash_array
 from ragtune.knowledge.splitting import split_text
 from ragtune.progress import progress
+from ragtune.questions.cleaning import text_id
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("source_ids", pa.list_(pa.string()))]
@@ -37,7 +38,7 @@ class Passage:
         id: unique in the corpus; `w7#1` is the second piece of the corpus row `w7`.
         title: of the document that it comes from; "" where there is none.
         text: its words, single spaces between them.
-        source_ids: ids of all the corpus rows whose text this is, or is a piece of.
+        source_ids: ids of all the corpus rows whose text this is, or is a piece of, and the `text_id` of each text.
     """
 
     id: str
@@ -195,7 +196,8 @@ def split_passages(
     """Cut a corpus into passages, drop what is empty or a duplicate, and write them as Parquet (`SCHEMA`).
 
     A row `w7` of more than `max_words` words becomes `w7#0`, `w7#1`, …, cut at sentences where possible. Of passages
-    with the same title and text the first is kept, with the ids of all rows that it stands in as its `source_ids`.
+    with the same title and text the first is kept, with the ids of all rows that it stands in as its `source_ids`,
+    each with the `text_id` of the row's text, by which questions that know their paragraph name it.
     The text is streamed; a digest and an id a passage stay in memory.
 
     Args:
@@ -230,6 +232,7 @@ def split_passages(
                 counts["passages_duplicate"] += 1
                 continue
             texts = split_text(row.text, max_words)
+            sources = (row.id, text_id(row.text))
             counts["rows_split"] += len(texts) > 1
             for number, text in enumerate(texts):
                 digest = _digest(row.title, text)
@@ -238,11 +241,11 @@ def split_passages(
                     _is_new(identifier, digest, row, digests, read)
                 if digest in first_rows:
                     counts["passages_duplicate"] += 1
-                    further_sources.setdefault(first_rows[digest], []).append(row.id)
+                    further_sources.setdefault(first_rows[digest], []).extend(sources)
                     continue
                 first_rows[digest] = counts["passages"]
                 counts["passages"] += 1
-                yield Passage(identifier, row.title, text, (row.id,))
+                yield Passage(identifier, row.title, text, sources)
 
     with atomic_path(output_path) as temporary:
         first_pass = temporary.with_name("pieces")

@@ -2,17 +2,23 @@
 
 import contextlib
 import hashlib
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ragtune.errors import QuestionError
 from ragtune.files import atomic_file
 from ragtune.progress import progress
+from ragtune.questions.gathered import LINKS, Gathered
 from ragtune.questions.normalization import normalize_question
 from ragtune.questions.nq import AUTO, read_questions
-from ragtune.questions.question import REASONS, Question, Rejected
+from ragtune.questions.question import REASONS, SHARED, Question, Rejected
+from ragtune.questions.splits import check_split_by, drawn, places, split_names
 from ragtune.questions.unspaced import length_in_words
 
 _EARLY_ROWS = 1000  # if not one of so many can be read, nobody wants to wait for the rest
@@ -32,14 +38,16 @@ def filter_questions(
     max_answer_words: int = 5,
     validation_fraction: float = 0.05,
     test_fraction: float = 0.1,
+    split_by: str = "question",
     max_questions: int = 0,
     max_test_questions: int = 0,
     max_rejected_fraction: float = 0.5,
 ) -> dict[str, int | float]:
     """Keep questions with a short answer, once each, in three splits; write down why each other row was rejected.
 
-    A kept question has all its distinct answers of at most `max_answer_words`. The split follows from a hash of the
-    normalised question, so the same question is in the same split in whatever file and order it comes.
+    A kept question has all its distinct answers of at most `max_answer_words`, those of its duplicates too. The split
+    follows from a hash, of the normalised question or of what `split_by` names, so the same question is in the same
+    split in whatever file and order it comes, and more questions move none, but where they connect two groups.
 
     Args:
         questions_uri: what to read; see `ragtune.questions.nq.read_questions`.
@@ -54,110 +62,139 @@ def filter_questions(
         max_answer_words: as white space separates them; see `length_in_words` for scripts that have none there.
         validation_fraction: where there is no `validation_uri`; 0 for none.
         test_fraction: where there is no `test_uri`; 0 for none.
-        max_questions: the first so many of `questions_uri` for training and validation, 0 for all. Reading stops there,
-            or where the test split has its `max_test_questions`, if that is later.
-        max_test_questions: the first so many for testing, 0 for all that were read.
+        split_by: "question"; "title" keeps all questions on a document in one split; "gold" those that are connected by
+            gold passages, contexts or long answers in common. A question without any goes by itself.
+        max_questions: at most so many of `questions_uri` for training and validation, drawn by a hash; 0 for all. The
+            whole source is read all the same.
+        max_test_questions: the same for testing.
         max_rejected_fraction: of the rows read from a source, so many may be malformed.
 
     Returns:
         Counts: `questions_read` (rows), `questions_kept`, `questions_rejected`, `questions_over_limit` (fit, but beyond
-        a maximum), `rejected_<reason>` for each of `REASONS`, `train`, `validation`, `test`.
+        a maximum), `rejected_<reason>` for each of `REASONS`, `train`, `validation`, `test`, and `test_sharing_title`,
+        `_gold`, `_question`, `validation_sharing_title` …: how many held-out questions have theirs in common with a
+        training question; each such question's `overlap` says so too.
 
     Raises:
         QuestionError: a parameter makes no sense, too many rows are malformed, or a split that was asked for is empty.
         StorageError: a source cannot be read or an output not written. No output is written in any of these cases.
     """
     shares = {"test": 0.0 if test_uri else test_fraction, "validation": 0.0 if validation_uri else validation_fraction}
-    _check(shares, max_rejected_fraction, max_answer_words)
+    _check(shares, max_rejected_fraction, max_answer_words, split_by)
     with contextlib.ExitStack() as stack:
         paths = {"train": train_path, "validation": validation_path, "test": test_path, "rejected": rejected_path}
         files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
-        sieve = _Sieve(files, layout, quoting, max_answer_words, max_rejected_fraction)
-        if test_uri:
-            sieve.sift_held_out(str(test_uri), "test", max_test_questions)
-        if validation_uri:
-            sieve.sift_held_out(str(validation_uri), "validation", 0)
-        limits = {"train": max_questions, "test": max_test_questions if shares["test"] else 0}
-        kept = sieve.sift(str(questions_uri), shares, limits)
-        for split in ("train", *(split for split, share in shares.items() if share)):
-            if not sieve.counts[split]:
-                raise QuestionError(
-                    f"{questions_uri}: none of its {kept:,} usable questions fell to the {split} split; give more, or"
-                    " change validation_fraction and test_fraction (0 goes without)"
-                )
+
+        def gathered() -> Gathered:
+            folder = Path(train_path).parent
+            return Gathered(stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)))
+
+        sieve = _Sieve(files["rejected"], layout, quoting, max_answer_words, max_rejected_fraction)
+        sources: list[tuple[Gathered, npt.NDArray[np.str_]]] = []
+        for uri, split, limit in ((test_uri, "test", max_test_questions), (validation_uri, "validation", 0)):
+            if uri:
+                held_out = sieve.sift(str(uri), gathered(), split)
+                chosen = drawn(held_out.digests(), np.ones(len(held_out), bool), limit)
+                sources.append((held_out, np.where(chosen, split, "")))
+        rest = sieve.sift(str(questions_uri), gathered())
+        sources.append((rest, _splits(rest, str(questions_uri), shares, split_by, max_questions, max_test_questions)))
+        sieve.counts.update(_write(sources, files))
+        sieve.counts["over_limit"] = sum(int((splits == "").sum()) for _, splits in sources)
     return _metrics(sieve.counts)
 
 
+def _splits(
+    questions: Gathered, uri: str, shares: dict[str, float], split_by: str, max_questions: int, max_test_questions: int
+) -> npt.NDArray[np.str_]:
+    """The split of each question, "" for one that was not drawn."""
+    digests = questions.digests()
+    groups = questions.links[split_by].groups() if split_by != "question" and any(shares.values()) else {}
+    if split_by != "question" and any(shares.values()) and not groups:
+        wanted = "title" if split_by == "title" else "gold_ids, context or long answer"
+        raise QuestionError(f"{uri}: split_by = {split_by}, but no question has a {wanted}; split by question")
+    splits = split_names(places(digests, groups), shares)
+    test = splits == "test"
+    kept = drawn(digests, test, max_test_questions) | drawn(digests, ~test, max_questions)
+    splits[~kept] = ""
+    for split in ("train", *(split for split, share in shares.items() if share)):
+        if not (splits == split).any():
+            apart = f", in {len(set(groups.values())):,} groups by {split_by}," if groups else ""
+            raise QuestionError(
+                f"{uri}: none of its {len(questions):,} usable questions{apart} fell to the {split} split; give more,"
+                " or change validation_fraction and test_fraction (0 goes without)"
+            )
+    return splits
+
+
+def _write(sources: list[tuple[Gathered, npt.NDArray[np.str_]]], files: dict[str, IO[Any]]) -> Counter[str]:
+    """Write each question to its split's file, the held-out ones with what they share with training."""
+    counts: Counter[str] = Counter()
+    trained = [(source, splits == "train") for source, splits in sources]
+    keys = {name: np.concatenate([source.links[name].keys(chosen) for source, chosen in trained]) for name in LINKS}
+    asked = np.concatenate([source.digests()[chosen, 0] for source, chosen in trained])
+    for source, splits in sources:
+        shared = {name: source.links[name].sharing(keys[name], len(source)) for name in LINKS}
+        shared["question"] = np.isin(source.digests()[:, 0], asked)
+        for number, question in enumerate(source):
+            split = str(splits[number])
+            if not split:
+                continue
+            if split != "train":
+                question = replace(question, overlap=tuple(name for name, of in shared.items() if of[number]))
+                counts.update(f"{split}_sharing_{name}" for name in question.overlap)
+            counts[split] += 1
+            files[split].write(question.as_line())
+    return counts
+
+
 class _Sieve:
-    """What has been seen so far, and the files that everything goes to."""
+    """Judges rows one by one; remembers which questions are held out and which ids are given."""
 
     def __init__(
-        self, files: dict[str, IO[Any]], layout: str, quoting: str, max_answer_words: int, max_rejected_fraction: float
+        self, rejected: IO[str], layout: str, quoting: str, max_answer_words: int, max_rejected_fraction: float
     ):
-        self._files, self._layout, self._quoting = files, layout, quoting
+        self._rejected_file, self._layout, self._quoting = rejected, layout, quoting
         self._max_answer_words, self._max_rejected_fraction = max_answer_words, max_rejected_fraction
-        self._seen: set[bytes] = set()
-        self._held_out: dict[bytes, str] = {}
+        self._held_out: dict[str, Gathered] = {}
         self._ids: set[str] = set()
         self.counts: Counter[str] = Counter()
 
-    def sift_held_out(self, uri: str, split: str, limit: int) -> None:
-        """Read a source that is for one split alone, whose questions no later source may have."""
-        self.sift(uri, {split: 1.0}, {_counted(split): limit})
-        self._held_out |= dict.fromkeys(self._seen, split)
-        self._seen.clear()
-
-    def sift(self, uri: str, shares: dict[str, float], limits: dict[str, int]) -> int:
-        """Sort the rows of a source into files.
+    def sift(self, uri: str, into: Gathered, held_out: str = "") -> Gathered:
+        """Gather the usable questions of a source, one at least, and write its other rows to the rejected ones.
 
         Args:
             uri: the source.
-            shares: split → its fraction; what is left over is for training.
-            limits: split → how many at most, 0 for all; "train" counts validation too. The first one, if not 0, ends
-                the reading once all are reached.
-
-        Returns:
-            How many it kept, one at least.
+            into: what to add them to.
+            held_out: the split that the source is for alone; no later source may have its questions.
         """
-        kept: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         rows = 0
         malformed = ""
         for item in progress(read_questions(uri, self._layout, self._quoting), "filtering", unit="questions"):
             rows += 1
-            if isinstance(item, Question):
-                digest = hashlib.blake2b(normalize_question(item.question).encode(), digest_size=16).digest()
-                item = self._judge(item, digest)
-            if isinstance(item, Rejected):
-                rejected[item.reason] += 1
-                self._files["rejected"].write(item.as_line())
-                if item.reason == "malformed":
-                    malformed = malformed or f"{item.file}:{item.line}: {item.detail}"
+            refused = self._take(item, into) if isinstance(item, Question) else item
+            if refused:
+                rejected[refused.reason] += 1
+                self._rejected_file.write(refused.as_line())
+                if refused.reason == "malformed":
+                    malformed = malformed or f"{refused.file}:{refused.line}: {refused.detail}"
                     if rejected["malformed"] == rows == _EARLY_ROWS and self._max_rejected_fraction < 1:
                         break
-                continue
-            split = _split(digest, shares)
-            counted = _counted(split)
-            if limits[counted] and kept[counted] >= limits[counted]:
-                self.counts["over_limit"] += 1
-                continue
-            kept[counted] += 1
-            self.counts[split] += 1
-            self._files[split].write(item.as_line())
-            if next(iter(limits.values())) and all(kept[name] >= limit for name, limit in limits.items()):
-                break
         self.counts.update({"read": rows, **{f"rejected_{reason}": count for reason, count in rejected.items()}})
         if rejected["malformed"] > self._max_rejected_fraction * rows:
             raise QuestionError(
                 f"{uri}: {rejected['malformed']:,} of {rows:,} rows are malformed, more than max_rejected_fraction ="
                 f" {self._max_rejected_fraction:g} allows. The first: {malformed}. Mend the file or pass its layout"
             )
-        if not kept:
+        if not len(into):
             why = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
             raise QuestionError(f"{uri}: no usable question ({why}); look at its layout and at max_answer_words")
-        return kept.total()
+        if held_out:
+            self._held_out[held_out] = into
+        return into
 
-    def _judge(self, question: Question, digest: bytes) -> Question | Rejected:
+    def _take(self, question: Question, into: Gathered) -> Rejected | None:
+        """Add a question to the others, or say why not."""
         file, _, line = question.source.rpartition(":")
 
         def rejected(reason: str, detail: str) -> Rejected:
@@ -170,28 +207,18 @@ class _Sieve:
         if not answers:
             longest = self._max_answer_words
             return rejected("over_long", f"its shortest answer has {min(lengths):,} words, {longest:,} are allowed")
-        if split := self._held_out.get(digest):
-            return rejected(f"in_{split}", f"the same question is in the {split} set")
-        if digest in self._seen:
-            return rejected("duplicate", "the same question came before")
-        self._seen.add(digest)
+        question = replace(question, answers=answers)
+        digest = hashlib.blake2b(normalize_question(question.question).encode(), digest_size=16).digest()
+        for split, held_out in self._held_out.items():
+            if digest in held_out:
+                return rejected(f"in_{split}", f"the same question is in the {split} set")
+        if digest in into:
+            into.merge(digest, question)
+            return rejected("duplicate", "the same question came before; it has this one's answers too")
         identifier = question.id if question.id not in self._ids else f"{question.id}-{digest.hex()[:8]}"
         self._ids.add(identifier)
-        return replace(question, id=identifier, answers=answers)
-
-
-def _counted(split: str) -> str:
-    """Under whose limit a split falls."""
-    return "test" if split == "test" else "train"
-
-
-def _split(digest: bytes, shares: dict[str, float]) -> str:
-    place = int.from_bytes(digest[:8]) / 2**64
-    for split, share in shares.items():
-        if place < share:
-            return split
-        place -= share
-    return "train"
+        into.add(digest, replace(question, id=identifier))
+        return None
 
 
 def _metrics(counts: Counter[str]) -> dict[str, int | float]:
@@ -204,10 +231,16 @@ def _metrics(counts: Counter[str]) -> dict[str, int | float]:
         "questions_over_limit": counts["over_limit"],
         **rejected,
         **splits,
+        **{
+            f"{split}_sharing_{what}": counts[f"{split}_sharing_{what}"]
+            for split in ("validation", "test")
+            for what in SHARED
+        },
     }
 
 
-def _check(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int) -> None:
+def _check(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int, split_by: str) -> None:
+    check_split_by(split_by)
     for split, share in shares.items():
         if not 0 <= share < 1:
             raise QuestionError(f"{split}_fraction = {share:g}: must be at least 0 and below 1")

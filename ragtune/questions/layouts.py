@@ -1,9 +1,12 @@
 """What question, answers and annotations are called in each layout of question files."""
 
+import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
+from ragtune.questions.cleaning import clean, text_id
 from ragtune.questions.detokenization import detokenize, is_html
 
 Row = Mapping[str, Any]
@@ -23,6 +26,7 @@ class Reading:
         answers: short answers of all annotators, in their order; may be empty, blank or repeated.
         gold_ids: ids of passages known to answer it.
         title: of the document; "" where unknown.
+        paragraphs: texts that it was asked about: a context, or the long answers.
         yes_no: an annotator answered yes or no.
         long_answer: an annotator marked a long answer.
     """
@@ -32,6 +36,7 @@ class Reading:
     answers: Sequence[str]
     gold_ids: Sequence[str]
     title: str
+    paragraphs: Sequence[str] = ()
     yes_no: bool = False
     long_answer: bool = False
 
@@ -59,7 +64,7 @@ def _original(row: Row) -> Reading:
     def text(start: int, end: int) -> str:
         return _joined(_records(tokens[start:end], "document_tokens"), "html_token")
 
-    return _annotated(row, "question_text", row.get("document_title"), len(tokens), text)
+    return _annotated(row, "question_text", _document_title(row), len(tokens), text)
 
 
 def _simplified(row: Row) -> Reading:
@@ -68,7 +73,7 @@ def _simplified(row: Row) -> Reading:
     def text(start: int, end: int) -> str:
         return detokenize([token for token in tokens[start:end] if not is_html(token)])
 
-    return _annotated(row, "question_text", row.get("document_title"), len(tokens), text)
+    return _annotated(row, "question_text", _document_title(row), len(tokens), text)
 
 
 def _hugging_face(row: Row) -> Reading:
@@ -103,6 +108,7 @@ def _cut(tokens: Any, start: int, end: int) -> Any:
 def _annotated(row: Row, key: str, title: Any, tokens: int, text: Callable[[int, int], str]) -> Reading:
     """A row of Natural Questions: answers are spans of tokens, several annotators give some each."""
     answers = []
+    marked_spans = []
     yes_no = long_answer = False
     for annotation in _records(row.get("annotations"), "annotations"):
         for span in _records(annotation.get("short_answers"), "short_answers"):
@@ -112,9 +118,24 @@ def _annotated(row: Row, key: str, title: Any, tokens: int, text: Callable[[int,
             answers.append(text(start, end))
         yes_no |= annotation.get("yes_no_answer") in ("YES", "NO", 0, 1)
         marked = annotation.get("long_answer")
-        start = marked.get("start_token") if isinstance(marked, Mapping) else None
-        long_answer |= isinstance(start, int) and start >= 0
-    return Reading(_id(row), _text(row, key), answers, _gold_ids(row), _title(title), yes_no, long_answer)
+        start, end = (
+            marked.get(name) if isinstance(marked, Mapping) else None for name in ("start_token", "end_token")
+        )
+        if isinstance(start, int) and start >= 0:
+            long_answer = True
+            if isinstance(end, int) and start < end <= tokens:
+                marked_spans.append((start, end))
+    paragraphs = [text(start, end) for start, end in marked_spans] if answers else []
+    return Reading(
+        _id(row),
+        _text(row, key),
+        answers,
+        _gold_ids(row),
+        _title(title),
+        paragraphs,
+        yes_no=yes_no,
+        long_answer=long_answer,
+    )
 
 
 def _joined(span: Sequence[Row], html: str) -> str:
@@ -123,7 +144,7 @@ def _joined(span: Sequence[Row], html: str) -> str:
     end = None
     for token in span:
         if not isinstance(token.get("token"), str) or html not in token:
-            raise MalformedError(f'a token of the short answer has no "token" or "{html}"')
+            raise MalformedError(f'a token of an answer has no "token" or "{html}"')
         if not token[html]:
             words.append(_encodable(token["token"], "token"))
             adjacent.append(end is not None and token.get("start_byte") == end)
@@ -132,11 +153,18 @@ def _joined(span: Sequence[Row], html: str) -> str:
 
 
 def _open(row: Row) -> Reading:
-    return Reading(_id(row), _text(row, "question"), _answers(row, "answer"), _gold_ids(row), _title(row.get("title")))
+    return _asked(row, _answers(row, "answer"))
 
 
 def _plain(row: Row) -> Reading:
-    return Reading(_id(row), _text(row, "question"), _answers(row, "answers"), _gold_ids(row), _title(row.get("title")))
+    return _asked(row, _answers(row, "answers"))
+
+
+def _asked(row: Row, answers: Sequence[str]) -> Reading:
+    context, long_answer = (_optional(row, name) for name in ("context", "long_answer"))
+    gold_ids = _gold_ids(row) or ([text_id(context)] if context else [])
+    paragraphs = [text for text in (context, long_answer) if text]
+    return Reading(_id(row), _text(row, "question"), answers, gold_ids, _title(row.get("title")), paragraphs)
 
 
 def _squad_rows(article: Row) -> Iterator[Row]:
@@ -146,12 +174,14 @@ def _squad_rows(article: Row) -> Iterator[Row]:
         for question in _list(paragraph, "qas"):
             if not isinstance(question, Mapping):
                 raise MalformedError('an element of "qas" must be an object')
-            yield dict(question) | {"title": _title(article.get("title")).replace("_", " ")}
+            yield dict(question) | {
+                "title": _title(article.get("title")).replace("_", " "),
+                "context": paragraph.get("context"),
+            }
 
 
 def _squad(row: Row) -> Reading:
-    answers = [_text(answer, "text") for answer in _records(row.get("answers"), "answers")]
-    return Reading(_id(row), _text(row, "question"), answers, _gold_ids(row), _title(row.get("title")))
+    return _asked(row, [_text(answer, "text") for answer in _records(row.get("answers"), "answers")])
 
 
 LAYOUTS = {
@@ -205,16 +235,33 @@ def _gold_ids(row: Row) -> Sequence[str]:
         return ()
     if not isinstance(value, list) or not all(isinstance(identifier, str | int) for identifier in value):
         raise MalformedError('"gold_ids" must be a list of ids')
-    return [_encodable(str(identifier), "gold_ids") for identifier in value]
+    return [cleaned for identifier in value if (cleaned := clean(str(identifier)))]
 
 
 def _id(row: Row) -> str:
     value = row.get("id", row.get("example_id"))
-    return _encodable(str(value), "id") if isinstance(value, str | int) else ""
+    return clean(str(value)) if isinstance(value, str | int) else ""
 
 
 def _title(value: Any) -> str:
-    return _encodable(value, "title") if isinstance(value, str) else ""
+    return clean(_encodable(value, "title")) if isinstance(value, str) else ""
+
+
+def _optional(row: Row, key: str) -> str:
+    value = row.get(key)
+    return clean(value) if isinstance(value, str) else ""
+
+
+def _document_title(row: Row) -> str:
+    """As the row has it, else as the page's address spells it."""
+    if title := _title(row.get("document_title")):
+        return title
+    try:
+        address = urlsplit(html.unescape(_optional(row, "document_url")))
+    except ValueError:  # no address
+        return ""
+    named = parse_qs(address.query).get("title", [""])[0] or unquote(address.path).rpartition("/")[2]
+    return clean(named.replace("_", " "))
 
 
 def _list(row: Row, key: str) -> list[Any]:

@@ -21,6 +21,15 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", fold(text.lower().translate(_PUNCTUATION))).split())
 
 
+def distinct_answers(answers: Iterable[str]) -> tuple[str, ...]:
+    """The first of all spellings that normalise to the same, without those of which nothing is left."""
+    spellings: dict[str, str] = {}
+    for answer in answers:
+        if normalized := normalize_answer(answer):
+            spellings.setdefault(normalized, " ".join(answer.split()))
+    return tuple(spellings.values())
+
+
 def normalize_question(text: str) -> str:
     """What two spellings of one question share: case, punctuation and white space do not count, words do.
 

@@ -1,19 +1,20 @@
 """Questions and answers from any layout of Natural Questions, from SQuAD and from plain tables, as a stream."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ragtune.errors import QuestionError
+from ragtune.questions.cleaning import text_id
 from ragtune.questions.layouts import LAYOUTS, Layout, MalformedError, Reading, layout_of
 from ragtune.questions.layouts import Row as Columns
-from ragtune.questions.normalization import normalize_answer, normalize_question
+from ragtune.questions.normalization import distinct_answers, normalize_question
 from ragtune.questions.question import Question, Rejected
 from ragtune.questions.rows import Row, read_rows
 
 AUTO = "auto"
 
-_UNUSED = ("document.html", "document_html", "long_answer_candidates", "context", "long_answer")
+_UNUSED = ("document.html", "document_html", "long_answer_candidates")
 _ROWS_TO_RECOGNISE = 100
 
 
@@ -87,22 +88,15 @@ def _question(row: Row, columns: Columns, layout: Layout) -> Question | Rejected
     normalized = normalize_question(question)
     if not normalized:
         return Rejected(row.file, row.line, "empty", "the question has no letter and no digit", question)
-    answers = _distinct(reading.answers)
+    answers = distinct_answers(reading.answers)
     if not answers:
         reason, detail = _why_unanswered(reading)
         return Rejected(row.file, row.line, reason, detail, question)
     identifier = reading.id or f"q{hashlib.sha256(normalized.encode()).hexdigest()[:16]}"
     source = f"{row.file}:{row.line}"
-    return Question(identifier, question, answers, tuple(reading.gold_ids), reading.title, source)
-
-
-def _distinct(answers: Sequence[str]) -> tuple[str, ...]:
-    """The first of all spellings that normalise to the same, without those of which nothing is left."""
-    spellings: dict[str, str] = {}
-    for answer in answers:
-        if normalized := normalize_answer(answer):
-            spellings.setdefault(normalized, " ".join(answer.split()))
-    return tuple(spellings.values())
+    paragraphs = tuple(dict.fromkeys(text_id(text) for text in reading.paragraphs if text.strip()))
+    gold_ids = tuple(dict.fromkeys(reading.gold_ids))
+    return Question(identifier, question, answers, gold_ids, reading.title, source, paragraphs)
 
 
 def _why_unanswered(reading: Reading) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ragtune.errors import QuestionError
 from ragtune.questions.rows import read_rows
 
+SHARED = ("title", "gold", "question")  # what a held-out question may have in common with a training question
 REASONS = ("malformed", "yes_no", "long_only", "empty", "over_long", "duplicate", "in_validation", "in_test")
 
 
@@ -22,6 +23,8 @@ class Question:
         gold_ids: ids of the passages known to answer it; () where unknown.
         title: of the document that answers it; "" where unknown.
         source: `file:line` that it was read from.
+        paragraphs: `text_id` of what it was asked about, such as SQuAD's context or the long answers; () where unknown.
+        overlap: of a held-out question, those of `SHARED` that a training question has too.
     """
 
     id: str
@@ -30,6 +33,8 @@ class Question:
     gold_ids: tuple[str, ...] = ()
     title: str = ""
     source: str = ""
+    paragraphs: tuple[str, ...] = ()
+    overlap: tuple[str, ...] = ()
 
     def as_line(self) -> str:
         """One line of JSON, with its line feed."""
@@ -77,9 +82,11 @@ def read_kept_questions(path: str | Path) -> Iterator[Question]:
                 value["id"],
                 value["question"],
                 tuple(value["answers"]),
-                tuple(value.get("gold_ids") or ()),
+                tuple(dict.fromkeys(value.get("gold_ids") or ())),
                 value.get("title") or "",
                 value.get("source") or f"{row.file}:{row.line}",
+                tuple(value.get("paragraphs") or ()),
+                tuple(value.get("overlap") or ()),
             )
         except (KeyError, TypeError, ValueError) as error:
             what = f'no "{error.args[0]}"' if isinstance(error, KeyError) else str(error)

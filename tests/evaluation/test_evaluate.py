@@ -19,6 +19,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.models.checkpoint import save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.questions.question import SHARED
 
 LANDS = 40
 QUESTIONS = [f"what is the capital of land{n}" for n in range(24)]
@@ -52,9 +53,8 @@ def world(tmp_path_factory):
     with open(folder / "test.jsonl", "w") as stream:
         for n, question in enumerate(QUESTIONS):
             answers = [f"city{n}"] + ([own_answers[n]] if n % 2 else [])
-            stream.write(
-                json.dumps({"id": f"q{n}", "question": question, "answers": answers, "gold_ids": [f"w{n}"]}) + "\n"
-            )
+            row = {"id": f"q{n}", "question": question, "answers": answers, "gold_ids": [f"w{n}"]}
+            stream.write(json.dumps(row | {"overlap": ["title", "gold"] if n < 2 else ["title"] * (n == 2)}) + "\n")
     (folder / "rejected.jsonl").write_text('{"reason": "yes_no"}\n{"reason": "yes_no"}\n{"reason": "empty"}\n')
     return folder
 
@@ -77,11 +77,20 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_overlap_with_training_is_counted_and_told_in_the_report(evaluated):
+    output, metrics = evaluated
+    shared = {name: metrics[f"test_sharing_{name}"] for name in ("title", "gold", "question")}
+    assert shared == {"title": 3, "gold": 2, "question": 0}
+    told = "Of the held-out questions 3 share a document, 2 share a gold passage with a training question"
+    assert told in (output / "report.html").read_text()
+
+
 def test_metrics_are_flat_finite_fractions(evaluated):
     output, metrics = evaluated
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert all(isinstance(value, int | float) and math.isfinite(value) for value in metrics.values())
     counts = {"test_questions", "answerable_test_questions", "gold_questions", "answerable_k"}
+    counts |= {f"test_sharing_{name}" for name in SHARED}
     assert all(-1 <= value <= 1 for name, value in metrics.items() if name not in counts)
     for name in ("em", "f1", "rouge1", "rouge2", "rougeL"):
         assert {f"{name}_before", f"{name}_after", f"{name}_closed_book"} <= metrics.keys()

@@ -52,6 +52,8 @@ def test_ids_become_text_and_texts_lose_what_cannot_be_stored(tmp_path, row, cle
         ('{"id": "a", "body": "b"}', r'c\.jsonl:2: no column "text" among id, body'),
         ('{"text": "b"}', r'c\.jsonl:2: no column "id" among text'),
         ('{"id": "", "text": "b"}', r"c\.jsonl:2: \"id\" must be"),
+        ('{"id": " \\t", "text": "b"}', r"c\.jsonl:2: \"id\" must be"),
+        ('{"id": "\\u0000", "text": "b"}', r"c\.jsonl:2: \"id\" must be"),
         ('{"id": 1.5, "text": "b"}', r"c\.jsonl:2: \"id\" must be.*1\.5"),
         ('{"id": "a", "text": ["b"]}', r'c\.jsonl:2: "text" must be text, this is of type list'),
         ('{"id": "a", "text": "b", "title": 5}', r'c\.jsonl:2: "title" must be text'),

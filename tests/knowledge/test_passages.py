@@ -1,5 +1,6 @@
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.passages import SCHEMA, Passage, Passages, passage_hash, split_passages
+from ragtune.questions.cleaning import text_id
 
 LONG = "Lima is the capital. " * 10
 
@@ -23,7 +25,11 @@ def split(folder, rows, **options):
     corpus, output = folder / "corpus.jsonl", folder / "out" / "passages.parquet"
     corpus.write_text("".join(json.dumps(line) + "\n" for line in rows))
     counts = split_passages(corpus, output, **options)
-    return counts, list(Passages.open(output))
+    return counts, [replace(passage, source_ids=row_ids(passage)) for passage in Passages.open(output)]
+
+
+def row_ids(passage):
+    return tuple(source for source in passage.source_ids if not source.startswith("text-"))
 
 
 def passages(*rows):
@@ -61,6 +67,13 @@ def test_of_equal_passages_the_first_is_kept_with_the_ids_of_all(tmp_path):
         ("w5#1", ("w5",)),
     ]
     assert counts["passages_duplicate"] == 2
+
+
+def test_every_piece_names_the_texts_that_it_is_of_by_their_content(tmp_path):
+    split(tmp_path, [row("w1", "a b c"), row("w2", " a  b\n"), row("w3", "a b", "T")], max_words=2)
+    found = {passage.id: passage.source_ids for passage in Passages.open(tmp_path / "out" / "passages.parquet")}
+    whole, piece = text_id("a b c"), text_id("a b")
+    assert found == {"w1#0": ("w1", whole, "w2", piece), "w1#1": ("w1", whole), "w3": ("w3", piece)}
 
 
 def test_the_same_row_twice_is_one_passage(tmp_path):
@@ -268,5 +281,5 @@ def test_real_passages_are_split_and_keep_their_gold(tmp_path, shared_data):
     counts = split_passages(shared_data / "nq/passages.parquet", tmp_path / "p.parquet")
     assert (counts["corpus_rows"], counts["passages"], counts["rows_split"]) == (24_120, 24_287, 167)
     found = Passages.open(tmp_path / "p.parquet")
-    sources = {source for passage in found for source in passage.source_ids}
+    sources = {source for passage in found for source in row_ids(passage)}
     assert sources == set(pq.read_table(shared_data / "nq/passages.parquet").column("id").to_pylist())

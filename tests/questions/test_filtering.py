@@ -2,6 +2,7 @@ import collections
 import json
 import time
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def test_a_rejected_row_names_its_file_line_and_question(tmp_path):
             "file": str(tmp_path / "source.jsonl"),
             "line": 2,
             "reason": "duplicate",
-            "detail": "the same question came before",
+            "detail": "the same question came before; it has this one's answers too",
             "question": "Who?",
         }
     ]
@@ -133,23 +134,115 @@ def test_with_a_test_source_validation_is_still_split_off(tmp_path):
     assert counts["validation"] == pytest.approx(100, rel=0.3)
 
 
-def test_reading_stops_when_there_are_enough_questions(tmp_path):
-    counts, kept, _ = run(tmp_path, many(1000), max_questions=100)
-    assert counts["train"] + counts["validation"] == 100
-    assert counts["questions_read"] < 150
-    assert "question 0" in [question.question for question in everything(kept)]
+def test_a_maximum_draws_by_a_hash_whatever_the_order(tmp_path):
+    rows = many(1000)
+    counts, kept, _ = run(tmp_path, rows, max_questions=100, max_test_questions=20)
+    assert (counts["train"] + counts["validation"], counts["test"]) == (100, 20)
+    assert counts["questions_over_limit"] == 1000 - 120
+    numbers = [int(question.question.split()[1]) for question in kept["train"]]
+    assert numbers == sorted(numbers)
+    assert np.mean(numbers) == pytest.approx(500, abs=100)
+    _, again, _ = run(tmp_path, rows[::-1], max_questions=100, max_test_questions=20)
+    for split in SPLITS:
+        assert {question.question for question in again[split]} == {question.question for question in kept[split]}
 
 
-def test_reading_goes_on_until_the_test_split_has_enough_too(tmp_path):
-    counts, _, _ = run(tmp_path, many(2000), max_questions=100, max_test_questions=50)
-    assert (counts["train"] + counts["validation"], counts["test"]) == (100, 50)
-    assert counts["questions_over_limit"] == counts["questions_read"] - 150
+def test_a_smaller_draw_is_part_of_a_larger_one_and_of_the_same_splits(tmp_path):
+    _, few, _ = run(tmp_path, many(1000), max_questions=100)
+    _, more, _ = run(tmp_path, many(1000), max_questions=200)
+    for split in SPLITS:
+        assert {question.question for question in few[split]} <= {question.question for question in more[split]}
 
 
-def test_a_test_limit_alone_reads_everything(tmp_path):
+def test_a_test_limit_alone_keeps_all_for_training(tmp_path):
     counts, _, _ = run(tmp_path, many(500), max_test_questions=10)
     assert counts["test"] == 10
-    assert counts["questions_read"] == 500
+    assert counts["train"] + counts["validation"] > 400
+
+
+def test_test_questions_that_were_not_drawn_are_not_trained_on(tmp_path):
+    tests = write(tmp_path / "t.jsonl", many(20))
+    counts, _, _ = run(tmp_path, many(60), test_uri=tests, max_test_questions=5, validation_fraction=0)
+    assert (counts["test"], counts["train"], counts["rejected_in_test"]) == (5, 40, 20)
+    assert counts["questions_over_limit"] == 15
+
+
+def test_duplicates_merge_their_answers_gold_ids_and_title(tmp_path):
+    rows = [row("who", "w", gold_ids=["w1"]), row("what"), row("Who?", "The W", "b", gold_ids=["w2", "w1"], title="T")]
+    counts, kept, rejected = run(tmp_path, rows, **ALL_TRAIN)
+    assert [(q.question, q.answers, q.gold_ids, q.title) for q in kept["train"]] == [
+        ("who", ("w", "b"), ("w1", "w2"), "T"),
+        ("what", ("x",), (), ""),
+    ]
+    assert (counts["questions_kept"], counts["rejected_duplicate"], len(rejected)) == (2, 1, 1)
+
+
+def test_duplicates_of_test_questions_leave_their_references_alone(tmp_path):
+    tests = write(tmp_path / "t.jsonl", [row("who", "w")])
+    _, kept, _ = run(tmp_path, [row("who", "b"), row("what")], test_uri=tests, validation_fraction=0)
+    assert kept["test"][0].answers == ("w",)
+
+
+def about(articles, each, **columns):
+    """Questions on articles of so many paragraphs, with two questions on each paragraph."""
+    return [
+        row(f"{ask} {article} {place}", title=f"Article_{article}", context=f"Paragraph {article} {place}", **columns)
+        for article in range(articles)
+        for place in range(each)
+        for ask in ("who", "what")
+    ]
+
+
+@pytest.mark.parametrize("split_by", ["title", "gold"])
+def test_questions_on_one_article_or_paragraph_are_on_one_side(tmp_path, split_by):
+    counts, kept, _ = run(tmp_path, about(200, 5), split_by=split_by, test_fraction=0.2)
+    own = {split: {q.title if split_by == "title" else q.gold_ids for q in kept[split]} for split in SPLITS}
+    assert not own["test"] & (own["train"] | own["validation"]) and not own["validation"] & own["train"]
+    assert (counts[f"test_sharing_{split_by}"], counts[f"validation_sharing_{split_by}"]) == (0, 0)
+    assert counts["test"] == pytest.approx(400, rel=0.35)
+
+
+def test_overlap_is_counted_and_told_of_each_held_out_question(tmp_path):
+    counts, kept, _ = run(tmp_path, about(20, 5), test_fraction=0.3)
+    titles = {question.title for question in kept["train"]}
+    golds = {gold for question in kept["train"] for gold in question.gold_ids}
+    for split in ("validation", "test"):
+        assert [question.overlap for question in kept[split]] == [
+            ("title",) * (question.title in titles) + ("gold",) * (question.gold_ids[0] in golds)
+            for question in kept[split]
+        ]
+        assert counts[f"{split}_sharing_title"] == sum("title" in question.overlap for question in kept[split])
+        assert counts[f"{split}_sharing_gold"] == sum("gold" in question.overlap for question in kept[split]) > 0
+        assert counts[f"{split}_sharing_question"] == 0
+    assert all(question.overlap == () for question in kept["train"])
+
+
+def test_overlap_with_test_questions_of_their_own_is_reported_too(tmp_path):
+    tests = [row("when", title="article 1"), row("where", gold_ids=["w1"]), row("why", title="Article_77")]
+    rows = [*about(3, 2), row("how", gold_ids=["w1"])]
+    counts, kept, _ = run(
+        tmp_path, rows, test_uri=write(tmp_path / "t.jsonl", tests), validation_fraction=0, split_by="title"
+    )
+    assert [question.overlap for question in kept["test"]] == [("title",), ("gold",), ()]
+    assert (counts["test_sharing_title"], counts["test_sharing_gold"], counts["train"]) == (1, 1, 13)
+
+
+def test_gold_passages_connect_questions_over_others(tmp_path):
+    """A chain of common passages is on one side, whichever way its questions come."""
+    chain = [row(f"link {number}", gold_ids=[f"w{number}", f"w{number + 1}"]) for number in range(30)]
+    for rows in (chain, chain[::-1]):
+        _, kept, _ = run(tmp_path, [*rows, *many(300)], split_by="gold", test_fraction=0.3)
+        assert sorted(sum("link" in question.question for question in kept[split]) for split in SPLITS) == [0, 0, 30]
+
+
+@pytest.mark.parametrize("split_by", ["question", "title", "gold"])
+def test_more_rows_move_no_question_to_another_split(tmp_path, split_by):
+    few, more = about(60, 3), [*about(90, 3), *many(200)]
+    options = {"split_by": split_by, "test_fraction": 0.2, "validation_fraction": 0.2}
+    _, before, _ = run(tmp_path, few, **options)
+    _, after, _ = run(tmp_path, more[::-1], **options)
+    for split in SPLITS:
+        assert {question.question for question in before[split]} <= {question.question for question in after[split]}
 
 
 def test_no_id_is_given_twice(tmp_path):
@@ -193,6 +286,10 @@ def test_half_a_character_is_written_to_the_rejected_rows_all_the_same(tmp_path)
         (many(3), {"test_fraction": -0.1}, "test_fraction = -0.1"),
         (many(3), {"max_rejected_fraction": 2}, "max_rejected_fraction = 2"),
         (many(3), {"max_answer_words": 0}, "max_answer_words = 0"),
+        (many(3), {"split_by": "url"}, "split_by=url: must be one of question, title, gold"),
+        (many(3), {"split_by": "title"}, r"source\.jsonl: split_by = title, but no question has a title"),
+        (many(3), {"split_by": "gold"}, "no question has a gold_ids, context or long answer"),
+        (about(1, 3), {"split_by": "title"}, "6 usable questions, in 1 groups by title, fell to the"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_and_leaves_no_file(tmp_path, rows, options, message):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ragtune.errors import QuestionError
+from ragtune.questions.cleaning import text_id
 from ragtune.questions.layouts import LAYOUTS, layout_of
 from ragtune.questions.nq import read_questions
 from ragtune.questions.question import Question, Rejected, read_kept_questions
@@ -184,6 +185,51 @@ def test_plain_layouts_need_question_and_answers_alone(file, row):
 def test_gold_ids_id_and_title_are_kept(file):
     row = {"id": 3, "question": "who", "answers": "Denver", "gold_ids": ["w1", 2], "title": "T"}
     assert read(file, row) == [Question("3", "who", ("Denver",), ("w1", "2"), "T", f"{file}:1")]
+
+
+def test_ids_are_cleaned_as_those_of_a_corpus_are(file):
+    row = {"id": " a\tb ", "question": "who", "answers": "x", "gold_ids": [" w1\n", "w1", "", " ", "w\u00a02", 7, "7"]}
+    (question,) = read(file, row)
+    assert (question.id, question.gold_ids) == ("a b", ("w1", "w 2", "7"))
+
+
+def test_an_id_of_white_space_is_none(file):
+    (question,) = read(file, {"id": " \t", "question": "who", "answers": "x"})
+    assert question.id == read(file, {"question": "who", "answers": "x"})[0].id
+
+
+def test_a_context_names_the_gold_passage_unless_gold_ids_do(tmp_path, file):
+    squad = {"title": "T", "paragraphs": [{"context": " Some  text.", "qas": SQUAD["data"][0]["paragraphs"][0]["qas"]}]}
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [squad]}))
+    (first,) = read_questions(tmp_path / "squad.json")
+    assert first.gold_ids == first.paragraphs == (text_id("Some text."),)
+    plain = {"question": "who", "answers": "x", "context": "Some text."}
+    pq.write_table(pa.Table.from_pylist([plain]), tmp_path / "q.parquet")
+    assert next(read_questions(tmp_path / "q.parquet")).gold_ids == first.gold_ids
+    (known,) = read(file, plain | {"gold_ids": ["w1"]})
+    assert (known.gold_ids, known.paragraphs) == (("w1",), first.gold_ids)
+
+
+@pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+def test_long_answers_are_known_but_no_gold_passage(file, maker):
+    (question,) = read(file, maker(annotation(SPANS)))
+    assert len(question.paragraphs) == 1 and question.gold_ids == ()
+    assert read(file, {"question": "who", "answers": "x", "long_answer": "Text"})[0].paragraphs == (text_id("Text"),)
+
+
+@pytest.mark.parametrize(
+    ("address", "title"),
+    [
+        ("https://en.wikipedia.org/wiki/Deadpool_2", "Deadpool 2"),
+        ("https://en.wikipedia.org//w/index.php?title=Email_marketing&amp;oldid=814071202", "Email marketing"),
+        ("https://en.wikipedia.org/wiki/Caf%C3%A9", "Café"),
+        ("http://[", ""),
+        ("", ""),
+        (5, ""),
+    ],
+)
+def test_the_simplified_layout_has_its_title_in_the_address(file, address, title):
+    assert read(file, simplified(annotation(SPANS)) | {"document_url": address})[0].title == title
 
 
 @pytest.mark.parametrize(
