@@ -115,9 +115,13 @@ def _convert(name: str, value: Any, kind: type) -> Any:
     if kind is dict:
         with contextlib.suppress(yaml.YAMLError):
             value = yaml.safe_load(value) if isinstance(value, str) else value
-        if not isinstance(value, dict):
-            raise ParameterError(f'parameter {name}: {value!r} is no mapping, such as {{"name": "value"}}')
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise ParameterError(f'parameter {name}: {value!r} is no mapping of names, such as {{"name": "value"}}')
         return value
+    if isinstance(value, str) and value.encode("utf-8", "replace").decode() != value:
+        raise ParameterError(
+            f"parameter {name}: {value} is not UTF-8; rename the file, or give the folder that it is in"
+        )
     whole = kind is not int or not isinstance(value, float) or value.is_integer()
     try:
         if value is None or isinstance(value, bool | list | dict) or not whole:

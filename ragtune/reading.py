@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.utils import infer_compression
 
 from ragtune.errors import RagtuneError, StorageError
 
@@ -89,12 +90,16 @@ def not_utf8(file: str, line: int, error: UnicodeDecodeError) -> StorageError:
 
 
 def _http_options(scheme: str) -> dict[str, Any]:
-    """Give up on a silent server, but not on a long download as aiohttp does after five minutes."""
+    """Give up on a silent server, but not on a long download as aiohttp does after five minutes; take bytes as sent.
+
+    A server may call a `.gz` file an encoding, and aiohttp would unpack it.
+    """
     from aiohttp import ClientTimeout
 
     timeout = ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
     configured = {**fsspec.config.conf.get("http", {}), **fsspec.config.conf.get(scheme, {})}
-    return {"client_kwargs": {"timeout": timeout, **configured.get("client_kwargs", {})}}
+    asked = {"timeout": timeout, "auto_decompress": False, **configured.get("client_kwargs", {})}
+    return {"client_kwargs": {**asked, "headers": {"Accept-Encoding": "identity", **asked.get("headers", {})}}}
 
 
 def _explain(error: BaseException, uri: str, line: int) -> str:
@@ -103,7 +108,7 @@ def _explain(error: BaseException, uri: str, line: int) -> str:
     after = f"after line {line:,}"
     status = getattr(error, "status", 0)
     if isinstance(error, _COMPRESSION_ERRORS):
-        kind = "zip" if isinstance(error, zipfile.BadZipFile) else "gzip" if not isinstance(error, LZMAError) else "xz"
+        kind = infer_compression(uri.partition("?")[0]) or "gzip"
         return f"broken {kind} {after} ({error}); copy or download it again"
     if isinstance(error, TimeoutError):
         return f"the server sent nothing for {SILENCE_SECONDS:g} s {after}; try again later"

@@ -45,6 +45,8 @@ def test_a_mapping_may_be_written_as_json_or_yaml(tmp_path, given):
         ("questions: a\n", "max_steps=many", "max_steps: 'many' is not a value of type int"),
         ("questions: a\nmax_steps: 1.5\n", "questions=b", "1.5 is not a value of type int"),
         ("questions: a\n", "options=[1]", "options: [1] is no mapping"),
+        ("questions: a\n", "options={1: 2}", "options: {1: 2} is no mapping of names"),
+        ("questions: a\n", "questions=caf\udce9", "is not UTF-8; rename the file"),
         ("questions: a\n", "options={", "options: '{' is no mapping"),
         ("questions: [a, b]\n", "max_steps=1", "is not a value of type str"),
         ("questions:\n", "max_steps=1", "None is not a value"),

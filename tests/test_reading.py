@@ -107,6 +107,13 @@ def test_a_long_file_comes_from_a_server_without_ranges(server):
     assert server.sent == len(server.files["q.jsonl"])
 
 
+@pytest.mark.parametrize("name", ["q.jsonl.gz", "q.jsonl"])
+def test_gzip_that_the_server_calls_an_encoding_is_unpacked_once(server, name):
+    server.headers = {"Content-Encoding": "gzip"}
+    server.files[name] = gzip.compress(LINES)
+    assert values(f"{server.uri}/ok/{name}") == ROWS
+
+
 def test_a_zip_comes_over_http(server):
     for name, members in {"one.zip": ["a.jsonl"], "two.zip": ["a.jsonl", "b.jsonl"]}.items():
         written = io.BytesIO()
@@ -191,7 +198,7 @@ def test_every_http_filesystem_gives_up_on_silence(uri, monkeypatch):
     monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"headers": {"Authorization": "Bearer x"}}})
     filesystem, _ = reading.filesystem_of(uri)
     assert filesystem.client_kwargs["timeout"].sock_read == reading.SILENCE_SECONDS
-    assert filesystem.client_kwargs["headers"] == {"Authorization": "Bearer x"}
+    assert filesystem.client_kwargs["headers"] == {"Accept-Encoding": "identity", "Authorization": "Bearer x"}
     assert filesystem.kwargs == {}
 
 

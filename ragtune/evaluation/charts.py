@@ -37,7 +37,7 @@ def whole_percent(fraction: float) -> str:
 
 def plain(value: float) -> str:
     """A number as short as it can be: 1500 as "1,500", 0.25 as "0.25"."""
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
+    return f"{value:,.0f}" if math.isfinite(value) and value == round(value) else f"{value:,.4g}"
 
 
 def line_chart(

@@ -10,7 +10,9 @@ from urllib.parse import parse_qs
 from ragtune.errors import StorageError
 
 _PREFIX = "hf://"
-_FILES = re.compile(r"hf://datasets/[^/@?]+/[^/@?]+(@(refs/(convert|pr)/[^/]+|[^/]+))?/[^/].*")
+_REVISION = r"(?:@(refs/(?:convert|pr)/[^/]+|(?!refs/)[^/]+))?"
+_FILES = re.compile(rf"datasets/[^/@]+/[^/@]+{_REVISION}/[^/].*")
+_DATASET = re.compile(rf"(?:datasets/)?([^/@]+(?:/[^/@]+)?){_REVISION}")
 _OPTIONS = ("split", "config", "revision")
 
 
@@ -39,18 +41,18 @@ class HubDataset:
         Raises:
             StorageError: an option is unknown.
         """
-        if not uri.startswith(_PREFIX) or _FILES.fullmatch(uri):
-            return None
         place, _, query = uri.removeprefix(_PREFIX).partition("?")
+        if not uri.startswith(_PREFIX) or _FILES.fullmatch(place):
+            return None
         options = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
         if unknown := options.keys() - set(_OPTIONS):
             raise StorageError(f"{uri}: no such option {sorted(unknown)}; there are {', '.join(_OPTIONS)}")
         if Path(place).is_absolute():
             return cls(uri, place, options)
-        name, _, revision = place.removeprefix("datasets/").partition("@")
-        if name.count("/") > 1:
+        dataset = _DATASET.fullmatch(place)
+        if not dataset:
             raise StorageError(f"{uri}: a dataset is hf://owner/name; a file in it hf://datasets/owner/name/file")
-        return cls(uri, name, {"revision": revision, **options} if revision else options)
+        return cls(uri, dataset[1], {"revision": dataset[2], **options} if dataset[2] else options)
 
     @property
     def is_local(self) -> bool:

@@ -1,3 +1,4 @@
+import math
 import re
 import shutil
 import subprocess
@@ -106,6 +107,15 @@ def test_a_run_without_closed_book_or_training_log_still_has_a_report(report_inp
     html = (tmp_path / "report.html").read_text()
     assert "Training loss" not in html
     assert "trained without passages" not in html
+
+
+def test_infinity_has_a_place_in_the_report(report_inputs, tmp_path):
+    report_inputs["parameters"] = {"max_grad_norm": math.inf, "label_smoothing": math.nan}
+    report_inputs["training_log"] += [{"step": 61, "loss": math.inf}, {"step": 62, "loss": math.nan}]
+    write_report(tmp_path / "report.html", **report_inputs)
+    html = (tmp_path / "report.html").read_text()
+    assert "<th scope=row>max grad norm</th><td>inf</td>" in html
+    assert "<th scope=row>label smoothing</th><td>nan</td>" in html
 
 
 @pytest.mark.parametrize(

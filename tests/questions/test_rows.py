@@ -274,7 +274,7 @@ def test_a_zip_of_several_files_is_refused_with_the_way_to_name_them(tmp_path):
 def test_a_broken_zip_is_named(tmp_path, break_it):
     zipped(tmp_path / "q.zip", q_jsonl=LINES * 99)
     (tmp_path / "q.zip").write_bytes(break_it((tmp_path / "q.zip").read_bytes()))
-    with pytest.raises(StorageError, match=r"q\.zip: broken (g?)zip after line \d.*again"):
+    with pytest.raises(StorageError, match=r"q\.zip: broken zip after line \d.*again"):
         values(tmp_path / "q.zip")
 
 
