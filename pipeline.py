@@ -13,10 +13,10 @@ from kfp import compiler, dsl, kubernetes, local
 from kfp.local import subprocess_task_handler
 
 from components.check_answerability import check_answerability
+from components.check_inputs import check_inputs
 from components.evaluate_rag import evaluate_rag
 from components.filter_questions import filter_questions
 from components.finetune_rag import finetune_rag
-from components.fingerprint_sources import fingerprint_sources
 from components.ingest_passages import ingest_passages
 from components.register_model import register_model
 from components.split_passages import split_passages
@@ -24,7 +24,7 @@ from components.tokenize_pairs import tokenize_pairs
 from ragtune.box_log import BoxLog, ended_with
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
-from ragtune.parameters import check_values, read_parameters
+from ragtune.parameters import check_values, read_parameters, with_defaults
 from ragtune.run_folder import box_metrics, finish, new_folder, only_run, point_latest, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
@@ -149,14 +149,8 @@ def rag_finetuning(
         gpus: of the training's pod, on a cluster.
         train_memory: memory of the boxes that embed, train and evaluate, on a cluster.
     """
+    sources = check_inputs(**locals()).set_caching_options(False)  # all parameters, as nothing else is named yet
     encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
-
-    sources = fingerprint_sources(
-        questions=questions,
-        corpus=corpus,
-        validation_questions=validation_questions,
-        test_questions=test_questions,
-    ).set_caching_options(False)
 
     filtered = filter_questions(
         questions=questions,
@@ -257,7 +251,7 @@ def rag_finetuning(
 
     for task in (sources, filtered, split):
         kubernetes.use_secret_as_volume(task, "ragtune-sources", SOURCE_OPTIONS, optional=True)
-    for task in (ingested, checked, tokenized, finetuned, evaluated, registered):
+    for task in (sources, ingested, checked, tokenized, finetuned, evaluated, registered):
         kubernetes.mount_pvc(task, pvc_name=workspace_volume, mount_path=WORKSPACE)
     for task in (ingested, checked, finetuned, evaluated):
         kubernetes.use_secret_as_env(task, "ragtune-milvus", {"token": "RAGTUNE_MILVUS_TOKEN"}, optional=True)
@@ -289,7 +283,6 @@ def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
     """
     with only_run(output):
         boxes = output.absolute() / "boxes"
-        parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **parameters}
         with atomic_file(output / "parameters.json") as stream:
             json.dump(parameters, stream, indent=2)
         box_log = _run_boxes(parameters, boxes, output / "log.txt")
@@ -344,8 +337,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "compile":
             compile_pipeline(options.output, check=options.check)
         else:
-            parameters = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
-            check_values(rag_finetuning.pipeline_func, parameters)
+            given = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
+            parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **given}
+            values = with_defaults(rag_finetuning.pipeline_func, parameters)
+            check_values(values)
+            from ragtune.reachable import check_reachable  # here, since it takes seconds that compiling need not wait
+
+            check_reachable(values)
             output = options.output or new_folder(RUNS)
             print("\n" + summary(run(parameters, output), output))
     except RagtuneError as error:

@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, BOX_WIDTH, BOX_HEIGHT = 1120, 380, 178, 54
 POSITIONS = {  # the middle of each box
-    "fingerprint_sources": (110, 190),
+    "check_inputs": (110, 190),
     "filter_questions": (330, 90),
     "split_passages": (330, 290),
     "ingest_passages": (560, 290),
@@ -21,12 +21,12 @@ POSITIONS = {  # the middle of each box
     "register_model": (1010, 90),
 }
 ROUTES = {  # the two arrows that would otherwise cross a box
-    ("fingerprint_sources", "register_model"): "M110 163 C110 30 160 26 240 26 L900 26 C980 26 1010 30 1010 63",
+    ("check_inputs", "register_model"): "M110 163 C110 30 160 26 240 26 L900 26 C980 26 1010 30 1010 63",
     ("filter_questions", "evaluate_rag"): "M330 117 C380 152 480 152 600 152 L870 152 C930 152 960 200 975 263",
 }
 ON_GPU = {"ingest_passages", "check_answerability", "finetune_rag", "evaluate_rag"}
 CAPTIONS = {
-    "fingerprint_sources": "hash the data",
+    "check_inputs": "values, sources, names",
     "filter_questions": "NQ, SQuAD, JSONL …",
     "split_passages": "≤ 100 words each",
     "ingest_passages": "Feast → Milvus",

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,22 @@ from typing import Any
 import yaml
 
 from ragtune.errors import ParameterError
+from ragtune.knowledge.address import check_milvus_uri, check_name
 from ragtune.models.prompt import check_prompt
 from ragtune.questions.delimited import check_quoting
+from ragtune.questions.filtering import check_shares
 from ragtune.questions.nq import check_layout
 from ragtune.questions.splits import check_split_by
 from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
-from ragtune.registry.mlflow import check_name
+from ragtune.registry.mlflow import check_name as check_model_name
 from ragtune.sources import check_no_secrets
-from ragtune.training.ranges import check_ranges
+from ragtune.training.options import check_options
+from ragtune.training.ranges import MOST_PASSAGES, check_ranges
 
 _LEAST = {
-    "max_answer_words": 1,
+    "max_questions": 0,
+    "max_test_questions": 0,
     "max_passage_words": 1,
     "answerable_k": 1,
     "max_question_tokens": 4,
@@ -30,6 +35,10 @@ _LEAST = {
     "gpus": 0,
     "processes": 0,
 }
+_MOST = {"answerable_k": MOST_PASSAGES}
+_NEEDED = ("questions", "corpus", "question_encoder", "passage_encoder", "generator", "workspace", "workspace_volume")
+_MEMORY = re.compile(r"[0-9]+([EPTGMK]i?)?")  # as KFP has it
+_VOLUME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments: Iterable[str] = ()) -> dict[str, Any]:
@@ -62,32 +71,63 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
     return {name: _convert(name, value, declared[name].annotation) for name, value in values.items()}
 
 
-def check_values(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """What fine-tuning, evaluation and registration would complain of, hours later.
+def with_defaults(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all parameters of `pipeline`: those given, and the defaults of the others."""
+    declared = inspect.signature(pipeline).parameters
+    return {name: values.get(name, parameter.default) for name, parameter in declared.items()}
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Refuse what a later box would refuse, hours later; nothing is opened.
+
+    Args:
+        values: of all parameters of the pipeline.
 
     Raises:
-        ParameterError, QuestionError, ModelError, TrainingError, RegistryError: a value is not possible,
-            holds a secret, or does not go with another one or with the pipeline's default of it.
+        ParameterError, QuestionError, KnowledgeBaseError, ModelError, TrainingError, RegistryError: a value is not
+            possible, holds a secret, or does not go with another one.
     """
     check_no_secrets(values)
-    declared = inspect.signature(pipeline).parameters
-    values = {name: values.get(name, parameter.default) for name, parameter in declared.items()}
+    for name in _NEEDED:
+        if not values[name].strip():
+            raise ParameterError(f"{name}: is empty; give a value")
     for name, least in _LEAST.items():
         if values[name] < least:
             raise ParameterError(f"{name}={values[name]}: must be at least {least}")
-    for name in values["training_options"]:
-        if name in declared:
-            raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
-    check_ranges(values | values["training_options"])
+    for name, most in _MOST.items():
+        if values[name] > most:
+            raise ParameterError(f"{name}={values[name]}: must be at most {most}")
+    _check_splits(values)
+    check_split_by(values["split_by"])
     check_layout(values["question_layout"])
     check_quoting(values["quoting"])
+    check_name(values["knowledge_base"])
+    if values["milvus_uri"]:
+        check_milvus_uri(values["milvus_uri"])
+    for name in values["training_options"]:
+        if name in values:
+            raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
+    check_ranges({**values, **check_options(values["training_options"])})
     check_prompt(values["prompt"])
-    check_split_by(values["split_by"])
-    check_name(values["model_name"])
+    check_model_name(values["model_name"])
     if values["tracking_uri"]:
         check_tracking_uri(values["tracking_uri"])
     if values["model_registry_url"]:
         check_url(values["model_registry_url"])
+    if not _MEMORY.fullmatch(values["train_memory"]):
+        raise ParameterError(f"train_memory={values['train_memory']}: give an amount of memory, such as 64Gi")
+    if not _VOLUME.fullmatch(values["workspace_volume"]):
+        raise ParameterError(f"workspace_volume={values['workspace_volume']}: is no name of a volume claim")
+
+
+def _check_splits(values: Mapping[str, Any]) -> None:
+    shares = {
+        split: values[f"{split}_fraction"] for split in ("validation", "test") if not values[f"{split}_questions"]
+    }
+    check_shares(shares, values["max_rejected_fraction"], values["max_answer_words"])
+    for split, share in shares.items():
+        if share == 0:
+            raise ParameterError(f"{split}_fraction=0: leaves no {split} questions; give more, or {split}_questions")
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The folder of a local run: its own from the start, and in the end with the metrics, the report and the model."""
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from ragtune.errors import RagtuneError, StorageError
 from ragtune.evaluation.report import report_from_folder
 from ragtune.files import atomic_file, describe_write_error
+from ragtune.locks import locked
 
 _LOCK, _PARAMETERS, _METRICS = ".run.lock", "parameters.json", "metrics.json"
 LATEST = "latest"
@@ -44,17 +44,18 @@ def only_run(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = _names(folder)
-        if there and _LOCK not in there:  # nothing is written into a folder that is not ours
-            raise _not_free(folder, there)
-        lock = open(folder / _LOCK, "a")  # noqa: SIM115 (closed below)
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"{folder}: there is a file in the way; give another --output") from error
     except OSError as error:
         raise describe_write_error(error, folder) from error
-    with lock:
+    if there and _LOCK not in there:  # nothing is written into a folder that is not ours
+        raise _not_free(folder, there)
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held.enter_context(locked(folder / _LOCK))
+        except StorageError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
             raise StorageError(
                 f"{folder}: another run is under way there; wait for it, or give this one another --output"
             ) from error

@@ -20,7 +20,7 @@ ROOMS = (
     ("training",),
     ("evaluation",),
     ("registry",),
-    ("parameters", "box_log", "run_folder", "ask"),
+    ("parameters", "reachable", "box_log", "run_folder", "ask"),
     ("sample", "__main__"),
 )
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import main, rag_finetuning
 from ragtune.errors import ParameterError, RagtuneError
-from ragtune.parameters import check_values, read_parameters
+from ragtune.parameters import check_values, read_parameters, with_defaults
 
 DEMO = Path(__file__).parents[1] / "params" / "demo.yaml"
 
@@ -72,6 +72,10 @@ def test_a_folder_is_no_parameter_file(tmp_path):
         read_parameters(pipeline, tmp_path)
 
 
+def complete(**values):
+    return with_defaults(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b", **values})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -82,6 +86,33 @@ def test_a_folder_is_no_parameter_file(tmp_path):
         ("n_docs", 0, "n_docs=0: must be at least 1"),
         ("learning_rate", 0.0, "learning_rate=0.0: must be greater than 0"),
         ("temperature", float("nan"), "temperature=nan: must be greater than 0"),
+        ("learning_rate", float("inf"), "learning_rate=inf: must be a finite number"),
+        ("n_docs", 20_000, "n_docs=20000: must be at most 16384"),
+        ("answerable_k", 20_000, "answerable_k=20000: must be at most 16384"),
+        ("max_questions", -1, "max_questions=-1: must be at least 0"),
+        ("max_steps", -2, "max_steps=-2: must be at least -1"),
+        ("seed", 2**32, "seed=4294967296: must be at most 4294967295"),
+        ("refresh_device", "the second", "refresh_device='the second': give a device, such as cuda:0"),
+        ("test_fraction", 1.5, "test_fraction = 1.5: must be at least 0 and below 1"),
+        ("test_fraction", 0.0, "test_fraction=0: leaves no test questions; give more, or test_questions"),
+        ("test_fraction", 0.96, "validation_fraction + test_fraction = 1.01: nothing is left to train on"),
+        ("validation_fraction", 0.0, "validation_fraction=0: leaves no validation questions; give more, or validation"),
+        ("max_rejected_fraction", 2.0, "max_rejected_fraction = 2: must be between 0 and 1"),
+        ("max_answer_words", 0, "max_answer_words = 0: must be at least 1"),
+        ("question_layout", "nope", 'no layout "nope"; there are auto, nq-original'),
+        ("knowledge_base", "../../evil", 'knowledge base name "../../evil": only letters, digits and _'),
+        ("milvus_uri", "127.0.0.1:19530", "127.0.0.1:19530: is no URI of a Milvus server"),
+        ("milvus_uri", "ftp://milvus", "ftp://milvus: is no URI of a Milvus server"),
+        (
+            "training_options",
+            {"fully_shardd": True},
+            "training_options: fully_shardd is none; did you mean fully_shard",
+        ),
+        ("training_options", {"work_folder": "x"}, "training_options: work_folder is none; there are activation_check"),
+        ("training_options", {"fully_shard": "yes"}, "fully_shard='yes' is not a value of type bool"),
+        ("generator", " ", "generator: is empty; give a value"),
+        ("train_memory", "lots", "train_memory=lots: give an amount of memory, such as 64Gi"),
+        ("workspace_volume", "My Volume", "workspace_volume=My Volume: is no name of a volume claim"),
         ("method", "rog", "method='rog': must be one of rag, rag-token, rag-end2end"),
         ("max_steps", 0, "max_steps=0: give a number of steps"),
         ("max_staleness", 5, "max_staleness=5: a knowledge base is made anew every refresh_every=100 steps only"),
@@ -100,7 +131,7 @@ def test_a_folder_is_no_parameter_file(tmp_path):
 )
 def test_what_a_late_box_would_refuse_is_refused_at_once(name, value, message):
     with pytest.raises(RagtuneError) as raised:
-        check_values(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b", name: value})
+        check_values(complete(**{name: value}))
     assert message in str(raised.value)
 
 
@@ -135,10 +166,17 @@ def test_a_secret_in_a_uri_is_refused_before_anything_is_written(tmp_path, capsy
 
 
 def test_a_secret_among_the_training_options_is_refused():
-    values = {"questions": "a", "corpus": "b", "training_options": {"x": ["http://me:s3cr3t@host"]}}
     with pytest.raises(ParameterError, match=r"x\[0\]=http://\*\*\*@host: holds a secret"):
-        check_values(rag_finetuning.pipeline_func, values)
+        check_values(complete(training_options={"x": ["http://me:s3cr3t@host"]}))
 
 
 def test_the_defaults_pass():
-    check_values(rag_finetuning.pipeline_func, {"questions": "a", "corpus": "b"})
+    check_values(complete())
+
+
+def test_fractions_of_questions_that_come_from_files_of_their_own_are_not_looked_at():
+    check_values(complete(test_questions="c", test_fraction=0.0, validation_questions="d", validation_fraction=0.0))
+
+
+def test_options_that_kfp_hands_on_as_floats_pass():
+    check_values(complete(training_options={"max_eval_questions": 20.0, "fully_shard": True, "weight_decay": "1e-2"}))

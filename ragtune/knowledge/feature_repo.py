@@ -1,11 +1,9 @@
 """Feast's side of a version: feature_store.yaml, entity, feature view, offline source."""
 
 import os
-import re
 import secrets
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import yaml
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
@@ -15,10 +13,10 @@ from google.protobuf.message import DecodeError
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
+from ragtune.knowledge.address import TOKEN_VARIABLE, check_milvus_uri, check_name
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
-TOKEN_VARIABLE = "RAGTUNE_MILVUS_TOKEN"  # noqa: S105
 OFFLINE_SOURCE = "features.parquet"
 PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, description="A piece of text")
 
@@ -26,7 +24,6 @@ FEATURE_STORE = "feature_store.yaml"
 REGISTRY = "registry.db"
 REPAIR = "run ingest_passages again with the same passages: it repairs the version"
 _DEFINITIONS = "features.py"
-_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 # Build and search parameters: recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
 # 3.2 found no more with M 32 than with 16.
 _INDEXES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
@@ -98,17 +95,11 @@ def check_choices(name: str, uri: str, index: str) -> None:
     Raises:
         KnowledgeBaseError: a parameter is not possible.
     """
-    if not _NAME.fullmatch(name):
-        raise KnowledgeBaseError(f'name "{name}": only letters, digits and _, with a letter first, as Feast demands')
+    check_name(name)
     if index not in _INDEXES:
         raise KnowledgeBaseError(f'index "{index}": choose one of {", ".join(_INDEXES)}; Milvus Lite ignores others')
-    if uri and (urlsplit(uri).username or urlsplit(uri).password):
-        raise KnowledgeBaseError(
-            f"the Milvus URI for {name} holds a password; put it into the environment variable {TOKEN_VARIABLE} as "
-            "user:password, so that it is never written to disk"
-        )
-    if uri and urlsplit(uri).scheme not in ("http", "https"):
-        raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
+    if uri:
+        check_milvus_uri(uri)
 
 
 def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:

@@ -4,19 +4,17 @@ import contextlib
 import fcntl
 import gc
 import logging
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
 from ragtune.errors import KnowledgeBaseError, StorageError, UnavailableError
+from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
@@ -62,7 +60,7 @@ def connect_server(uri: str, token: str) -> MilvusClient:
     Raises:
         KnowledgeBaseError: it cannot be reached, or refuses the token.
     """
-    _wait_until_listening(uri)
+    wait_until_listening(uri, CONNECT_SECONDS)
     with translated_errors(uri):
         return MilvusClient(uri=uri, token=token, timeout=CONNECT_SECONDS, grpc_options=_CHANNEL)
 
@@ -146,20 +144,3 @@ def is_open_elsewhere(path: Path) -> bool:
             "the right to write there, copy the knowledge base to a volume with file locks, or use a Milvus server"
         ) from error
     return False
-
-
-def _wait_until_listening(uri: str) -> None:
-    parts = urlsplit(uri)
-    address = (parts.hostname or "localhost", parts.port or (443 if parts.scheme == "https" else 19530))
-    deadline = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
-            socket.create_connection(address, timeout=CONNECT_SECONDS / 2).close()
-            return
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                raise UnavailableError(
-                    f"{uri}: no Milvus answers there ({error}); tried for {CONNECT_SECONDS:.0f} s. Is it running, and "
-                    "is this its URI?"
-                ) from error
-        time.sleep(0.5)

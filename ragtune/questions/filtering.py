@@ -80,7 +80,8 @@ def filter_questions(
         StorageError: a source cannot be read or an output not written. No output is written in any of these cases.
     """
     shares = {"test": 0.0 if test_uri else test_fraction, "validation": 0.0 if validation_uri else validation_fraction}
-    _check(shares, max_rejected_fraction, max_answer_words, split_by)
+    check_split_by(split_by)
+    check_shares(shares, max_rejected_fraction, max_answer_words)
     with contextlib.ExitStack() as stack:
         paths = {"train": train_path, "validation": validation_path, "test": test_path, "rejected": rejected_path}
         files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
@@ -239,8 +240,8 @@ def _metrics(counts: Counter[str]) -> dict[str, int | float]:
     }
 
 
-def _check(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int, split_by: str) -> None:
-    check_split_by(split_by)
+def check_shares(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int) -> None:
+    """Raise QuestionError where splits are no fractions of the questions, or leave nothing to train on."""
     for split, share in shares.items():
         if not 0 <= share < 1:
             raise QuestionError(f"{split}_fraction = {share:g}: must be at least 0 and below 1")

@@ -1,5 +1,7 @@
 """What values a training's parameters may have, told without loading torch: before anything is made of them."""
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +17,11 @@ SHORT_NAMES = {
     "gradient_checkpointing": "activation_checkpointing",
 }
 _CHOICES = {"retrieval": RETRIEVALS, "precision": PRECISIONS}
+MOST_PASSAGES = 16_384  # Milvus finds no more at once
 _LEAST = {
     "n_docs": 1,
+    "max_steps": -1,
+    "seed": 0,
     "retrieval_actors": 1,
     "max_input_tokens": 16,
     "question_encoder_learning_rate": 0,
@@ -34,6 +39,8 @@ _LEAST = {
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
 }
+_MOST = {"n_docs": MOST_PASSAGES, "seed": 2**32 - 1}
+_DEVICE = re.compile(r"([a-z]+(:\d+)?)?")
 _POSITIVE = ("temperature", "learning_rate", "num_train_epochs")
 
 
@@ -45,13 +52,19 @@ def check_ranges(parameters: Mapping[str, Any]) -> None:
     """
     given = {SHORT_NAMES.get(name, name): (name, value) for name, value in parameters.items()}
     for long_name, (name, value) in given.items():
-        choices, least = _CHOICES.get(long_name), _LEAST.get(long_name)
+        choices, least, most = _CHOICES.get(long_name), _LEAST.get(long_name), _MOST.get(long_name)
         if choices and value not in choices:
             raise TrainingError(f"{name}={value!r}: must be one of {', '.join(choices)}")
         if least is not None and not value >= least:
             raise TrainingError(f"{name}={value}: must be at least {least}")
         if long_name in _POSITIVE and not value > 0:
             raise TrainingError(f"{name}={value}: must be greater than 0")
+        if most is not None and value > most:
+            raise TrainingError(f"{name}={value}: must be at most {most}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(f"{name}={value}: must be a finite number")
+    if not _DEVICE.fullmatch(parameters.get("refresh_device", "")):
+        raise TrainingError(f"refresh_device={parameters['refresh_device']!r}: give a device, such as cuda:0 or cpu")
     if "method" in parameters:
         make_method(parameters["method"], parse_options(parameters.get("method_options")))
     metric = parameters.get("metric_for_best_model")  # empty is the method's own

@@ -13,7 +13,7 @@ from ragtune.run_folder import box_folder, box_metrics
 
 ROOT = Path(__file__).parents[2]
 BOXES = [
-    "fingerprint_sources",
+    "check_inputs",
     "filter_questions",
     "split_passages",
     "ingest_passages",
@@ -158,15 +158,22 @@ def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"questions": "nowhere.jsonl"}, "error: fingerprint_sources: nowhere.jsonl: no such file"),
-        ({"corpus": "/dev/null"}, "error: split_passages: /dev/null"),
-        ({"generator": "tests"}, "tests"),
-        ({"milvus_uri": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+        ({"questions": "nowhere.jsonl"}, "error: nowhere.jsonl: no such file"),
+        ({"generator": "tests"}, "error: tests: no config.json"),
+        ({"milvus_uri": "http://127.0.0.1:9"}, "error: http://127.0.0.1:9: no Milvus answers there"),
     ],
 )
-def test_a_bad_input_ends_the_run_with_its_name_and_nothing_half_written(tmp_path, parameters, message):
+def test_what_is_not_there_is_told_before_a_run_begins(tmp_path, parameters, message):
     result = start(tmp_path, "bad", **parameters)
     assert result.returncode == 1
     assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_box_that_fails_ends_the_run_with_its_name_and_nothing_half_written(tmp_path):
+    result = start(tmp_path, "bad", corpus="/dev/null")
+    assert result.returncode == 1
+    assert "error: split_passages: /dev/null" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "bad" / "metrics.json").exists()

@@ -1,0 +1,72 @@
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import DATA_IMAGE
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def check_inputs(
+    questions: str,
+    corpus: str,
+    validation_questions: str,
+    test_questions: str,
+    question_layout: str,
+    quoting: str,
+    max_answer_words: int,
+    max_questions: int,
+    max_test_questions: int,
+    validation_fraction: float,
+    test_fraction: float,
+    split_by: str,
+    max_rejected_fraction: float,
+    max_passage_words: int,
+    question_encoder: str,
+    passage_encoder: str,
+    generator: str,
+    knowledge_base: str,
+    milvus_uri: str,
+    answerable_k: int,
+    max_question_tokens: int,
+    max_answer_tokens: int,
+    method: str,
+    method_options: dict,
+    retrieval: str,
+    n_docs: int,
+    temperature: float,
+    prompt: str,
+    max_input_tokens: int,
+    max_steps: int,
+    batch_size: int,
+    gradient_accumulation_steps: int,
+    learning_rate: float,
+    question_encoder_learning_rate: float,
+    passage_encoder_learning_rate: float,
+    refresh_every: int,
+    max_staleness: int,
+    refresh_device: str,
+    adam_beta2: float,
+    warmup_steps: int,
+    eval_steps: int,
+    closed_book_steps: int,
+    processes: int,
+    training_options: dict,
+    num_beams: int,
+    seed: int,
+    model_name: str,
+    tracking_uri: str,
+    model_registry_url: str,
+    workspace: str,
+    workspace_volume: str,
+    gpus: int,
+    train_memory: str,
+) -> NamedTuple("Fingerprints", questions=str, corpus=str):
+    """Refuse what a later box would refuse, and hash the sources, so that caching sees changed data behind a URI."""
+    values = dict(locals())  # every parameter of the pipeline, before anything else is named here
+    from ragtune.parameters import check_values
+    from ragtune.reachable import check_reachable
+    from ragtune.sources import fingerprint
+
+    check_values(values)
+    check_reachable(values)
+    return (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))

@@ -1,0 +1,120 @@
+"""Sources, models, Milvus and registries asked whether they are there, before anything costs money; without torch."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ragtune.errors import ModelError, RegistryError, StorageError, UnavailableError
+from ragtune.files import open_uri
+from ragtune.hub import load_tokenizer, read_json, split_revision
+from ragtune.knowledge.address import wait_until_listening
+from ragtune.questions.hub_dataset import HubDataset
+from ragtune.reading import files_of, readable
+from ragtune.registry.connection import connected, is_server
+
+_ANSWER_WITHIN_SECONDS = 10.0
+_SOURCES = ("questions", "corpus", "validation_questions", "test_questions")
+_DPR_CLASSES = {"question": "DPRQuestionEncoder", "passage": "DPRContextEncoder"}
+
+
+def check_reachable(values: Mapping[str, Any]) -> None:
+    """Refuse what is not there, or not what it should be, at the price of a few small requests.
+
+    Args:
+        values: of all parameters of the pipeline, possible ones.
+
+    Raises:
+        StorageError, QuestionError, ModelError, KnowledgeBaseError, RegistryError: the thing, its place, the way out.
+    """
+    for name in _SOURCES:
+        if values[name]:
+            _check_source(values[name])
+    _check_writable(values["workspace"])
+    for role in ("question", "passage"):
+        _check_encoder(values[f"{role}_encoder"], role)
+    _check_generator(values["generator"])
+    if values["milvus_uri"]:
+        wait_until_listening(values["milvus_uri"], _ANSWER_WITHIN_SECONDS)
+    if is_server(values["tracking_uri"]):
+        with connected(values["tracking_uri"]):
+            pass
+    if values["model_registry_url"]:
+        _check_registry(values["model_registry_url"])
+
+
+def _check_source(uri: str) -> None:
+    """The hub tells a dataset's commit; of files, the first one is opened."""
+    dataset = HubDataset.parse(uri)
+    if dataset is not None:
+        if not dataset.is_local:
+            dataset.commit()
+        elif not Path(dataset.name).is_dir():
+            raise StorageError(f"{uri}: no such folder; check the path")
+        return
+    file = files_of(uri)[0]
+    with readable(file), open_uri(file) as stream:
+        stream.read(1)
+
+
+def _check_writable(workspace: str) -> None:
+    place = Path(workspace).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(f"workspace {workspace}: nothing may be written in {place}; choose another folder")
+
+
+def _check_encoder(place: str, role: str) -> None:
+    if read_json(place, "modules.json") is None:
+        config = _config(place)
+        if config.get("model_type") != "dpr":
+            raise ModelError(
+                f"{place}: no encoder. A sentence-transformers folder has modules.json, a DPR one config.json with "
+                'model_type "dpr"; this has neither'
+            )
+        found = config.get("architectures") or [_DPR_CLASSES[role]]
+        if _DPR_CLASSES[role] not in found:
+            raise ModelError(
+                f"{place}: holds {', '.join(found)}, but the {role} encoder must be a {_DPR_CLASSES[role]}: are the "
+                "question and the passage encoder swapped?"
+            )
+    _check_files(place)
+
+
+def _check_generator(place: str) -> None:
+    from transformers import AutoConfig
+
+    _config(place)
+    name, revision = split_revision(place)
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{place}: its config.json cannot be read as a generator's: {error}") from error
+    if not config.is_encoder_decoder:
+        raise ModelError(f"{place}: is a {config.model_type}, no encoder-decoder such as BART or T5")
+    _check_files(place)
+
+
+def _config(place: str) -> dict[str, Any]:
+    config = read_json(place, "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"{place}: no config.json; nothing is there, or the hub cannot be reached")
+    return config
+
+
+def _check_files(place: str) -> None:
+    """The tokenizer is loaded; of the weights, which may be gigabytes on the hub, those in a local folder are told."""
+    load_tokenizer(place)
+    folder = Path(place)
+    if folder.is_dir() and not any(folder.rglob("*.safetensors")):
+        raise ModelError(f"{place}: no weights as *.safetensors there; copy the folder whole, or convert them once")
+
+
+def _check_registry(url: str) -> None:
+    with contextlib.suppress(UnavailableError):
+        wait_until_listening(url, _ANSWER_WITHIN_SECONDS, http_port=80)
+        return
+    raise RegistryError(f"{url}: no Kubeflow Model Registry answers at {urlsplit(url).netloc}; is this its URL?")

@@ -1,0 +1,56 @@
+"""The first box, as an uploaded pipeline calls it: every parameter reaches it, and it refuses and hashes."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from kfp import local
+
+from components.check_inputs import check_inputs
+from pipeline import rag_finetuning
+from ragtune.parameters import with_defaults
+from ragtune.sources import fingerprint
+
+ROOT = Path(__file__).parents[2]
+DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
+
+
+def test_it_takes_every_parameter_of_the_pipeline_and_has_no_default_of_its_own():
+    declared = inspect.signature(rag_finetuning.pipeline_func).parameters
+    taken = inspect.signature(check_inputs.python_func).parameters
+    assert {name: p.annotation for name, p in taken.items()} == {name: p.annotation for name, p in declared.items()}
+    assert all(parameter.default is inspect.Parameter.empty for parameter in taken.values())
+
+
+def test_the_compiled_pipeline_hands_it_all_of_them_and_no_box_begins_before_it():
+    spec, _ = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
+    tasks = spec["root"]["dag"]["tasks"]
+    inputs = tasks["check-inputs"]["inputs"]["parameters"]
+    assert {name: given["componentInputParameter"] for name, given in inputs.items()} == {
+        name: name for name in spec["root"]["inputDefinitions"]["parameters"]
+    }
+    assert not tasks["check-inputs"].get("cachingOptions", {}).get("enableCache")
+    first = [name for name, task in tasks.items() if not task.get("dependentTasks")]
+    assert first == ["check-inputs"]
+
+
+@pytest.fixture
+def values(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "boxes"))
+    return with_defaults(rag_finetuning.pipeline_func, {**DEMO, "workspace": str(tmp_path)})
+
+
+def test_it_hashes_the_sources(values):
+    values["training_options"] = {"max_eval_questions": 20}  # arrives as 20.0
+    outputs = check_inputs(**values).outputs
+    held_out = (values["validation_questions"], values["test_questions"])
+    assert outputs["questions"] == fingerprint(values["questions"], *held_out)
+    assert outputs["corpus"] == fingerprint(values["corpus"])
+
+
+def test_it_refuses_a_value(values, capfd):
+    with pytest.raises(RuntimeError, match="FAILURE"):
+        check_inputs(**{**values, "n_docs": 20_000})
+    assert "n_docs=20000: must be at most 16384" in capfd.readouterr().out
