@@ -15,10 +15,11 @@ def check_answerability(
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
     from ragtune.knowledge.knowledge_base import KnowledgeBase
+    from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
     from ragtune.questions.answerability import split_by_answerability
 
-    encoder = Encoder.from_pretrained(question_encoder, role="question")
+    encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
     with KnowledgeBase.open(knowledge_base.path) as base:
         counts = split_by_answerability(questions.path, encoder, base, answerable.path, unanswerable.path, k=k)
     for name, count in counts.items():

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.models.devices import best_device
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.rag import RagModel
 
@@ -50,7 +50,7 @@ def ask(
         batch_size: questions that are answered at once.
         progress: show how far it is.
     """
-    model.to(_device())
+    model.to(best_device())
     n_docs = model.config.n_docs
     rows, scores = _retrieve(model, knowledge_base, questions, max(k, n_docs))
     log_probabilities = _log_softmax(scores[:, :n_docs] / model.config.temperature)
@@ -65,7 +65,7 @@ def ask_closed_book(
     model: RagModel, questions: Sequence[str], *, num_beams: int = 2, batch_size: int = 16, progress: bool = False
 ) -> list[str]:
     """The generator's answers to the bare questions, no passage given; arguments as for `ask`."""
-    model.to(_device())
+    model.to(best_device())
     return generate_closed_book(model, questions, num_beams=num_beams, batch_size=batch_size, progress=progress)
 
 
@@ -86,7 +86,3 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
     """Along the last axis; -inf, a padding document's score, stays -inf."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -222,6 +222,7 @@ def test_bfloat16_moves_vectors_a_little_and_ranks_not_at_all(minilm):
     exact, half = (encoder.encode_passages(PASSAGES, precision=name) for name in ("float32", "bfloat16"))
     assert half.dtype == np.float32 and not np.array_equal(exact, half)
     np.testing.assert_allclose(half, exact, rtol=0, atol=5e-3)
+    assert (half * exact).sum(axis=1).min() >= 0.999
     questions = encoder.encode(QUESTIONS)
     assert np.array_equal(np.argsort(questions @ half.T), np.argsort(questions @ exact.T))
 
@@ -235,8 +236,8 @@ def test_progress_reaches_the_end(tiny_folder, monkeypatch):
     assert shown == list(range(len(TEXTS)))
 
 
-def test_more_texts_than_are_sorted_at_once_come_back_in_order(tiny_folder, monkeypatch):
-    monkeypatch.setattr("ragtune.models.encoders._SORTED_AT_ONCE", 4)
+def test_more_texts_than_are_tokenised_at_once_come_back_in_order(tiny_folder, monkeypatch):
+    monkeypatch.setattr("ragtune.models.batching._BATCHES_AHEAD", 1)
     encoder = Encoder.from_pretrained(tiny_folder)
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(encoder.encode(TEXTS, batch_size=3), alone, rtol=0, atol=1e-6)
