@@ -1,0 +1,41 @@
+"""The device that the boxes embed on; the neighbours that would need a knowledge base are left out."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+from tiny_models import save_tiny_parts
+
+from components.check_answerability import check_answerability
+from components.ingest_passages import ingest_passages
+from ragtune.models.encoders import Encoder
+
+PLACE = SimpleNamespace(path="")
+
+
+@pytest.fixture
+def embedded_on(monkeypatch):
+    """The devices of the encoders that were handed on."""
+    devices = []
+
+    def handed_on(_, second, third, *args, **options):
+        devices.append(next(part for part in (second, third) if isinstance(part, Encoder)).device.type)
+        return {}
+
+    monkeypatch.setattr("ragtune.models.devices.best_device", lambda: "meta")  # any that is not the CPU
+    monkeypatch.setattr("ragtune.knowledge.knowledge_base.ingest_into_workspace", handed_on)
+    monkeypatch.setattr("ragtune.knowledge.knowledge_base.KnowledgeBase.open", lambda place: nullcontext())
+    monkeypatch.setattr("ragtune.questions.answerability.split_by_answerability", handed_on)
+    return devices
+
+
+def test_passages_are_embedded_on_the_best_device(tmp_path, embedded_on):
+    _, encoder, _ = save_tiny_parts(tmp_path, ["a b c"])
+    ingest_passages.python_func(PLACE, PLACE, None, passage_encoder=encoder, workspace="")
+    assert embedded_on == ["meta"]
+
+
+def test_questions_are_embedded_on_the_best_device(tmp_path, embedded_on):
+    encoder, _, _ = save_tiny_parts(tmp_path, ["a b c"])
+    check_answerability.python_func(PLACE, PLACE, PLACE, PLACE, None, question_encoder=encoder)
+    assert embedded_on == ["meta"]
