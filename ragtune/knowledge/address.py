@@ -6,6 +6,7 @@ import time
 from urllib.parse import urlsplit
 
 from ragtune.errors import KnowledgeBaseError, UnavailableError
+from ragtune.uris import holds_secret
 
 TOKEN_VARIABLE = "RAGTUNE_MILVUS_TOKEN"  # noqa: S105 (the name of the variable)
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
@@ -21,12 +22,12 @@ def check_name(name: str) -> None:
 
 def check_milvus_uri(uri: str) -> None:
     """Raise KnowledgeBaseError unless `uri` is one of a Milvus server, without a password."""
-    parts = urlsplit(uri)
-    if parts.username or parts.password:
+    if holds_secret(uri):
         raise KnowledgeBaseError(
             f"the Milvus URI holds a password; put it into the environment variable {TOKEN_VARIABLE} as "
             "user:password, so that it is never written to disk"
         )
+    parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
 

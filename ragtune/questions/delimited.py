@@ -17,6 +17,7 @@ QUOTINGS = ("auto", "none", "minimal")
 _Lines = Iterator[tuple[int, str | None]]
 _Record = tuple[int, list[str], str]  # line, cells, problem
 
+_MAX_RECORD_LINES = 100_000  # a cell that goes on for longer has lost its closing quote
 _LIST_COLUMNS = ("answers", "answer", "gold_ids")
 _TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _PYTHON_LIST = re.compile(rf"\[\s*(?:{_TEXT}\s*(?:,\s*{_TEXT}\s*)*,?\s*)?\]", re.S)  # NumPy's has no commas
@@ -118,6 +119,8 @@ class _Source:
         self.record.append((number, line))
         if line is None or self._size > MAX_ROW_BYTES:
             raise csv.Error(TOO_LONG)
+        if len(self.record) > _MAX_RECORD_LINES:
+            raise csv.Error
         return line
 
     def take_back(self) -> None:

@@ -74,6 +74,7 @@ def test_an_unset_token_is_no_token(tmp_path, monkeypatch):
         ("my passages", "", "HNSW", 'name "my passages": only letters, digits and _'),
         ("passages", "", "DISKANN", 'index "DISKANN": choose one of HNSW, FLAT'),
         ("passages", "http://root:secret@127.0.0.1:19530", "HNSW", "RAGTUNE_MILVUS_TOKEN as user:password"),
+        ("passages", "http://root:sec/ret@127.0.0.1:19530", "HNSW", "RAGTUNE_MILVUS_TOKEN as user:password"),
         ("passages", "127.0.0.1:19530", "HNSW", "127.0.0.1:19530: is no URI of a Milvus server"),
     ],
 )

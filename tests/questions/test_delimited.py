@@ -31,6 +31,21 @@ def test_a_stray_quote_in_csv_costs_its_own_row_and_says_so():
     ]
 
 
+def test_a_stray_quote_before_a_long_rest_is_given_up_early():
+    def lines():
+        yield 1, "id,text\n"
+        yield 2, '1,"a\n'
+        for number in range(3, 300_000):
+            reached[0] = number
+            yield number, "2,b\n"
+
+    reached = [0]
+    found = delimited_rows(lines(), "file", ",")
+    assert next(found)[0] == 2
+    assert reached[0] < 110_000
+    assert sum(not problem for _, _, problem in found) == 300_000 - 3
+
+
 def test_a_quote_that_closes_in_the_middle_of_a_cell_is_a_problem():
     found = rows('id,text\n1,"a" b\n2,"c\nd" e\n3,f\n')
     assert [bool(problem) for _, _, problem in found] == [True, True, True, False]
