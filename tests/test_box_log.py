@@ -13,8 +13,14 @@ from ragtune.run_folder import box_metrics
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
 def count_words(text: str, metrics: dsl.Output[dsl.Metrics]):
+    import traceback
+
     from ragtune.errors import QuestionError
 
+    try:
+        raise TimeoutError("a passage that came late")
+    except TimeoutError:
+        traceback.print_exc()
     print("counting: 1 of 1 words, 9.0/s, 0 s to go")
     if not text:
         raise QuestionError("questions.jsonl: is empty; give one that is not")
@@ -27,6 +33,8 @@ def survive(words: dsl.Input[dsl.Metrics], end: str):
     import os
     import signal
 
+    if end == "exit":
+        os._exit(3)
     try:
         raise ValueError("a passage that was tried once more")
     except ValueError:
@@ -82,9 +90,11 @@ def test_a_box_that_fails_says_why(run):
     [
         ("killed", "was ended by SIGKILL; most often the memory ran out"),
         ("raise", "KeyError: 'gold'"),
+        ("exit", "ended with status 3 and no exception"),
     ],
 )
 def test_a_box_is_not_blamed_for_an_exception_that_it_or_another_survived(run, end, failure):
     box_log, _, log = run("one", end)
-    assert "ValueError: a passage that was tried once more" in log
+    assert "TimeoutError: a passage that came late" in log
+    assert ("ValueError: a passage that was tried once more" in log) == (end != "exit")
     assert (box_log.failed, box_log.failure) == ("survive", failure)

@@ -102,6 +102,7 @@ def complete(**values):
         ("question_layout", "nope", 'no layout "nope"; there are auto, nq-original'),
         ("knowledge_base", "../../evil", 'knowledge base name "../../evil": only letters, digits and _'),
         ("milvus_uri", "127.0.0.1:19530", "127.0.0.1:19530: is no URI of a Milvus server"),
+        ("milvus_uri", "http://milvus:many", "http://milvus:many: is no URI of a Milvus server"),
         ("milvus_uri", "ftp://milvus", "ftp://milvus: is no URI of a Milvus server"),
         (
             "training_options",

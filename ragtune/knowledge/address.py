@@ -28,7 +28,11 @@ def check_milvus_uri(uri: str) -> None:
             "user:password, so that it is never written to disk"
         )
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or too large
+        known = False
+    if not known:
         raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
 
 
