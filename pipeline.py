@@ -26,6 +26,7 @@ from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
 from ragtune.parameters import check_values, read_parameters, with_defaults
 from ragtune.run_folder import box_metrics, finish, new_folder, only_run, point_latest, summary
+from ragtune.sources import check_no_secrets
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
 SOURCE_OPTIONS = "/etc/ragtune/sources"  # FSSPEC_CONFIG_DIR of the images
@@ -278,9 +279,11 @@ def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
     """Run the DAG here, each box in a process of its own; the metrics, the report and the model end in `output`.
 
     Raises:
+        ParameterError: a parameter holds a secret.
         StorageError: another run is under way in `output`, or has been.
         RagtuneError: a box failed; it is named, with what ended it.
     """
+    check_no_secrets(parameters)
     with only_run(output):
         boxes = output.absolute() / "boxes"
         with atomic_file(output / "parameters.json") as stream:

@@ -49,7 +49,7 @@ def content_hash(uri: str | Path) -> str:
     """
     digest = hashlib.sha256()
     root = Path(str(uri))
-    if root.is_dir():
+    if "://" not in str(uri) and root.is_dir():
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
             name = os.fsencode(path.relative_to(root).as_posix())
             digest.update(name + f"\0{content_hash(path)}\n".encode())

@@ -53,7 +53,9 @@ def check_no_secrets(values: Mapping[str, Any]) -> None:
 def _fingerprint_one(uri: str) -> str:
     dataset = HubDataset.parse(uri)
     if dataset is None:
-        return content_hash(uri) if Path(uri).exists() else "\n".join(map(_file_fingerprint, files_of(uri)))
+        with readable(uri):
+            is_local = "://" not in uri and Path(uri).exists()
+        return content_hash(uri) if is_local else "\n".join(map(_file_fingerprint, files_of(uri)))
     return f"{uri}@{content_hash(dataset.name) if dataset.is_local else dataset.commit()}"
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import main, rag_finetuning
+from pipeline import main, rag_finetuning, run
 from ragtune.errors import ParameterError, RagtuneError
 from ragtune.parameters import check_values, read_parameters, with_defaults
 
@@ -163,6 +163,12 @@ def test_a_secret_in_a_uri_is_refused_before_anything_is_written(tmp_path, capsy
     assert "holds a secret" in printed
     assert "README" in printed
     assert "s3cr3t" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_from_python_writes_no_secret_either(tmp_path):
+    with pytest.raises(ParameterError, match="holds a secret"):
+        run({"questions": "https://host/q?sig=s3cr3t", "corpus": "c"}, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

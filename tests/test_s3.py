@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +79,19 @@ def test_boxes_read_from_s3(bucket, tmp_path):
     assert '"source": "s3://data/q.jsonl:1"' in "".join(path.read_text() for path in outputs)
     split_passages(put(bucket, "c.csv", b"id,text\n1,Lima\n"), tmp_path / "passages.parquet")
     assert Passages.open(tmp_path / "passages.parquet")[0].text == "Lima"
+
+
+def test_options_in_a_file_reach_s3_as_a_secret_on_a_cluster_does(bucket, server, tmp_path):
+    uri = put(bucket, "q.jsonl", LINES)
+    options = {"s3": {"key": "key", "secret": "secret", "endpoint_url": server}}
+    (tmp_path / "sources.json").write_text(json.dumps(options))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"FSSPEC_CONFIG_DIR": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    code = f"from ragtune.questions.rows import read_rows; print(sum(1 for _ in read_rows({uri!r})))"
+    for given, ended in ((environment, 0), ({**environment, "FSSPEC_CONFIG_DIR": "/nowhere"}, 1)):
+        result = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
+        assert result.returncode == ended, result.stderr
+    assert "redentials" in result.stderr
 
 
 def test_the_fingerprint_follows_the_etag_and_downloads_nothing(bucket, caplog):

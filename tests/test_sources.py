@@ -1,3 +1,4 @@
+import fsspec
 import pytest
 
 from ragtune.errors import StorageError
@@ -41,6 +42,14 @@ def test_a_dataset_in_a_local_folder_is_hashed_and_its_split_matters(tmp_path):
     assert fingerprint(f"hf://{tmp_path}?split=test") != before
     (tmp_path / "train.jsonl").write_text("b")
     assert fingerprint(f"hf://{tmp_path}?split=train") != before
+
+
+def test_a_name_too_long_for_a_file_is_no_fault_of_a_uri(tmp_path):
+    with fsspec.open(f"memory://{'x' * 300}.jsonl", "wb") as stream:
+        stream.write(b"a")
+    assert fingerprint(f"memory://{'x' * 300}.jsonl")
+    with pytest.raises(StorageError, match="File name too long"):
+        fingerprint(f"{tmp_path}/{'x' * 300}.jsonl")
 
 
 def test_a_missing_file_is_named(tmp_path):
