@@ -52,7 +52,7 @@ class ByRow(KnownVectors):
 
 def cached_vectors(passages: Passages, encoder: Encoder, folder: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as own:
-        cache = EmbeddingCache(folder or own, encoder.fingerprint, encoder.dimension)
+        cache = EmbeddingCache(folder or own, encoder.fingerprint, encoder.dimension, encoder.precision)
         embed_missing(passages, encoder, cache)
         return cache.vectors(passages.content_hashes)[:]
 

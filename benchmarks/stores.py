@@ -22,6 +22,7 @@ class KnownVectors:
     """An encoder that was asked before, and costs nothing: row i of `vectors` is the vector of the passage `p<i>`."""
 
     name = "known vectors"
+    precision = "float32"
 
     def __init__(self, vectors: npt.NDArray[np.float32]):
         self.vectors = vectors

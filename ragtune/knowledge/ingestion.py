@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError, StorageError
@@ -45,10 +44,11 @@ from ragtune.knowledge.manifest import (
     write_manifest,
 )
 from ragtune.knowledge.milvus import is_open_elsewhere
+from ragtune.knowledge.offline_source import count_rows, write_offline_source
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
-from ragtune.knowledge.rows import Rows, write_offline_source
+from ragtune.knowledge.rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ class Wanted:
             encoder=self.encoder.name,
             encoder_fingerprint=self.encoder.fingerprint,
             dimension=self.encoder.dimension,
+            precision=self.encoder.precision,
             metric=METRIC,
             index=self.index,
             rows=len(self.passages),
@@ -180,7 +181,7 @@ def is_intact(folder: Path, token: str) -> bool:
     """
     manifest = _manifest(folder)
     try:
-        rows = len(Passages.open(folder / PASSAGES)), pq.read_metadata(folder / OFFLINE_SOURCE).num_rows
+        rows = len(Passages.open(folder / PASSAGES)), count_rows(folder / OFFLINE_SOURCE)
         store = open_feature_store(folder, token)
         view = registered_view(store, manifest.version)
     except (KnowledgeBaseError, StorageError, OSError, pa.ArrowException):
@@ -237,9 +238,8 @@ def _begun(wanted: Wanted) -> Manifest:
 
 def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     folder, passages = wanted.folder / begun.version, wanted.passages
-    cache = EmbeddingCache(
-        wanted.embedding_cache or wanted.folder / "embeddings", begun.encoder_fingerprint, begun.dimension
-    )
+    vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
+    cache = EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
     write_feature_repo(folder, wanted.name, wanted.uri, wanted.index)
     store = open_feature_store(folder, wanted.token)
     online = batched_store(store)
@@ -248,7 +248,8 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
         _connect(folder, store, online, view)  # before minutes of embedding
         embedded = embed_missing(passages, wanted.encoder, cache)
         passages.save(folder / PASSAGES)
-        write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, wanted.chunk_rows)
+        earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
+        write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
         rows = Rows(store, view, folder, passages, cache, begun.created, wanted.chunk_rows)
         written = rows.write_missing()
         _check_recall(rows.index_and_probe(), view)

@@ -21,10 +21,10 @@ from ragtune.knowledge.feature_repo import (
 from ragtune.knowledge.ingestion import Ingestion, Wanted, ingest, only_one, remove_version
 from ragtune.knowledge.manifest import PASSAGES, Manifest, version_folders, version_number
 from ragtune.knowledge.milvus import collector_paused
+from ragtune.knowledge.offline_source import read_vectors
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, resolve, write_pointer
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
-from ragtune.knowledge.rows import read_vectors
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
@@ -163,7 +163,7 @@ class KnowledgeBase:
         """
         if self.manifest.rows * self.manifest.dimension > _FLOATS_IN_MEMORY:
             return None
-        return read_vectors(self.folder / OFFLINE_SOURCE, self.manifest.dimension)
+        return read_vectors(self.folder / OFFLINE_SOURCE, self.manifest.rows, self.manifest.dimension)
 
     def _changed(self, how: str) -> KnowledgeBaseError:
         return KnowledgeBaseError(

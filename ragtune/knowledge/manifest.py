@@ -28,6 +28,7 @@ class Manifest:
         encoder: where the passage encoder was loaded from.
         encoder_fingerprint: of the passage encoder's weights, tokenizer and pooling.
         dimension: d, of a stored vector.
+        precision: that the vectors were computed in, "float32" or "bfloat16"; another one makes another version.
         metric: "IP", inner product.
         index: "HNSW" or "FLAT".
         rows: number of passages.
@@ -40,6 +41,7 @@ class Manifest:
     encoder: str
     encoder_fingerprint: str
     dimension: int
+    precision: str
     metric: str
     index: str
     rows: int

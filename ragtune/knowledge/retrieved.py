@@ -56,5 +56,9 @@ class PassageEncoder(Protocol):
     def dimension(self) -> int:
         """The length d of a vector."""
 
+    @property
+    def precision(self) -> str:
+        """The one that it computes passages' vectors in; those of another are near, but not equal."""
+
     def encode_passages(self, passages: Sequence[Passage]) -> npt.NDArray[np.float32]:
         """The passages' vectors, (len(passages), d) float32, row by row."""

@@ -1,36 +1,20 @@
 """Rows in Milvus: written through Feast, put under the index, and checked."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError
-from ragtune.files import atomic_path
 from ragtune.knowledge.embedding import EmbeddingCache, slices
-from ragtune.knowledge.feature_repo import REPAIR, apply_view, batched_store
+from ragtune.knowledge.feature_repo import apply_view, batched_store
 from ragtune.knowledge.hashes import Rows as RowNumbers
 from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.probe import probe_recall
 from ragtune.progress import progress
-
-_OFFLINE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("title", pa.string()),
-        ("text", pa.string()),
-        ("content_hash", pa.string()),
-        ("embedding", pa.list_(pa.float32())),
-        ("event_timestamp", pa.timestamp("us", tz="UTC")),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -101,40 +85,3 @@ class Rows:
             for _ in chunk:
                 next(shown)
         next(shown, None)
-
-
-def write_offline_source(
-    path: Path, passages: Passages, cache: EmbeddingCache, timestamp: str, chunk_rows: int
-) -> None:
-    """Write Feast's offline source, Parquet, with every feature of every passage."""
-    moment = datetime.fromisoformat(timestamp)
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _OFFLINE_SCHEMA) as writer:
-        for part in slices(len(passages), chunk_rows):
-            hashes = passages.content_hashes[part]
-            vectors = cache.vectors(hashes)[:]
-            offsets = pa.array(np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32))
-            columns = passages.table.slice(part.start, part.stop - part.start)
-            writer.write_table(
-                pa.table(
-                    [
-                        *(columns.column(name) for name in ("id", "title", "text")),
-                        pa.array(hex_digits(hashes), pa.string()),
-                        pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
-                        pa.array([moment] * len(hashes), _OFFLINE_SCHEMA.field("event_timestamp").type),
-                    ],
-                    schema=_OFFLINE_SCHEMA,
-                )
-            )
-
-
-def read_vectors(path: Path, dimension: int) -> npt.NDArray[np.float32]:
-    """All vectors of an offline source, (rows, d), in the order of the passages.
-
-    Raises:
-        KnowledgeBaseError: it is missing or broken.
-    """
-    try:
-        column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
-        return column.flatten().to_numpy().reshape(len(column), dimension)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise KnowledgeBaseError(f"{path}: Feast's offline source cannot be read ({error}); {REPAIR}") from error

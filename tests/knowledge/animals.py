@@ -15,6 +15,8 @@ FOODS = ["berries", "fish", "grass", "nectar", "roots", "seeds", "insects", "bar
 class WordEncoder:
     """Really embeds: the sum of fixed random vectors, one a word, at length 1. Equal in every process."""
 
+    precision = "float32"
+
     def __init__(self, dimension=32, seed=0):
         self.dimension = dimension
         self.name = f"words-{seed}"

@@ -2,12 +2,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from animals import animal_texts, write_passages
 from feast import FeatureStore
 
 from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge import offline_source
 from ragtune.knowledge.feature_repo import open_feature_store, passages_view, write_feature_repo
+from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStoreConfig
 
 
@@ -47,6 +52,23 @@ def test_the_offline_source_holds_every_feature(version):
     )
     assert len(frame) == 300
     assert frame["embedding"].map(len).eq(32).all()
+
+
+def test_feast_reads_parts_that_are_linked_from_an_earlier_version(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(offline_source, "_ROWS_PER_PART", 32)
+    texts = animal_texts(300)
+    ingest_passages(write_passages(tmp_path / "one.parquet", texts), tmp_path / "base", encoder, index="FLAT")
+    texts |= {"w150": "a fox"}
+    ingest_passages(write_passages(tmp_path / "two.parquet", texts), tmp_path / "base", encoder, index="FLAT")
+    links = [path.stat().st_nlink for path in (tmp_path / "base/kb_v2/features.parquet").iterdir()]
+    assert len(links) > 4 and sum(count == 1 for count in links) <= 2
+    asked = pd.DataFrame({"id": ["w7", "w150"], "event_timestamp": pd.Timestamp.now("UTC")})
+    features = ["kb_v2:text", "kb_v2:embedding"]
+    store = FeatureStore(repo_path=str(tmp_path / "base" / "kb_v2"))
+    frame = store.get_historical_features(asked, features).to_df().set_index("id")
+    assert frame["text"].to_dict() == {"w7": texts["w7"], "w150": "a fox"}
+    expected = encoder.encode([f"animals {texts['w7']}", "animals a fox"])
+    assert np.array_equal(np.stack(frame.loc[["w7", "w150"], "embedding"]), expected)
 
 
 def test_paths_are_relative_so_that_the_folder_can_be_moved(tmp_path):

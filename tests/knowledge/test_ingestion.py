@@ -103,6 +103,15 @@ def test_another_encoder_makes_a_new_version_beside_the_old(folder, version, cor
     assert_holds(version, encoder, animal_texts(300))
 
 
+def test_vectors_of_another_precision_make_a_new_version_and_are_not_mixed_with_the_old(folder, corpus, encoder):
+    half = WordEncoder()
+    half.precision = "bfloat16"
+    half.table = half.table.astype(np.float16).astype(np.float32)
+    assert ingest_passages(corpus, folder, half).version == "kb_v2"
+    assert half.embedded == 300
+    assert_holds(folder, half, animal_texts(300))
+
+
 def test_another_index_makes_a_new_version_beside_the_old(folder, corpus, encoder):
     assert ingest_passages(corpus, folder, encoder, index="FLAT").version == "kb_v2"
     assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
@@ -177,7 +186,8 @@ DAMAGES = {
     "database broken": break_database,
     "arrow gone": lambda version: (version / "passages.arrow").unlink(),
     "arrow cut off": lambda version: os.truncate(version / "passages.arrow", 1000),
-    "Parquet gone": lambda version: (version / "features.parquet").unlink(),
+    "Parquet gone": lambda version: shutil.rmtree(version / "features.parquet"),
+    "Parquet part gone": lambda version: next((version / "features.parquet").iterdir()).unlink(),
     "registry gone": lambda version: (version / "registry.db").unlink(),
     "registry broken": lambda version: (version / "registry.db").write_bytes(b"half written"),
     "configuration gone": lambda version: (version / "feature_store.yaml").unlink(),

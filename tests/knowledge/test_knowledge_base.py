@@ -51,7 +51,7 @@ def test_a_base_too_large_for_memory_gets_its_vectors_from_milvus(folder, encode
 
 
 def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, version, encoder):
-    path = version / "features.parquet"
+    (path,) = (version / "features.parquet").iterdir()
     table = pq.read_table(path)
     pq.write_table(table.take(np.roll(np.arange(300), 1)), path)
     with (

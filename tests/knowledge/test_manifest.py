@@ -22,6 +22,7 @@ def manifest(**changes):
         "encoder": "words",
         "encoder_fingerprint": "f" * 64,
         "dimension": 8,
+        "precision": "float32",
         "metric": "IP",
         "index": "HNSW",
         "rows": 3,
