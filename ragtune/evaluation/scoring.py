@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragtune.evaluation.answers import ROUGE_NAMES, exact_match, f1, rouge
 from ragtune.evaluation.bootstrap import paired_bootstrap
@@ -95,8 +93,7 @@ def gold_ids_known(questions: Sequence[Question], passages: Passages) -> bool:
     wanted = {gold for question in questions for gold in question.gold_ids}
     if not wanted:
         return False
-    sources = pc.list_flatten(passages.table.column("source_ids"))
-    if pc.any(pc.is_in(sources, value_set=pa.array(sorted(wanted), pa.string()))).as_py():
+    if passages.names_any(wanted):
         return True
     _log.warning(
         "none of the questions' %d gold ids is in %s: retrieval is judged by answer string", len(wanted), passages.place

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -174,6 +174,12 @@ class Passages:
         batches = self.table.select(["title", "text"]).to_batches(max_chunksize=1024)
         pairs = (pair for batch in batches for pair in zip(*(c.to_pylist() for c in batch.columns), strict=True))
         return hash_array((_digest(title, text) for title, text in pairs), len(self))
+
+    def names_any(self, source_ids: Iterable[str]) -> bool:
+        """Whether some passage has one of these among its `source_ids`."""
+        wanted = pa.array(sorted(set(source_ids)), pa.string())
+        sources = self.table.column("source_ids")
+        return any(pc.any(pc.is_in(chunk.flatten(), value_set=wanted)).as_py() for chunk in sources.chunks)
 
     @cached_property
     def content_hash(self) -> str:

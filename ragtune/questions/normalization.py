@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 
 from ragtune.questions.unspaced import begins_word, ends_word, fold
 
+
+class _AllPunctuation(dict[int, int | None]):
+    """For `str.translate`: punctuation of any script to nothing, what it was asked for once remembered."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.category(chr(code)).startswith("P") else code
+        return self[code]
+
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ALL_PUNCTUATION = _AllPunctuation()
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
@@ -36,7 +46,7 @@ def normalize_question(text: str) -> str:
     "" for a question without a letter or digit.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(character for character in folded if not unicodedata.category(character).startswith("P"))
+    kept = folded.translate(_ALL_PUNCTUATION)
     return " ".join(fold(kept).split()) if any(map(str.isalnum, kept)) else ""
 
 

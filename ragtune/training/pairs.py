@@ -8,6 +8,7 @@ import datasets
 import pyarrow.compute as pc
 
 from ragtune.errors import TrainingError
+from ragtune.knowledge.passages import Passages
 from ragtune.models.rag import RagModel
 from ragtune.questions.tokenization import FEATURES, TOKENIZATION_FILE
 from ragtune.questions.tokenizer import tokenizer_fingerprint
@@ -54,6 +55,19 @@ class Pairs:
                 f'{self.folder}: its questions begin with "{self.question_prompt}", but {model.question_encoder.name} '
                 f'wants "{model.question_encoder.prompt}"; run tokenize_pairs with that question_prompt'
             )
+
+
+def judged_in(split: datasets.Dataset, passages: Passages) -> datasets.Dataset:
+    """Questions without their gold ids where none of them names a passage of this corpus.
+
+    Retrieval is then judged by answers in the text, as the evaluation does; SQuAD's contexts name nothing in a corpus
+    that was cut otherwise.
+    """
+    gold_ids = {identifier for row in split["gold_ids"] for identifier in row}
+    if not gold_ids or passages.names_any(gold_ids):
+        return split
+    unknown: list[list[str]] = [[] for _ in range(len(split))]
+    return split.remove_columns("gold_ids").add_column("gold_ids", unknown, feature=FEATURES["gold_ids"])
 
 
 def open_pairs(folder: str | Path) -> Pairs:

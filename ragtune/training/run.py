@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.closed_book import ClosedBook
-from ragtune.training.pairs import Pairs, open_pairs
+from ragtune.training.pairs import Pairs, judged_in, open_pairs
 from ragtune.training.progress_lines import say
 from ragtune.training.ray_retrieval import ray_connection
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
@@ -80,7 +81,12 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
             with _knowledge(files, args, model, (base_folder, manifest), work) as knowledge:
                 prompts = PromptBuilder(model.generator.prompt_tokens, knowledge.passages, model.config)
                 own = _for_stage(args, work / "rag")
-                _train(model, own, method, prompts, pairs, knowledge.search, work / "model", lineage)
+                judged = replace(
+                    pairs,
+                    train=judged_in(pairs.train, knowledge.passages),
+                    validation=judged_in(pairs.validation, knowledge.passages),
+                )
+                _train(model, own, method, prompts, judged, knowledge.search, work / "model", lineage)
         del model
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
             base_model = _base_model(files, args, pairs)

@@ -315,13 +315,13 @@ def test_a_broken_source_leaves_the_old_files_as_they_were(tmp_path):
 
 
 def test_real_questions_are_filtered_in_a_second(tmp_path, shared_data):
-    start = time.perf_counter()
+    start = time.process_time()
     counts, _, rejected = run(
         tmp_path,
         shared_data / "nq/train.simplified.jsonl.gz",
         test_uri=shared_data / "nq/dev.simplified.jsonl.gz",
     )
-    assert time.perf_counter() - start < 3, "0.2 s on a quiet machine"
+    assert time.process_time() - start < 3, "0.5 s on a quiet machine"
     assert counts["questions_kept"] == 1848 + 404
     assert counts["test"] == 404
     assert collections.Counter(line["reason"] for line in rejected) == {

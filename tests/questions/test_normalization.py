@@ -104,7 +104,7 @@ def test_no_word_boundaries_are_asked_for_where_a_script_has_none(passage, answe
     assert contains_answer(passage, [answer]) is stands
 
 
-@given(st.text("北京在工作IBM 20年，。“”·กำี่เa", max_size=30), st.integers(0, 30), st.integers(0, 30))
+@given(st.text("北京在工作IBM 20年，。“”·กa", max_size=30), st.integers(0, 30), st.integers(0, 30))
 def test_what_is_cut_out_between_such_characters_stands_there(text, start, end):
     start, end = sorted((min(start, len(text)), min(end, len(text))))
     answer = text[start:end]

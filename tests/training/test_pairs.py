@@ -2,11 +2,13 @@ import json
 import shutil
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from ragtune.errors import TrainingError
+from ragtune.knowledge.passages import Passages
 from ragtune.models.rag import RagModel
-from ragtune.training.pairs import open_pairs
+from ragtune.training.pairs import judged_in, open_pairs
 
 
 @pytest.fixture
@@ -29,6 +31,16 @@ def test_pairs_of_the_models_tokenizers_are_opened(world):
     pairs = open_pairs(world.pairs)
     pairs.check_tokenizers(RagModel.from_parts(*world.parts.values()))
     assert (len(pairs.train), len(pairs.validation)) == (48, 12)
+
+
+def test_gold_ids_of_another_corpus_are_left_aside(copy_with):
+    split = open_pairs(copy_with(gold_ids=["w7", "text-0"])).train
+    passages = Passages(pa.table({"id": ["w7"], "text": ["a"]}))
+    assert judged_in(split, passages)["gold_ids"] == split["gold_ids"]
+    others = Passages(pa.table({"id": ["no gold id"], "text": ["a"]}))
+    judged = judged_in(split, others)
+    assert judged["gold_ids"] == [[]] * len(split)
+    assert judged.features == split.features and judged["answers"] == split["answers"]
 
 
 def test_labels_without_a_token_are_refused(copy_with):
