@@ -86,6 +86,8 @@ def rag_finetuning(
     num_beams: int = 2,
     seed: int = 0,
     model_name: str = "ragtune",
+    promote: str = "auto",
+    min_test_questions: int = 100,
     tracking_uri: str = "",
     model_registry_url: str = "",
     workspace: str = WORKSPACE,
@@ -143,6 +145,8 @@ def rag_finetuning(
         num_beams: beams a passage in the evaluation.
         seed: of all chance.
         model_name: under which the registry knows the model.
+        promote: `auto` (champion only if better than today's), `never`, or `force` (whatever the evaluation says).
+        min_test_questions: fewest held-out questions that `auto` promotes a model on.
         tracking_uri: MLflow's, for curves and models; empty is SQLite in the workspace, without the curves.
         model_registry_url: Kubeflow Model Registry's; empty registers in MLflow alone.
         workspace: folder that outlives the run: knowledge bases, checkpoints, MLflow.
@@ -236,9 +240,12 @@ def rag_finetuning(
         rejected=filtered.outputs["rejected"],
         generator=generator,
         **encoders,
+        model_name=model_name,
+        workspace=workspace,
+        tracking_uri=tracking_uri,
         num_beams=num_beams,
         answerable_k=answerable_k,
-    )
+    ).set_caching_options(False)  # today's champion may be another than the last time
     registered = register_model(
         model=finetuned.outputs["model"],
         evaluation=evaluated.outputs["evaluation"],
@@ -248,7 +255,9 @@ def rag_finetuning(
         corpus_fingerprint=sources.outputs["corpus"],
         tracking_uri=tracking_uri,
         model_registry_url=model_registry_url,
-    )
+        promote=promote,
+        min_test_questions=min_test_questions,
+    ).set_caching_options(False)
 
     for task in (sources, filtered, split):
         kubernetes.use_secret_as_volume(task, "ragtune-sources", SOURCE_OPTIONS, optional=True)

@@ -54,6 +54,8 @@ def check_inputs(
     num_beams: int,
     seed: int,
     model_name: str,
+    promote: str,
+    min_test_questions: int,
     tracking_uri: str,
     model_registry_url: str,
     workspace: str,

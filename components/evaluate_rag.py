@@ -17,24 +17,30 @@ def evaluate_rag(
     question_encoder: str,
     passage_encoder: str,
     generator: str,
+    model_name: str,
+    workspace: str,
+    tracking_uri: str = "",
     num_beams: int = 2,
     answerable_k: int = 10,
 ):
-    """Compare the fine-tuned model with the model before and with closed-book, on all and on answerable questions."""
+    """Compare the fine-tuned model with the model before, with closed-book and with today's champion."""
     from ragtune.evaluation.evaluate import evaluate
+    from ragtune.registry.champion import todays_champion
 
-    figures = evaluate(
-        model_folder=model.path,
-        base_parts=(question_encoder, passage_encoder, generator),
-        closed_book_folder=closed_book_model.path,
-        questions_path=test.path,
-        knowledge_base_folder=trained_knowledge_base.path,
-        base_knowledge_base_folder=knowledge_base.path,
-        output_folder=evaluation.path,
-        report_path=report.path,
-        rejected_path=rejected.path,
-        num_beams=num_beams,
-        answerable_k=answerable_k,
-    )
+    with todays_champion(model_name, tracking_uri or f"sqlite:///{workspace}/mlflow.db") as champion:
+        figures = evaluate(
+            model_folder=model.path,
+            base_parts=(question_encoder, passage_encoder, generator),
+            closed_book_folder=closed_book_model.path,
+            champion=champion,
+            questions_path=test.path,
+            knowledge_base_folder=trained_knowledge_base.path,
+            base_knowledge_base_folder=knowledge_base.path,
+            output_folder=evaluation.path,
+            report_path=report.path,
+            rejected_path=rejected.path,
+            num_beams=num_beams,
+            answerable_k=answerable_k,
+        )
     for name, value in figures.items():
         metrics.log_metric(name, value)

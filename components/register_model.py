@@ -14,6 +14,8 @@ def register_model(
     corpus_fingerprint: str,
     tracking_uri: str = "",
     model_registry_url: str = "",
+    promote: str = "auto",
+    min_test_questions: int = 100,
 ):
     """Register the model with its lineage; it becomes champion only if it answers better than today's champion."""
     from ragtune.registry.kubeflow import register_in_kubeflow
@@ -26,7 +28,10 @@ def register_model(
         tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
         workspace=workspace,
+        promote=promote,
+        min_questions=min_test_questions,
         mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,
     )
+    print(f"version {result.version} of {name}: {result.reason}")
     metrics.log_metric("version", result.version)
     metrics.log_metric("champion", int(result.promoted))

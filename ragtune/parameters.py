@@ -20,6 +20,7 @@ from ragtune.questions.splits import check_split_by
 from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name as check_model_name
+from ragtune.registry.promotion import check_promotion
 from ragtune.sources import check_no_secrets
 from ragtune.training.options import check_options
 from ragtune.training.ranges import MOST_PASSAGES, check_ranges
@@ -110,6 +111,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     check_ranges({**values, **check_options(values["training_options"])})
     check_prompt(values["prompt"])
     check_model_name(values["model_name"])
+    check_promotion(values["promote"], values["min_test_questions"])
     if values["tracking_uri"]:
         check_tracking_uri(values["tracking_uri"])
     if values["model_registry_url"]:

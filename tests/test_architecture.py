@@ -11,7 +11,7 @@ ROOMS = (
     ("uris",),
     ("errors",),
     ("reading",),
-    ("files", "progress", "companion", "provenance", "hub"),
+    ("files", "progress", "companion", "provenance", "hub", "strict_json"),
     ("locks",),
     ("questions",),
     ("sources",),

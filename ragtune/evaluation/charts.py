@@ -35,8 +35,13 @@ def whole_percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%"
 
 
+def points(difference: float) -> str:
+    """A difference of two fractions in percentage points: -0.0281 as "−2.8"."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def plain(value: float) -> str:
-    """A number as short as it can be: 1500 as "1,500", 0.25 as "0.25"."""
+    """A number as short as it can be: 1500 as "1,500", 0.25 as "0.25", infinity as "inf"."""
     return f"{value:,.0f}" if math.isfinite(value) and value == round(value) else f"{value:,.4g}"
 
 

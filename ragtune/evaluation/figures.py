@@ -129,4 +129,5 @@ def _figure(caption: str, chart: str, note: str) -> str:
 
 def _curve(log: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
     """A loss that went to infinity cannot be drawn; its step is left out."""
-    return [(float(row["step"]), float(row[name])) for row in log if math.isfinite(row.get(name, math.nan))]
+    known = [(row["step"], row[name]) for row in log if row.get(name) is not None]
+    return [(float(step), float(value)) for step, value in known if math.isfinite(value)]

@@ -11,7 +11,8 @@ from typing import Any
 
 from ragtune import __version__
 from ragtune.errors import EvaluationError
-from ragtune.evaluation.charts import dumbbell, percent, plain
+from ragtune.evaluation.champion_section import champion_section
+from ragtune.evaluation.charts import dumbbell, percent, plain, points
 from ragtune.evaluation.examples import drawn, example_html, lost, won
 from ragtune.evaluation.figures import evidence
 from ragtune.files import atomic_file
@@ -37,6 +38,7 @@ def write_report(
     *,
     title: str = "ragtune",
     training_log: Sequence[Mapping[str, float]] = (),
+    champion: Mapping[str, str] | None = None,
     rejected: Mapping[str, int] | None = None,
     knowledge_base: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -51,6 +53,7 @@ def write_report(
         passages: passage id to {"title", "text"}, for the examples.
         title: what the page is called: a model, a run, a day.
         training_log: {"step", "loss", "em", …} each; steps that lack a name are left out of its curve.
+        champion: its `version`, and the `problem` that kept it from being evaluated; empty where there was none.
         rejected: how many questions were rejected, by reason.
         knowledge_base, parameters: shown as they are.
         seconds: how long each box of the pipeline took.
@@ -59,6 +62,7 @@ def write_report(
     sections = [
         evidence(metrics, predictions, training_log),
         _tables(metrics),
+        champion_section(metrics, predictions, champion or {}),
         _examples("won", "Won: wrong before, right after", [row for row in predictions if won(row)], passages),
         _examples("lost", "Lost: right before, wrong after", [row for row in predictions if lost(row)], passages),
         _provenance(rejected or {}, knowledge_base or {}, parameters or {}, seconds or {}),
@@ -111,7 +115,7 @@ def verdict(metrics: Metrics) -> tuple[str, str]:
         certainty = "holds zero: these questions cannot tell the two apart"
     lead = (
         f"Over {metrics['test_questions']:,.0f} held-out questions the 95 % interval of the change, "
-        f"{_points(low)} to {_points(high)} points, {certainty}."
+        f"{points(low)} to {points(high)} points, {certainty}."
     )
     if "em_closed_book" in metrics:
         lead += f" The same generator trained without passages answers {percent(metrics['em_closed_book'])}."
@@ -140,7 +144,7 @@ def _card(metrics: Metrics, name: str, label: str) -> str:
         f'<p class="figures"><span class="from">{percent(before)}</span><span class="arrow">→</span>'
         f'<span class="to">{percent(after)}</span></p>'
         f"{dumbbell(label, before, after, closed_book)}"
-        f"<p><b>{_points(metrics[f'{name}_difference'])}</b> points ({_points(low)} to {_points(high)})</p>"
+        f"<p><b>{points(metrics[f'{name}_difference'])}</b> points ({points(low)} to {points(high)})</p>"
         f"{beside}</div>"
     )
 
@@ -199,7 +203,7 @@ def _row(metrics: Metrics, key: str, label: str) -> str:
     direction = "up" if after > before else "down" if after < before else "same"
     return (
         f"<tr><th scope=row>{label}</th><td>{percent(before)}</td><td>{percent(after)}</td>"
-        f"<td class={direction}>{_points(after - before)}</td>"
+        f"<td class={direction}>{points(after - before)}</td>"
         f"<td>{'' if closed_book is None else percent(closed_book)}</td></tr>"
     )
 
@@ -236,10 +240,6 @@ def _fact_table(caption: str, facts: Mapping[str, Any]) -> str:
         for name, value in facts.items()
     )
     return f'<div class="fact"><h3>{caption}</h3><table><tbody>{rows}</tbody></table></div>'
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def _shown(value: Any) -> str:

@@ -1,5 +1,6 @@
 """From what two models and the closed-book baseline answered to figures, and to a record a question."""
 
+import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from ragtune.questions.question import Question
 RECALL_AT = (1, 5, 20)
 RANKED_AT = 10  # MRR and nDCG
 WITH_INTERVAL = ("em", "f1", "recall@5")
+_DIFFERENCES = {"before": "difference", "champion": "champion_difference"}
 _log = logging.getLogger(__name__)
 
 Columns = dict[str, np.ndarray]
@@ -104,7 +106,7 @@ def gold_ids_known(questions: Sequence[Question], passages: Passages) -> bool:
 def summarise(
     columns: Mapping[str, np.ndarray], chosen: np.ndarray, prefix: str = "", seed: int = 0
 ) -> dict[str, float]:
-    """Means over the chosen questions, and 95 % intervals of the differences after − before.
+    """Means over the chosen questions, and 95 % intervals of the differences after − before and after − champion.
 
     Args:
         columns: by metric name.
@@ -113,18 +115,20 @@ def summarise(
         seed: of the bootstrap.
 
     Returns:
-        `em_before`, `em_after` …, and `em_difference`, `em_difference_low`, `em_difference_high` for `WITH_INTERVAL`; a
-        metric that none of the chosen questions has is left out.
+        `em_before`, `em_after` …; `em_difference`, `em_difference_low`, `em_difference_high` for `WITH_INTERVAL`, and
+        `em_champion_difference` … where there is a champion. A metric that none of the chosen questions has is left
+        out.
     """
     kept = {name: values[chosen] for name, values in columns.items() if not np.isnan(values[chosen]).all()}
     metrics = {f"{prefix}{name}": float(np.nanmean(values)) for name, values in kept.items()}
-    for name in WITH_INTERVAL:
-        if f"{name}_before" in kept:
-            before, after = kept[f"{name}_before"], kept[f"{name}_after"]
-            interval = paired_bootstrap(before[~np.isnan(before)], after[~np.isnan(after)], seed=seed)
-            metrics[f"{prefix}{name}_difference"] = interval.difference
-            metrics[f"{prefix}{name}_difference_low"] = interval.low
-            metrics[f"{prefix}{name}_difference_high"] = interval.high
+    for name, (opponent, label) in itertools.product(WITH_INTERVAL, _DIFFERENCES.items()):
+        if f"{name}_{opponent}" in kept:
+            theirs, after = kept[f"{name}_{opponent}"], kept[f"{name}_after"]
+            known = ~(np.isnan(theirs) | np.isnan(after))
+            interval = paired_bootstrap(theirs[known], after[known], seed=seed)
+            metrics[f"{prefix}{name}_{label}"] = interval.difference
+            metrics[f"{prefix}{name}_{label}_low"] = interval.low
+            metrics[f"{prefix}{name}_{label}_high"] = interval.high
     return metrics
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ragtune import __version__
 from ragtune.errors import RegistryError
-from ragtune.registry.mlflow import CHAMPION, Registration
+from ragtune.registry.champion import CHAMPION
+from ragtune.registry.mlflow import Registration
 
 if TYPE_CHECKING:
     from model_registry import ModelRegistry

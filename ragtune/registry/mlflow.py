@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
-import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 from ragtune.errors import RegistryError
 from ragtune.files import content_hash
 from ragtune.locks import locked
+from ragtune.registry.champion import CHAMPION, find_champion
 from ragtune.registry.connection import artifact_root, connected, database_file, is_server
 from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
-from ragtune.registry.promotion import Decision, decide_promotion
+from ragtune.registry.promotion import AUTO, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
 _NAME = re.compile(r"\w[\w.\- ]*")
-_KEY_TAG, _PROMOTED_TAG, _REASON_TAG = "ragtune.registration", "ragtune.promoted", "ragtune.promotion_reason"
+_KEY_TAG, _EVALUATION_TAG = "ragtune.registration", "ragtune.evaluation"  # of the run
+_PROMOTED_TAG, _REASON_TAG = "ragtune.promoted", "ragtune.promotion_reason"  # of the version, as the next two
+_BASELINE_TAG, _EVIDENCE_TAG = "ragtune.baseline", "ragtune.evidence"
 _PREDICTIONS = "predictions.jsonl"
 _EVALUATION_FILES = ("metrics.json", _PREDICTIONS, "facts.json", "report.html")
 _PARAMETER_PREFIXES = ("config.", "parameters.")  # of the lineage: what one compares runs by
@@ -45,8 +47,8 @@ class Registration:
     Attributes:
         name: the registered model.
         version: its version, from 1.
-        promoted: whether this version was made champion.
-        reason: why, or why not, in words.
+        promoted: whether this version is champion, as the registration ends.
+        reason: of the decision, in words.
         run_id: the MLflow run that holds figures and lineage.
         model_uri: where the version's model lies.
         metrics: the figures of its evaluation.
@@ -73,26 +75,28 @@ def register(
     workspace: str | Path = "",
     run_id: str = "",
     model_uri: str = "",
-    force: bool = False,
+    promote: str = AUTO,
+    min_questions: int = MIN_QUESTIONS,
     mirror: Callable[[Registration], object] | None = None,
 ) -> Registration:
-    """Register a model as a new version of `name`; make it champion if `decide_promotion` says so.
+    """Register a model as a version of `name`; make it champion if `decide_promotion` says so.
 
-    The same registration again (same `run_id`) gives the same version and decision back; one that was cut short is
-    completed.
+    A model is one version, however often it is registered: the same evaluation gives the same decision back, a new one
+    is decided anew, and a registration that was cut short is completed. The alias is read under the lock.
 
     Args:
         model_folder: what `save_model` wrote.
-        evaluation_folder: what `evaluate` wrote: metrics.json, predictions.jsonl, and the report, if it is there.
+        evaluation_folder: what `evaluate` wrote: metrics.json, predictions.jsonl, facts.json, and the report, if it is
+            there.
         name: of the registered model, and of the MLflow experiment.
         tracking_uri: "sqlite:///…/mlflow.db" or a folder (then mlflow.db in it; artifacts lie beside), or http(s)://….
         lineage: data hashes, parameters and whatever else the run knows; `collect_lineage` says what is added.
         workspace: folder that every run sees; it gets the models, unless a server does, and the lock that lets one
             registration at a time through. "" takes the folder of the SQLite database; a server without a workspace has
             no lock.
-        run_id: what identifies the registration; by default a hash of model and predictions.
+        run_id: what identifies the registration; by default the hash of the model.
         model_uri: where the model lies for others (s3://…); it is then not copied.
-        force: make it champion whatever the comparison says.
+        promote, min_questions: see `decide_promotion`.
         mirror: is given the registration before the next one can begin, such as to tell another registry.
 
     Raises:
@@ -101,34 +105,32 @@ def register(
         StorageError: the model cannot be copied, or another registration goes on for longer than half an hour.
     """
     check_name(name)
-    evaluation = Path(evaluation_folder)
-    metrics, predictions = _read_evaluation(evaluation)
+    check_promotion(promote, min_questions)
+    evaluation = _Evaluation.read(Path(evaluation_folder))
     facts = collect_lineage(model_folder, lineage)
-    key = run_id or _key(facts["model_hash"], content_hash(evaluation / _PREDICTIONS))
     shared = _shared_folder(tracking_uri, workspace)
     with connected(tracking_uri) as client, _one_at_a_time(shared):
-        run = _open_run(client, name, tracking_uri, key)
+        run = _open_run(client, name, tracking_uri, run_id or facts["model_hash"])
         _check_same_model(run, facts)
         version = _version_of_run(client, name, run)
-        if version is None:
-            _log_run(client, run, metrics, facts)
+        if version is None or run.data.tags.get(_EVALUATION_TAG) != evaluation.identity:
+            _log_run(client, run, evaluation, facts)
             _log_files(client, run, evaluation, facts)
+        if version is None:
             keep = None if is_server(tracking_uri) else shared
             source = model_uri or _place_model(client, run, Path(model_folder), keep, name, facts["model_hash"])
-            version = _create_version(client, name, run, source, metrics, facts)
-        decision = _recorded_decision(version)
-        if decision is None or (force and not decision.promote):
-            decision = _decide(client, name, version, predictions, force)
-            _apply(client, name, version, decision)
+            version = _create_version(client, name, run, source, evaluation.metrics, facts)
+        reason = _settle(client, name, version, evaluation, promote, min_questions)
+        champion = find_champion(client, name)
         client.set_terminated(run.info.run_id)
         registration = Registration(
             name=name,
             version=int(version.version),
-            promoted=decision.promote,
-            reason=decision.reason,
+            promoted=champion is not None and champion.version == version.version,
+            reason=reason,
             run_id=run.info.run_id,
             model_uri=str(version.source),
-            metrics=metrics,
+            metrics=evaluation.metrics,
             lineage=facts,
         )
         if mirror:
@@ -142,34 +144,33 @@ def check_name(name: str) -> None:
         raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only, a letter or digit first')
 
 
-def champion_model(name: str, tracking_uri: str) -> str:
-    """Where today's champion lies: the URI of its model folder.
+@dataclass(frozen=True)
+class _Evaluation:
+    """The output folder of `evaluate`, read."""
 
-    Raises:
-        RegistryError: there is no such model or no champion, or the registry cannot be reached.
-    """
-    with connected(tracking_uri) as client:
-        champion = _champion(client, name)
-    if champion is None:
-        raise RegistryError(f'{tracking_uri}: no version of "{name}" is {CHAMPION}; register a model first')
-    return str(champion.source)
+    folder: Path
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+    champion: dict[str, str]
+    identity: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Evaluation":
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+            champion = json.loads((folder / "facts.json").read_text("utf-8")).get("champion", {})
+            with open(folder / _PREDICTIONS, encoding="utf-8") as lines:
+                predictions = [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise RegistryError(
+                f"{folder}: no whole evaluation ({error}); is it the output folder of evaluate?"
+            ) from error
+        identity = _hash(content_hash(folder / _PREDICTIONS), json.dumps(champion, sort_keys=True))
+        return cls(folder, metrics, predictions, champion, identity)
 
 
-def _read_evaluation(folder: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        return metrics, _read_lines(folder / _PREDICTIONS)
-    except (OSError, ValueError) as error:
-        raise RegistryError(f"{folder}: no whole evaluation ({error}); is it the output folder of evaluate?") from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _key(*hashes: str) -> str:
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _open_run(client: "MlflowClient", name: str, tracking_uri: str, key: str) -> "Run":
@@ -204,11 +205,11 @@ def _version_of_run(client: "MlflowClient", name: str, run: "Run") -> "ModelVers
     return whole
 
 
-def _log_run(client: "MlflowClient", run: "Run", metrics: Mapping[str, float], facts: Mapping[str, str]) -> None:
-    """Figures under names that MLflow allows (recall_at_5_after), parameters, and the rest of the lineage as tags."""
+def _log_run(client: "MlflowClient", run: "Run", evaluation: _Evaluation, facts: Mapping[str, str]) -> None:
+    """Log metrics under names that MLflow allows (recall_at_5_after), parameters, and other lineage as tags."""
     from mlflow.entities import Metric, Param, RunTag
 
-    number, started = run.info.run_id, run.info.start_time
+    number, now = run.info.run_id, int(1000 * time.time())
     parameters = [
         Param(fact, value[:_LONGEST_VALUE]) for fact, value in facts.items() if fact.startswith(_PARAMETER_PREFIXES)
     ]
@@ -219,17 +220,18 @@ def _log_run(client: "MlflowClient", run: "Run", metrics: Mapping[str, float], f
     ]
     if revision := facts.get("git_revision"):
         tags.append(RunTag("mlflow.source.git.commit", revision))
-    figures = [Metric(figure.replace("@", "_at_"), float(value), started, 0) for figure, value in metrics.items()]
-    client.log_batch(number, metrics=figures, tags=tags)
+    metrics = [Metric(name.replace("@", "_at_"), float(value), now, 0) for name, value in evaluation.metrics.items()]
+    client.log_batch(number, metrics=metrics, tags=tags)
     for start in range(0, len(parameters), _MOST_PARAMETERS):
         client.log_batch(number, params=parameters[start : start + _MOST_PARAMETERS])
 
 
-def _log_files(client: "MlflowClient", run: "Run", evaluation: Path, facts: Mapping[str, str]) -> None:
+def _log_files(client: "MlflowClient", run: "Run", evaluation: _Evaluation, facts: Mapping[str, str]) -> None:
     for name in _EVALUATION_FILES:
-        if (evaluation / name).is_file():
-            client.log_artifact(run.info.run_id, str(evaluation / name))
+        if (evaluation.folder / name).is_file():
+            client.log_artifact(run.info.run_id, str(evaluation.folder / name))
     client.log_dict(run.info.run_id, dict(facts), "lineage.json")
+    client.set_tag(run.info.run_id, _EVALUATION_TAG, evaluation.identity)
 
 
 def _shared_folder(tracking_uri: str, workspace: str | Path) -> Path | None:
@@ -266,49 +268,38 @@ def _create_version(
     )
 
 
-def _recorded_decision(version: "ModelVersion") -> Decision | None:
-    if _PROMOTED_TAG not in version.tags:
-        return None
-    return Decision(version.tags[_PROMOTED_TAG] == "true", version.tags[_REASON_TAG], 0, None)
-
-
-def _decide(
-    client: "MlflowClient", name: str, version: "ModelVersion", predictions: list[dict[str, Any]], force: bool
-) -> Decision:
-    champion = _champion(client, name)
-    if champion is None:
-        return decide_promotion(predictions, None)
-    if champion.version == version.version:  # cut short between the alias and the tags that say why
-        return Decision(True, "it is the champion already", 0, None)
-    title = f"the champion, version {champion.version},"
-    theirs = _predictions_of(client, champion)
-    if theirs is None:
-        reason = f"{title} has no {_PREDICTIONS} to compare with"
-        return Decision(force, f"forced, although {reason}" if force else f"{reason}; force it", 0, None)
-    return decide_promotion(predictions, theirs, title, force=force)
-
-
-def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
-            return None
-        raise
-
-
-def _predictions_of(client: "MlflowClient", version: "ModelVersion") -> list[dict[str, Any]] | None:
-    if not version.run_id or _PREDICTIONS not in {file.path for file in client.list_artifacts(version.run_id)}:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        return _read_lines(Path(client.download_artifacts(version.run_id, _PREDICTIONS, folder)))
-
-
-def _apply(client: "MlflowClient", name: str, version: "ModelVersion", decision: Decision) -> None:
-    """The alias first: if this is cut short after it, the tags are made good at the next try."""
+def _settle(
+    client: "MlflowClient",
+    name: str,
+    version: "ModelVersion",
+    evaluation: _Evaluation,
+    promote: str,
+    min_questions: int,
+) -> str:
+    """Decide, move the alias, and record why; the reason. A decision on the same evidence stands."""
+    evidence = _hash(evaluation.identity, promote, str(min_questions))
+    if version.tags.get(_EVIDENCE_TAG) == evidence:
+        return str(version.tags[_REASON_TAG])
+    champion = find_champion(client, name)
+    if champion is not None and champion.version == version.version:  # a registration was cut short, or evaluated again
+        decision = Decision(True, "it is the champion already")
+    else:
+        decision = decide_promotion(
+            evaluation.predictions,
+            evaluated=evaluation.champion.get("version", ""),
+            today=str(champion.version) if champion else "",
+            problem=evaluation.champion.get("problem", ""),
+            promote=promote,
+            min_questions=min_questions,
+        )
     if decision.promote:
         client.set_registered_model_alias(name, CHAMPION, version.version)
-    client.set_model_version_tag(name, version.version, _REASON_TAG, decision.reason)
-    client.set_model_version_tag(name, version.version, _PROMOTED_TAG, str(decision.promote).lower())
+    tags = {
+        _REASON_TAG: decision.reason,
+        _PROMOTED_TAG: str(decision.promote).lower(),
+        _BASELINE_TAG: str(decision.baseline).lower(),
+        _EVIDENCE_TAG: "" if decision.stale else evidence,  # last: what is cut short before it is decided again
+    }
+    for tag, value in tags.items():
+        client.set_model_version_tag(name, version.version, tag, value)
+    return decision.reason

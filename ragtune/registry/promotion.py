@@ -1,104 +1,131 @@
-"""When a model becomes `champion`: only if it beats today's champion, on the same questions, by more than chance."""
+"""The rule by which a model becomes `champion`: it was better than today's champion on the same questions, or, where
+there is none yet, better than its own base; by more than chance, on questions enough."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ragtune.errors import RegistryError
-from ragtune.evaluation.answers import exact_match
-from ragtune.evaluation.bootstrap import Interval, paired_bootstrap
-from ragtune.questions.normalization import normalize_question
+from ragtune.evaluation.comparison import Comparison, compare
 
-FEWEST_COMMON_QUESTIONS = 100  # below this a comparison on part of the questions says too little
+AUTO, NEVER, FORCE = "auto", "never", "force"
+MIN_QUESTIONS = 100
+_AGAIN = "run the pipeline again, which evaluates it against today's champion, or promote it with promote=force"
 
 Predictions = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to move `champion`, and why.
+    """The answer of the rule.
 
     Attributes:
         promote: whether the candidate becomes champion.
         reason: in words, for people; one sentence.
-        questions: how many questions the comparison rests on.
-        interval: EM of candidate − EM of champion, or − EM of its own base where there is no champion; None where
-            nothing could be compared.
+        baseline: there is no champion, and the candidate has not been shown to be better than its own base.
+        stale: the champion is another than the evaluation knew; a new evaluation may say otherwise.
+        comparison: what the decision rests on; None where nothing could be compared.
     """
 
     promote: bool
     reason: str
-    questions: int
-    interval: Interval | None
+    baseline: bool = False
+    stale: bool = False
+    comparison: Comparison | None = None
 
 
 def decide_promotion(
-    candidate: Predictions,
-    champion: Predictions | None,
-    champion_name: str = "the champion",
+    predictions: Predictions,
+    evaluated: str = "",
+    today: str = "",
+    problem: str = "",
     *,
-    force: bool = False,
-    fewest_common: int = FEWEST_COMMON_QUESTIONS,
+    promote: str = AUTO,
+    min_questions: int = MIN_QUESTIONS,
+    metric: str = "em",
     seed: int = 0,
 ) -> Decision:
-    """Decide from what both models answered.
+    """Decide from what candidate and champion answered to the same questions.
 
-    The champion's stored answers are scored against the references of today, so references that have been mended count
-    for both. Where the two were asked different questions, the questions common to both decide, if there are at least
-    `fewest_common`; otherwise the champion stays.
+    A champion that could not be evaluated (its model or knowledge base is gone) is never replaced by the rule: nothing
+    is known of the two, and a person should look. A candidate that was compared with another champion than today's is
+    not promoted either, or of two that were judged side by side against one champion the worse could follow the better.
 
     Args:
-        candidate: lines of the new model's predictions.jsonl.
-        champion: those of today's champion, None if there is no champion.
-        champion_name: what the reason calls it.
-        force: promote whatever the comparison says; the reason says that too.
-        fewest_common: see above.
+        predictions: lines of predictions.jsonl, with `em_after`, and `em_champion` or `em_before`.
+        evaluated: version of the champion that they were evaluated against; "" if there was none.
+        today: version of today's champion; "" if there is none.
+        problem: why the champion could not be evaluated; "" if it was.
+        promote: `auto` goes by the rule, `never` leaves the champion, `force` promotes whatever the rule says.
+        min_questions: fewest questions that a promotion by the rule may rest on.
+        metric: the score per question that decides: `em`, or `recall@5` where only a retriever was trained.
         seed: of the bootstrap.
 
     Raises:
-        RegistryError: the candidate has no predictions.
+        RegistryError: the candidate has no predictions, or they lack the metric's scores.
     """
-    if not candidate:
+    check_promotion(promote, min_questions)
+    if not predictions:
         raise RegistryError("a model without predictions cannot be registered: predictions.jsonl is empty")
-    decision = (
-        _first(candidate, seed)
-        if champion is None
-        else _challenge(candidate, champion, champion_name, fewest_common, seed)
-    )
-    if force and not decision.promote:
-        return Decision(True, f"forced, although {decision.reason}", decision.questions, decision.interval)
+    decision = _by_rule(predictions, evaluated, today, problem, min_questions, metric, seed)
+    if promote == NEVER:
+        return replace(decision, promote=False, reason=f"promote=never; {decision.reason}")
+    if promote == FORCE and not decision.promote:
+        return Decision(True, f"forced, although {decision.reason}", comparison=decision.comparison)
     return decision
 
 
-def _first(candidate: Predictions, seed: int) -> Decision:
-    before, after = ([row[name] for row in candidate] for name in ("em_before", "em_after"))
-    interval = paired_bootstrap(before, after, seed=seed)
-    reason = f"there is no champion yet; against its own base model {_in_words(interval, len(candidate))}"
-    return Decision(True, reason, len(candidate), interval)
+def check_promotion(promote: str, min_questions: int) -> None:
+    """Raises RegistryError for settings that `decide_promotion` does not know."""
+    if promote not in (AUTO, NEVER, FORCE):
+        raise RegistryError(f'promote="{promote}": must be {AUTO}, {NEVER} or {FORCE}')
+    if min_questions < 1:
+        raise RegistryError(f"min_test_questions={min_questions}: must be at least 1")
 
 
-def _challenge(candidate: Predictions, champion: Predictions, name: str, fewest: int, seed: int) -> Decision:
-    answered = {_key(row): row["prediction_after"] for row in champion}
-    common = [row for row in candidate if _key(row) in answered]
-    if len(common) < fewest and not len(common) == len(candidate) == len(answered):
-        reason = (
-            f"only {len(common):,} of its {len(candidate):,} questions were also put to {name}, fewer than {fewest:,}: "
-            "not comparable; evaluate on the questions of the champion, or force it"
+def _by_rule(
+    predictions: Predictions, evaluated: str, today: str, problem: str, min_questions: int, metric: str, seed: int
+) -> Decision:
+    if evaluated != today:
+        then, now = (f"version {version}" if version else "none" for version in (evaluated, today))
+        return Decision(
+            False, f"the champion has changed since the evaluation (then {then}, now {now}); {_AGAIN}", stale=True
         )
-        return Decision(False, reason, len(common), None)
-    theirs = [exact_match(answered[_key(row)], row["answers"]) for row in common]
-    interval = paired_bootstrap(theirs, [row["em_after"] for row in common], seed=seed)
-    part = "" if len(common) == len(candidate) else f" (those of its {len(candidate):,} that both were asked)"
-    return Decision(interval.low > 0, f"against {name} {_in_words(interval, len(common))}{part}", len(common), interval)
+    if problem:
+        return Decision(
+            False,
+            f"the champion, version {today}, could not be evaluated ({problem}); mend that and run again, or promote "
+            "with promote=force",
+        )
+    opponent = f"the champion, version {today}," if today else "its own base, as there is no champion,"
+    comparison = _compared(predictions, "champion" if today else "before", metric, seed)
+    enough = comparison.questions >= min_questions
+    reason = f"against {opponent} {_in_words(comparison, metric)}"
+    if not enough:
+        reason += f": fewer questions than min_test_questions={min_questions:,}"
+    promote = comparison.better and enough
+    return Decision(promote, reason, baseline=not today and not promote, comparison=comparison)
 
 
-def _key(row: Mapping[str, Any]) -> str:
-    return normalize_question(row["question"]) or str(row["question"])
+def _compared(predictions: Predictions, opponent: str, metric: str, seed: int) -> Comparison:
+    try:
+        ours, theirs = (
+            [math.nan if row[name] is None else row[name] for row in predictions]
+            for name in (f"{metric}_after", f"{metric}_{opponent}")
+        )
+    except KeyError as error:
+        raise RegistryError(
+            f"predictions.jsonl has no {error}; was it written by this version's evaluation?"
+        ) from error
+    return compare(ours, theirs, seed)
 
 
-def _in_words(interval: Interval, questions: int) -> str:
+def _in_words(comparison: Comparison, metric: str) -> str:
+    interval, name = comparison.interval, "EM" if metric == "em" else metric
     side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "not above zero"
     return (
-        f"EM differs by {100 * interval.difference:+.1f} points, 95 % interval {100 * interval.low:+.1f} to "
-        f"{100 * interval.high:+.1f}, {side}, over {questions:,} questions"
+        f"{name} differs by {100 * interval.difference:+.1f} points, 95 % interval {100 * interval.low:+.1f} to "
+        f"{100 * interval.high:+.1f}, {side}, {comparison.wins:,} won and {comparison.losses:,} lost (p = "
+        f"{comparison.p_value:.3f}), over {comparison.questions:,} questions"
     )

@@ -17,7 +17,7 @@ from ragtune.registry.kubeflow import register_in_kubeflow
 from ragtune.registry.mlflow import Registration
 
 FACTS = {"metrics": {"em_after": 0.72, "recall@5_after": 0.9}, "lineage": {"knowledge_base.version": "kb_v1"}}
-FIRST = Registration("countries", 1, True, "there is no champion yet", "a1b2c3d4e5f6", "s3://models/1", **FACTS)
+FIRST = Registration("countries", 1, True, "better than its base", "a1b2c3d4e5f6", "s3://models/1", **FACTS)
 SECOND = Registration("countries", 2, True, "better", "b2c3d4e5f6a1", "s3://models/2", **FACTS)
 
 
@@ -138,7 +138,7 @@ def test_a_version_carries_its_place_figures_and_lineage(server):
     assert version["name"] == "1-a1b2c3d4"
     held = properties(version)
     assert (held["em_after"], held["recall@5_after"], held["knowledge_base.version"]) == (0.72, 0.9, "kb_v1")
-    assert held["champion"] is True and held["promotion_reason"] == "there is no champion yet"
+    assert held["champion"] is True and held["promotion_reason"] == "better than its base"
     assert (artifact["uri"], artifact["modelFormatName"], artifact["versionId"]) == ("s3://models/1", "ragtune", "1")
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import logging
 import multiprocessing
 import os
@@ -17,27 +19,11 @@ pytest.importorskip("mlflow")
 from ragtune.errors import RegistryError, StorageError
 from ragtune.files import content_hash
 from ragtune.locks import locked
+from ragtune.registry.champion import champion_model
 from ragtune.registry.connection import connected
-from ragtune.registry.mlflow import champion_model, register
+from ragtune.registry.mlflow import register
 
 NAME = "countries"
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """A database with MLflow's tables: making them takes two seconds, copying them none."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with connected(f"sqlite:///{folder}/mlflow.db") as client:
-        client.search_experiments()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def tracking_uri(empty_database, tmp_path):
-    folder = tmp_path / "registry"
-    folder.mkdir()
-    shutil.copy(empty_database, folder)
-    return f"sqlite:///{folder}/mlflow.db"
 
 
 def test_the_first_version_is_champion_and_carries_figures_and_lineage(make_run, tracking_uri):
@@ -51,7 +37,8 @@ def test_the_first_version_is_champion_and_carries_figures_and_lineage(make_run,
     assert version.tags["questions_fingerprint"] == "77"
     assert version.tags["knowledge_base.version"] == "kb_v1"
     assert (version.tags["image"], version.tags["git_revision"]) == ("registry/ragtune-train@sha256:12", "abc123")
-    assert "no champion yet" in version.tags["ragtune.promotion_reason"]
+    assert "against its own base" in version.tags["ragtune.promotion_reason"]
+    assert version.tags["ragtune.baseline"] == "false"
     assert run.data.metrics["em_after"] == 0.5
     assert run.data.metrics["recall_at_5_after"] == 0.9
     assert run.data.params == {"config.n_docs": "5", "parameters.learning_rate": "3e-05"}
@@ -63,7 +50,7 @@ def test_artifacts_lie_beside_the_database_and_no_weights_among_them(make_run, t
     (evaluation / "report.html").write_text("<h1>better</h1>")
     register(model, evaluation, NAME, tracking_uri)
     files = {path.name for path in (tmp_path / "registry" / "mlflow-artifacts").rglob("*") if path.is_file()}
-    assert files == {"metrics.json", "predictions.jsonl", "lineage.json", "report.html"}
+    assert files == {"metrics.json", "predictions.jsonl", "facts.json", "lineage.json", "report.html"}
 
 
 def test_the_champion_outlives_the_run_that_trained_it(make_run, tracking_uri):
@@ -81,29 +68,81 @@ def test_a_workspace_takes_the_model_where_the_database_is_elsewhere(make_run, t
 
 def test_a_better_model_takes_over_and_an_equal_one_does_not(make_run, tracking_uri):
     register(*make_run(100, "first"), NAME, tracking_uri)
-    equal = register(*make_run(101, "equal"), NAME, tracking_uri)
+    equal = register(*make_run(101, "equal", champion=("1", 100)), NAME, tracking_uri)
     assert not equal.promoted and "not above zero" in equal.reason
-    better = register(*make_run(150, "better"), NAME, tracking_uri)
+    better = register(*make_run(150, "better", champion=("1", 100)), NAME, tracking_uri)
     assert better.promoted and "the champion, version 1," in better.reason
     assert champion_model(NAME, tracking_uri) == better.model_uri
 
 
-def test_a_worse_model_can_be_forced(make_run, tracking_uri):
+def test_a_first_model_no_better_than_its_base_is_a_baseline(make_run, tracking_uri):
+    """Seen: 80 % before, 10 % after, and champion."""
+    first = register(*make_run(10, "first"), NAME, tracking_uri)
+    assert (first.version, first.promoted) == (1, False)
+    with pytest.raises(RegistryError, match="is champion"):
+        champion_model(NAME, tracking_uri)
+    with connected(tracking_uri) as client:
+        assert client.get_model_version(NAME, "1").tags["ragtune.baseline"] == "true"
+    assert register(*make_run(100, "second"), NAME, tracking_uri).promoted
+
+
+def test_of_two_candidates_judged_against_one_champion_the_first_to_be_registered_stays(make_run, tracking_uri):
+    register(*make_run(50, "first"), NAME, tracking_uri)
+    better, worse = make_run(150, "better", champion=("1", 50)), make_run(100, "worse", champion=("1", 50))
+    assert register(*better, NAME, tracking_uri).promoted
+    late = register(*worse, NAME, tracking_uri)
+    assert not late.promoted and "has changed since the evaluation (then version 1, now version 2)" in late.reason
+    make_run(160, "worse", champion=("2", 100))  # evaluated again, and better after all
+    again = register(*worse, NAME, tracking_uri)
+    assert (again.version, again.promoted) == (3, True)
+
+
+def test_a_new_test_set_does_not_lock_the_champion_in(make_run, tracking_uri):
+    """Both were asked today's questions, whatever the champion was asked when it was registered."""
+    model, evaluation = make_run(100, "first")
+    register(model, evaluation, NAME, tracking_uri)
+    model, evaluation = make_run(150, "next", champion=("1", 80))
+    lines = (evaluation / "predictions.jsonl").read_text()
+    (evaluation / "predictions.jsonl").write_text(lines.replace("What is", "Whatever is"))
+    assert register(model, evaluation, NAME, tracking_uri).promoted
+
+
+def test_a_worse_model_can_be_forced_and_a_better_one_held_back(make_run, tracking_uri):
     register(*make_run(100, "first"), NAME, tracking_uri)
-    worse = make_run(50, "worse")
+    worse = make_run(50, "worse", champion=("1", 100))
     assert not register(*worse, NAME, tracking_uri).promoted
-    forced = register(*worse, NAME, tracking_uri, force=True)
+    forced = register(*worse, NAME, tracking_uri, promote="force")
     assert (forced.version, forced.promoted) == (2, True)
     assert forced.reason.startswith("forced, although against the champion, version 1,")
+    better = make_run(150, "better", champion=("2", 50))
+    held = register(*better, NAME, tracking_uri, promote="never")
+    assert not held.promoted and held.reason.startswith("promote=never; ")
+    assert register(*better, NAME, tracking_uri, promote="auto").promoted
+
+
+def test_a_minimum_of_questions_is_kept(make_run, tracking_uri):
+    result = register(*make_run(100), NAME, tracking_uri, min_questions=201)
+    assert not result.promoted and "fewer questions than min_test_questions=201" in result.reason
 
 
 def test_registering_twice_gives_the_same_version_and_leaves_a_later_champion(make_run, tracking_uri):
     first = make_run(100, "first")
     before = register(*first, NAME, tracking_uri)
-    later = register(*make_run(150, "later"), NAME, tracking_uri)
-    again = register(*first, NAME, tracking_uri)
-    assert again == before
+    assert register(*first, NAME, tracking_uri) == before
+    later = register(*make_run(150, "later", champion=("1", 100)), NAME, tracking_uri)
+    told = []
+    again = register(*first, NAME, tracking_uri, mirror=told.append)
+    assert again == dataclasses.replace(before, promoted=False) == told[0]
     assert champion_model(NAME, tracking_uri) == later.model_uri
+
+
+def test_a_new_evaluation_of_the_champion_leaves_it_champion(make_run, tracking_uri):
+    register(*make_run(100, "first"), NAME, tracking_uri)
+    again = register(*make_run(90, "first", champion=("1", 90)), NAME, tracking_uri)
+    assert (again.version, again.promoted, again.reason) == (1, True, "it is the champion already")
+    with connected(tracking_uri) as client:
+        run = client.get_run(again.run_id)
+    assert run.data.metrics["em_after"] == 0.45
 
 
 @pytest.mark.parametrize("cut", ["create_model_version", "set_registered_model_alias", "set_model_version_tag"])
@@ -131,14 +170,17 @@ def test_a_run_id_stands_for_one_model(make_run, tracking_uri):
         register(*make_run(100, "other"), NAME, tracking_uri, run_id="run-7")
 
 
-def test_a_champion_without_predictions_stays(make_run, tracking_uri):
+def test_a_champion_that_could_not_be_evaluated_stays(make_run, tracking_uri):
     with connected(tracking_uri) as client:
         client.create_registered_model(NAME)
         by_hand = client.create_model_version(NAME, "s3://models/by-hand")
         client.set_registered_model_alias(NAME, "champion", by_hand.version)
-    result = register(*make_run(150), NAME, tracking_uri)
+    model, evaluation = make_run(150)
+    (evaluation / "facts.json").write_text(json.dumps({"champion": {"version": "1", "problem": "no such bucket"}}))
+    result = register(model, evaluation, NAME, tracking_uri)
     assert not result.promoted
-    assert "version 1, has no predictions.jsonl to compare with; force it" in result.reason
+    assert "version 1, could not be evaluated (no such bucket); mend that" in result.reason
+    assert register(model, evaluation, NAME, tracking_uri, promote="force").promoted
 
 
 def test_a_model_that_lies_elsewhere_is_referenced_there(make_run, tracking_uri):
@@ -208,11 +250,6 @@ def test_a_name_that_mlflow_or_a_folder_would_refuse_is_an_error(make_run, track
         register(*make_run(1), name, tracking_uri)
 
 
-def test_no_champion_yet_is_an_error_for_those_who_ask_for_it(tracking_uri):
-    with pytest.raises(RegistryError, match='no version of "countries" is champion'):
-        champion_model(NAME, tracking_uri)
-
-
 def test_first_registrations_at_once_all_succeed(make_run, tmp_path):
     """MLflow's own migrations of a new SQLite database fail in all processes but one, and may break it for good."""
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
@@ -272,7 +309,7 @@ def test_a_real_server_takes_the_model_with_it(make_run, tmp_path, empty_databas
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", tmp_path / "server.log")
         register(*make_run(100, "first"), NAME, f"http://127.0.0.1:{port}")
-        better = register(*make_run(150, "better"), NAME, f"http://127.0.0.1:{port}")
+        better = register(*make_run(150, "better", champion=("1", 100)), NAME, f"http://127.0.0.1:{port}")
     finally:
         server.terminate()
         server.wait(timeout=20)

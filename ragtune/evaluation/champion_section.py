@@ -1,0 +1,89 @@
+"""The report's section on promotion: this model beside today's champion, and what these questions can tell."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ragtune.evaluation.bootstrap import CONFIDENCE
+from ragtune.evaluation.charts import percent, points, whole_percent
+from ragtune.evaluation.comparison import POWER, Comparison, compare
+
+_ROWS = {"em": "Exact match", "f1": "F1", "recall@5": "Recall@5"}
+_A_SMALL_DIFFERENCE = 0.02
+
+
+def champion_section(
+    metrics: Mapping[str, float], predictions: Sequence[Mapping[str, Any]], champion: Mapping[str, str]
+) -> str:
+    """As HTML.
+
+    Args:
+        metrics: what `evaluate` returns.
+        predictions: the lines of predictions.jsonl.
+        champion: `version` and `problem` of the champion at the time, see `Champion`; empty: there was none.
+    """
+    evaluated = "em_champion" in metrics
+    opponent = "champion" if evaluated else "before"
+    after, theirs = ([row[f"em_{style}"] for row in predictions] for style in ("after", opponent))
+    comparison = compare(after, theirs)
+    parts = [f'<p class="note">{_situation(champion, evaluated)}</p>']
+    if evaluated:
+        parts.append(_table(metrics))
+    parts += [f'<p class="note">{text}</p>' for text in (_finding(comparison, evaluated), _power(comparison))]
+    return f'<section id="champion"><h2>Against the champion</h2>{"".join(parts)}</section>'
+
+
+def _situation(champion: Mapping[str, str], evaluated: bool) -> str:
+    if not champion:
+        return (
+            "There was no champion when this model was evaluated. The first one is a model that beats its own base, "
+            "the model before; one that does not is registered as a baseline."
+        )
+    title = f"The champion, version {escape(champion['version'])},"
+    if evaluated:
+        return f"{title} was asked the same questions, each model on its own knowledge base."
+    return (
+        f"{title} could not be asked these questions: {escape(champion['problem'])} It keeps its place unless the run "
+        "says <code>promote: force</code>. The figures below are against the model before."
+    )
+
+
+def _finding(comparison: Comparison, evaluated: bool) -> str:
+    low, high = comparison.interval.low, comparison.interval.high
+    return (
+        f"By exact match this model wins {comparison.wins:,} questions and loses {comparison.losses:,} against "
+        f"{'the champion' if evaluated else 'the model before'}: {points(comparison.interval.difference)} points, 95 % "
+        f"interval {points(low)} to {points(high)}, exact sign test p = {comparison.p_value:.3f}. To be promoted, a "
+        f"model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
+        f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, if the champion is still "
+        "the same by then and the questions are enough."
+    )
+
+
+def _power(comparison: Comparison) -> str:
+    differing = percent((comparison.wins + comparison.losses) / comparison.questions)
+    begun = f"Power: with {comparison.questions:,} questions, of which the two answer {differing} differently, "
+    smallest, chance = comparison.detectable, comparison.power(_A_SMALL_DIFFERENCE)
+    if smallest is None:
+        return f"{begun}no difference, however large, would pass with {whole_percent(POWER)} probability: take more."
+    return (
+        f"{begun}a true difference of {points(smallest)} points would pass with {whole_percent(POWER)} probability, "
+        f"and one of {points(_A_SMALL_DIFFERENCE)} with {whole_percent(chance)}. More held-out questions tell smaller "
+        "differences."
+    )
+
+
+def _table(metrics: Mapping[str, float]) -> str:
+    head = "".join(
+        f"<th scope=col>{name}</th>" for name in ("", "champion", "this model", "difference", "95 % interval")
+    )
+    rows = "".join(
+        f"<tr><th scope=row>{label}</th><td>{percent(metrics[f'{name}_champion'])}</td>"
+        f"<td>{percent(metrics[f'{name}_after'])}</td><td>{points(metrics[f'{name}_champion_difference'])}</td>"
+        f"<td>{points(metrics[f'{name}_champion_difference_low'])} to "
+        f"{points(metrics[f'{name}_champion_difference_high'])}</td></tr>"
+        for name, label in _ROWS.items()
+        if f"{name}_champion_difference" in metrics
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<figure><div class="scroll">{table}</div></figure>'

@@ -1,0 +1,115 @@
+"""One model's part of an evaluation: what it answered and retrieved, on its own knowledge base."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragtune.errors import EvaluationError, RagtuneError
+from ragtune.evaluation.asking import ask, ask_closed_book
+from ragtune.evaluation.champion import Champion
+from ragtune.evaluation.ranking import first_ranks
+from ragtune.evaluation.scoring import Columns, Hits, gold_ids_known, retrieved_entries, score_answers
+from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.models.checkpoint import load_model, point_at_knowledge_base
+from ragtune.models.rag import RagModel
+from ragtune.questions.question import Question
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model's answers and retrieval, for all questions in order."""
+
+    answers: list[str]
+    columns: Columns
+    gold_ranks: list[int | None]
+    answer_ranks: list[int | None]
+    retrieved: list[list[dict[str, Any]]]
+    passages: dict[str, dict[str, str]]
+    calibration_error: float
+    gold_questions: int
+    manifest: dict[str, Any]
+
+
+def evaluate_side(
+    style: str,
+    model: RagModel,
+    knowledge_base: str | Path,
+    questions: Sequence[Question],
+    k: int,
+    generation: dict[str, int],
+    by_gold: bool | None = None,
+) -> Side:
+    """Ask one model all questions and score what comes back.
+
+    Args:
+        style: `before`, `after` or `champion`; the suffix of its scores' names.
+        model: moved to the GPU if there is one.
+        knowledge_base: its folder, or one with a pointer to it.
+        questions: any number.
+        k: passages retrieved a question.
+        generation: `num_beams` and `batch_size`.
+        by_gold: judge the retrieval by gold id; None finds out, see `gold_ids_known`.
+    """
+    texts = [question.question for question in questions]
+    with KnowledgeBase.open(knowledge_base, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
+        asked = ask(model, base, texts, k=k, progress=True, **generation)
+        if by_gold is None:
+            by_gold = gold_ids_known(questions, base.passages)
+        hits = Hits(questions, asked.rows, base.passages, by_gold)
+        retrieved = retrieved_entries(asked.rows, asked.probabilities, hits, base.passages)
+        rows = np.unique(asked.rows[:, : asked.probabilities.shape[1]])
+        passages = [base.passages[row] for row in rows.tolist() if row >= 0]
+        manifest = asdict(base.manifest)
+    return Side(
+        answers=asked.answers,
+        columns=score_answers(questions, asked.answers, style) | hits.columns(style),
+        gold_ranks=_ranks(hits.gold),
+        answer_ranks=_ranks(hits.answer),
+        retrieved=retrieved,
+        passages={passage.id: {"title": passage.title, "text": passage.text} for passage in passages},
+        calibration_error=hits.calibration_error(asked.probabilities),
+        gold_questions=int(hits.asked.sum()),
+        manifest=manifest,
+    )
+
+
+def evaluate_champion(
+    champion: Champion, questions: Sequence[Question], k: int, generation: dict[str, int], by_gold: bool
+) -> tuple[Side | None, str]:
+    """Ask today's champion the same questions, on the knowledge base that its lineage names.
+
+    Returns:
+        Its side, and ""; or None, and why it cannot be asked: model or knowledge base are gone or do not fit.
+    """
+    try:
+        if champion.folder is None:
+            raise EvaluationError(champion.problem)
+        model = load_model(champion.folder)
+        with tempfile.TemporaryDirectory() as pointer:
+            point_at_knowledge_base(champion.folder, pointer)
+            return evaluate_side("champion", model, pointer, questions, k, generation, by_gold), ""
+    except RagtuneError as error:
+        problem = " ".join(str(error).split())
+        _log.warning("the champion, version %s, cannot be evaluated: %s", champion.version, problem)
+        return None, problem
+
+
+def closed_book_answers(
+    folder: str | Path, questions: Sequence[Question], generation: dict[str, int]
+) -> list[str] | None:
+    """The closed-book baseline's answers; None where training was asked for none: "" or an empty folder."""
+    if not folder or not (Path(folder).is_dir() and any(Path(folder).iterdir())):
+        return None
+    texts = [question.question for question in questions]
+    return ask_closed_book(load_model(folder), texts, progress=True, **generation)
+
+
+def _ranks(hits: np.ndarray) -> list[int | None]:
+    return [rank or None for rank in first_ranks(hits).tolist()]

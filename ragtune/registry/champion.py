@@ -1,0 +1,77 @@
+"""Today's champion: the version that the alias `champion` names, and its model folder."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from ragtune.errors import RegistryError
+from ragtune.evaluation.champion import Champion
+from ragtune.registry.connection import connected, database_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+
+
+def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """The version that is champion now; None where there is none, or no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
+            return None
+        raise
+
+
+def champion_model(name: str, tracking_uri: str) -> str:
+    """The URI of the model folder of today's champion.
+
+    Raises:
+        RegistryError: there is no such model or no champion, or the registry cannot be reached.
+    """
+    with connected(tracking_uri) as client:
+        champion = find_champion(client, name)
+    if champion is None:
+        raise RegistryError(f'{tracking_uri}: no version of "{name}" is {CHAMPION}; register a model first')
+    return str(champion.source)
+
+
+@contextlib.contextmanager
+def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
+    """Today's champion with its model folder, which is downloaded for the block where it is elsewhere.
+
+    None where there is no champion. Where its model cannot be had, `Champion.problem` says why.
+
+    Raises:
+        RegistryError: the registry cannot be reached.
+    """
+    database = database_file(tracking_uri)
+    if database is not None and not database.exists():  # nothing is made by those who only look
+        yield None
+        return
+    with connected(tracking_uri) as client:
+        version = find_champion(client, name)
+    if version is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as downloads:
+        yield _with_folder(str(version.version), str(version.source), tracking_uri, downloads)
+
+
+def _with_folder(version: str, source: str, tracking_uri: str, downloads: str) -> Champion:
+    place = urlparse(source)
+    if place.scheme in ("", "file"):
+        return Champion(version, Path(unquote(place.path)))
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        return Champion(version, Path(download_artifacts(source, dst_path=downloads, tracking_uri=tracking_uri)))
+    except Exception as error:  # every store has a client with exceptions of its own; no champion is lost by it
+        return Champion(version, None, f"{source}: cannot be downloaded ({' '.join(str(error).split())})")

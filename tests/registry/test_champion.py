@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from ragtune.errors import RegistryError
+from ragtune.registry.champion import champion_model, todays_champion
+from ragtune.registry.connection import connected
+from ragtune.registry.mlflow import register
+
+NAME = "countries"
+
+
+def test_no_champion_is_an_error_for_those_who_ask_for_its_model(tracking_uri):
+    with pytest.raises(RegistryError, match='no version of "countries" is champion'):
+        champion_model(NAME, tracking_uri)
+
+
+def test_no_champion_is_none_for_those_who_compare_with_it(tracking_uri):
+    with todays_champion(NAME, tracking_uri) as champion:
+        assert champion is None
+
+
+def test_looking_for_a_champion_makes_no_database(tmp_path):
+    with todays_champion(NAME, str(tmp_path)) as champion:
+        assert champion is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_champion_comes_with_its_model(make_run, tracking_uri):
+    model, evaluation = make_run(100)
+    register(model, evaluation, NAME, tracking_uri)
+    with todays_champion(NAME, tracking_uri) as champion:
+        assert (champion.version, champion.problem) == ("1", "")
+        assert (champion.folder / "ragtune.json").read_text() == (model / "ragtune.json").read_text()
+
+
+def test_a_model_that_cannot_be_had_is_told_with_its_place(tracking_uri):
+    with connected(tracking_uri) as client:
+        client.create_registered_model(NAME)
+        gone = client.create_model_version(NAME, "models-elsewhere://bucket/1")
+        client.set_registered_model_alias(NAME, "champion", gone.version)
+    with todays_champion(NAME, tracking_uri) as champion:
+        assert champion.folder is None
+        assert champion.problem.startswith("models-elsewhere://bucket/1: cannot be downloaded")
+
+
+def test_a_download_is_gone_after_the_block(make_run, tracking_uri, tmp_path):
+    model, evaluation = make_run(100)
+    with connected(tracking_uri) as client:
+        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
+        client.log_artifacts(run.info.run_id, str(model), "model")
+    register(model, evaluation, NAME, tracking_uri, model_uri=f"runs:/{run.info.run_id}/model")
+    with todays_champion(NAME, tracking_uri) as champion:
+        folder = Path(champion.folder)
+        assert (folder / "generator" / "model.safetensors").read_text() == "weights of run"
+    assert not folder.exists()
