@@ -43,7 +43,8 @@ def finetune_rag(
     tracking_uri: str = "",
 ):
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
-    from ragtune.models.checkpoint import point_at_knowledge_base
+    from ragtune.knowledge.pointers import point_at
+    from ragtune.models.checkpoint import knowledge_base_of
     from ragtune.training.launch import finetune
 
     results = finetune(
@@ -81,6 +82,6 @@ def finetune_rag(
         seed=seed,
         **training_options,
     )
-    point_at_knowledge_base(model.path, trained_knowledge_base.path)
+    point_at(trained_knowledge_base.path, knowledge_base_of(model.path))
     for name, value in results.items():
         metrics.log_metric(name, value)

@@ -141,7 +141,7 @@ def evaluate(
         _write_json(folder / "metrics.json", metrics)
         _write_json(folder / "facts.json", facts)
         _write_lines(folder / "predictions.jsonl", _records(questions, sides, closed_book, columns, answerable))
-        shown = {name: passage for side in sides.values() for name, passage in side.passages.items()}
+        shown = {name: passage for side in reversed(sides.values()) for name, passage in side.passages.items()}
         _write_lines(folder / "passages.jsonl", ({"id": name, **passage} for name, passage in shown.items()))
         report_from_folder(folder, folder / "report.html")
         if report_path:

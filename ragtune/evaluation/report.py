@@ -243,6 +243,8 @@ def _fact_table(caption: str, facts: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "not finite"  # as strict JSON has it
     if isinstance(value, str) and _HASH.fullmatch(value):
         return value[:12]
     return plain(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

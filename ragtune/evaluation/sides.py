@@ -1,7 +1,6 @@
 """One model's part of an evaluation: what it answered and retrieved, on its own knowledge base."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.ranking import first_ranks
 from ragtune.evaluation.scoring import Columns, Hits, gold_ids_known, retrieved_entries, score_answers
 from ragtune.knowledge.knowledge_base import KnowledgeBase
-from ragtune.models.checkpoint import load_model, point_at_knowledge_base
+from ragtune.knowledge.pointers import Pointer
+from ragtune.models.checkpoint import knowledge_base_of, load_model
 from ragtune.models.rag import RagModel
 from ragtune.questions.question import Question
 
@@ -40,7 +40,7 @@ class Side:
 def evaluate_side(
     style: str,
     model: RagModel,
-    knowledge_base: str | Path,
+    knowledge_base: str | Path | Pointer,
     questions: Sequence[Question],
     k: int,
     generation: dict[str, int],
@@ -51,7 +51,7 @@ def evaluate_side(
     Args:
         style: `before`, `after` or `champion`; the suffix of its scores' names.
         model: moved to the GPU if there is one.
-        knowledge_base: its folder, or one with a pointer to it.
+        knowledge_base: see `KnowledgeBase.open`.
         questions: any number.
         k: passages retrieved a question.
         generation: `num_beams` and `batch_size`.
@@ -92,9 +92,8 @@ def evaluate_champion(
         if champion.folder is None:
             raise EvaluationError(champion.problem)
         model = load_model(champion.folder)
-        with tempfile.TemporaryDirectory() as pointer:
-            point_at_knowledge_base(champion.folder, pointer)
-            return evaluate_side("champion", model, pointer, questions, k, generation, by_gold), ""
+        base = knowledge_base_of(champion.folder)
+        return evaluate_side("champion", model, base, questions, k, generation, by_gold), ""
     except RagtuneError as error:
         problem = " ".join(str(error).split())
         _log.warning("the champion, version %s, cannot be evaluated: %s", champion.version, problem)

@@ -14,7 +14,7 @@ from transformers import RagConfig as HuggingFaceRagConfig
 
 from ragtune.errors import ModelError
 from ragtune.files import atomic_path
-from ragtune.knowledge.pointers import point_at, pointer_from
+from ragtune.knowledge.pointers import Pointer, pointer_from
 from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.rag import RagConfig, RagModel
 
@@ -108,18 +108,20 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     return description
 
 
-def point_at_knowledge_base(model_folder: str | Path, pointer_folder: str | Path) -> None:
-    """Leave a pointer to the knowledge base that a model searches, as its lineage has it.
+def knowledge_base_of(model_folder: str | Path) -> Pointer:
+    """The version of the knowledge base that a model searches, as its lineage has it.
 
     That is the one it was trained with; where training moved the passage encoder, the one made with it in the end.
 
     Raises:
         ModelError: the model is none, or was not trained with a knowledge base.
     """
-    told = read_description(model_folder)["lineage"].get("knowledge_base")
-    if not told:
-        raise ModelError(f"{model_folder}/ragtune.json: names no knowledge base; was this model trained by ragtune?")
-    point_at(pointer_folder, pointer_from(told))
+    try:
+        return pointer_from(read_description(model_folder)["lineage"]["knowledge_base"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{model_folder}/ragtune.json: names no knowledge base; was this model trained by ragtune?"
+        ) from error
 
 
 def export_huggingface(model: RagModel, folder: str | Path) -> None:

@@ -45,7 +45,7 @@ def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProces
 def run(tmp_path_factory) -> tuple[Path, str]:
     folder, latest = tmp_path_factory.mktemp("run"), ROOT / "runs" / "latest"
     stood = latest.readlink() if latest.is_symlink() else None
-    result = start(folder, "first")
+    result = start(folder, "first", promote="force")  # so short a training on 40 questions would be a baseline
     assert result.returncode == 0, result.stdout + result.stderr
     assert (latest.readlink() if latest.is_symlink() else None) == stood  # a run elsewhere leaves it to the user's own
     return folder / "first", result.stdout
@@ -89,9 +89,10 @@ def test_questions_that_cannot_be_used_are_rejected_with_file_line_and_reason(ru
     assert all(row["file"] and row["line"] > 0 for row in rejected)
 
 
-def test_the_model_is_registered_and_the_first_one_is_champion(run):
+def test_the_model_is_registered_and_champion_as_the_run_wants_it(run):
     figures = box_metrics(run[0] / "boxes", "register_model")
     assert figures == {"version": 1, "champion": 1}
+    assert "version 1 of ragtune-demo: forced, although against its own base" in (run[0] / "log.txt").read_text()
 
 
 def test_a_second_run_into_the_same_folder_is_refused(run):
@@ -132,6 +133,15 @@ def test_the_curves_go_to_mlflow_where_it_is_named(second):
     client = MlflowClient(f"sqlite:///{second.parent}/workspace/mlflow.db")
     (curves,) = client.search_runs([client.get_experiment_by_name("ragtune-training").experiment_id])
     assert [point.step for point in client.get_metric_history(curves.info.run_id, "staleness")] == [1, 3]
+
+
+def test_a_second_run_is_compared_with_the_champion_of_the_first(run, second):
+    first, next_one = (json.loads((folder / "metrics.json").read_text()) for folder in (run[0], second))
+    assert next_one["em_champion"] == first["em_after"]  # the same questions, model and knowledge base
+    assert next_one["recall@5_champion"] == first["recall@5_after"]
+    assert box_metrics(second / "boxes", "register_model") == {"version": 2, "champion": 0}
+    assert "fewer questions than min_test_questions=100" in (second / "log.txt").read_text()
+    assert "The champion, version 1, was asked the same questions" in (second / "report.html").read_text()
 
 
 def test_a_second_run_writes_no_passage_again(second):

@@ -13,10 +13,11 @@ from tiny_models import save_tiny_parts
 
 from ragtune.errors import EvaluationError, KnowledgeBaseError
 from ragtune.evaluation.asking import ask
+from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.evaluate import evaluate
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
-from ragtune.models.checkpoint import save_model
+from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.questions.question import SHARED
@@ -64,6 +65,19 @@ def evaluated(world, tmp_path_factory):
     output = tmp_path_factory.mktemp("evaluated") / "evaluation"
     metrics = run(world, output, closed_book_folder=world / "closed_book", rejected_path=world / "rejected.jsonl")
     return output, metrics
+
+
+@pytest.fixture(scope="session")
+def champion(world, tmp_path_factory):
+    """A model with another passage encoder, and so with a knowledge base of its own, of the last 30 passages."""
+    folder = tmp_path_factory.mktemp("champion")
+    parts = [world / "other" / part for part in ("question_encoder", "passage_encoder", "generator")]
+    model = RagModel.from_parts(*parts, RagConfig(n_docs=2, temperature=8.0))
+    Passages(Passages.open(world / "passages.parquet").table.slice(10)).save(folder / "passages.parquet")
+    manifest = ingest_passages(folder / "passages.parquet", folder / "kb", model.passage_encoder)
+    its_base = {"path": str(folder / "kb"), "version": manifest.version, "content_hash": manifest.content_hash}
+    save_model(model, folder / "model", {"knowledge_base": its_base})
+    return Champion("7", folder / "model")
 
 
 def run(world, output, **changes):
@@ -169,6 +183,54 @@ def test_without_a_baseline_there_are_no_closed_book_figures(world, tmp_path):
     )
     assert not [name for name in metrics if "closed_book" in name]
     assert (tmp_path / "report").read_text() == (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_champion_answers_the_same_questions_on_its_own_knowledge_base(world, champion, tmp_path):
+    metrics = run(world, tmp_path / "out", champion=champion)
+    predictions = lines(tmp_path / "out" / "predictions.jsonl")
+    with KnowledgeBase.open(champion.folder.parent / "kb") as base:
+        asked = ask(load_model(champion.folder), base, QUESTIONS, num_beams=2)
+    assert [row["prediction_champion"] for row in predictions] == asked.answers
+    assert all(len(row["retrieved_champion"]) == 2 for row in predictions)
+    assert {row["gold_rank_champion"] for row in predictions[:10]} == {None}  # not among its passages
+    assert metrics["em_champion"] == np.mean([row["em_champion"] for row in predictions])
+    assert metrics["em_champion_difference"] == pytest.approx(metrics["em_after"] - metrics["em_champion"])
+    assert metrics["em_champion_difference_low"] <= metrics["em_champion_difference"]
+    facts = json.loads((tmp_path / "out" / "facts.json").read_text())
+    assert facts["champion"] == {"version": "7", "problem": ""}
+    assert "The champion, version 7, was asked the same questions" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("gone", ["kb", "model", "folder"])
+def test_a_champion_that_cannot_be_asked_is_told_and_the_rest_stands(world, champion, tmp_path, gone):
+    shutil.copytree(champion.folder.parent, tmp_path / "champion")
+    description = tmp_path / "champion" / "model" / "ragtune.json"
+    description.write_text(description.read_text().replace(str(champion.folder.parent), str(tmp_path / "champion")))
+    if gone != "folder":
+        shutil.rmtree(tmp_path / "champion" / gone)
+    folder = None if gone == "folder" else tmp_path / "champion" / "model"
+    metrics = run(world, tmp_path / "out", champion=Champion("7", folder, "no such bucket"))
+    told = json.loads((tmp_path / "out" / "facts.json").read_text())["champion"]
+    assert told["version"] == "7"
+    assert ("no such bucket" if gone == "folder" else str(tmp_path / "champion" / gone)) in told["problem"]
+    assert "em_champion" not in metrics and metrics["em_after"] >= 0.5
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "could not be asked these questions" in report and "promote: force" in report
+
+
+def test_numbers_that_are_not_finite_leave_the_files_and_the_report_readable(world, tmp_path):
+    shutil.copytree(world / "model", tmp_path / "model")
+    log = '[{"step": 1, "loss": NaN}, {"step": 2, "loss": Infinity}, {"step": 3, "loss": 2.0}]'
+    (tmp_path / "model" / "training_log.json").write_text(log)
+    description = json.loads((tmp_path / "model" / "ragtune.json").read_text())
+    description["lineage"]["parameters"] |= {"max_grad_norm": math.inf}
+    (tmp_path / "model" / "ragtune.json").write_text(json.dumps(description))
+    run(world, tmp_path / "out", model_folder=tmp_path / "model")
+    for name in ("metrics.json", "facts.json"):
+        json.loads((tmp_path / "out" / name).read_text(), parse_constant=pytest.fail)
+    for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    assert "max grad norm" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_no_question_is_an_error_and_leaves_what_was_there(world, tmp_path):

@@ -93,6 +93,50 @@ def test_ten_won_and_all_five_lost_questions_are_shown(page):
     assert "40 questions; 10 of them" in html
 
 
+@pytest.fixture
+def with_champion(report_inputs):
+    """The same run beside a champion that answers 30 of the 60 questions, ten of which this model gets wrong."""
+    rows = [row | {"em_champion": float(number < 30)} for number, row in enumerate(report_inputs["predictions"])]
+    metrics = dict(report_inputs["metrics"])
+    for name, low, high in (("em", 0.05, 0.45), ("f1", 0.1, 0.4), ("recall@5", -0.1, 0.1)):
+        metrics |= {f"{name}_champion": 0.5, f"{name}_champion_difference": (low + high) / 2}
+        metrics |= {f"{name}_champion_difference_low": low, f"{name}_champion_difference_high": high}
+    champion = {"version": "3", "problem": ""}
+    return report_inputs | {"predictions": rows, "metrics": metrics, "champion": champion}
+
+
+def test_the_champion_stands_beside_the_model_with_the_power_of_the_test(with_champion, render, tmp_path):
+    write_report(tmp_path / "report.html", **with_champion)
+    shown = str(Text(render(tmp_path / "report.html")))
+    assert "The champion, version 3, was asked the same questions" in shown
+    assert "wins 30 questions and loses 15 against the champion: +25.0 points" in shown
+    assert "exact sign test p = 0.036" in shown and "this one passes" in shown.replace("  ", " ")
+    assert f"Power: with 60 questions, of which the two answer 75.0{NBSP}% differently, a true difference of +" in shown
+    assert f"points would pass with 80{NBSP}% probability" in shown
+
+
+def test_without_a_champion_the_base_is_what_the_first_has_to_beat(page):
+    html = page.read_text()
+    assert "There was no champion when this model was evaluated" in html
+    assert "wins 40 questions and loses 5 against the model before" in html
+
+
+def test_a_champion_that_could_not_be_asked_is_told_escaped(report_inputs, tmp_path):
+    gone = {"version": "3", "problem": "/kb/<x>: no knowledge base there"}
+    write_report(tmp_path / "report.html", **report_inputs, champion=gone)
+    html = (tmp_path / "report.html").read_text()
+    assert "version 3, could not be asked these questions: /kb/&lt;x&gt;: no knowledge base there" in html
+    assert "promote: force" in html
+
+
+def test_numbers_that_are_not_finite_do_not_stop_the_report(report_inputs, tmp_path):
+    log = [{"step": 1, "loss": math.inf}, {"step": 2, "loss": None}, {"step": 3, "loss": 1.0}]
+    parameters = {"max_grad_norm": math.inf, "other": None}
+    write_report(tmp_path / "report.html", **report_inputs | {"training_log": log, "parameters": parameters})
+    html = (tmp_path / "report.html").read_text()
+    assert "<td>inf</td>" in html and "<td>not finite</td>" in html
+
+
 def test_every_chart_has_a_title_and_a_description(page):
     html = page.read_text()
     charts = re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', html, re.S)
