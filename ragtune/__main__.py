@@ -1,9 +1,10 @@
-"""The `ragtune` command: ask a fine-tuned model questions, or hand it to Hugging Face's RAG classes."""
+"""The `ragtune` command: ask a fine-tuned model, hand it to Hugging Face, tidy a workspace."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ragtune import ask
 from ragtune.errors import RagtuneError
@@ -15,6 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "ask":
             return ask.run(options)
+        if options.command == "gc":
+            return collect_garbage(options.workspace, options.keep, options.keep_days, options.delete)
         export(options.model, options.output)
     except RagtuneError as error:
         print(f"ragtune: {' '.join(str(error).split())}", file=sys.stderr)
@@ -38,6 +41,34 @@ def export(model_folder: str, output_folder: str) -> None:
     export_huggingface(load_model(model_folder), output_folder)
 
 
+def collect_garbage(workspace: str, keep: Sequence[str], keep_days: float, delete: bool) -> int:
+    """List what nothing refers to in a workspace, and remove it if asked to; 1 if something could not be removed.
+
+    Raises:
+        StorageError: there is no such workspace.
+    """
+    from ragtune.knowledge.garbage import Search
+
+    found = Search(Path(workspace), [Path(folder) for folder in keep], keep_days).run()
+    failed = 0
+    for item in found.garbage:
+        print(f"{item.bytes / 2**20:10,.1f} MiB  {item.kind:<16}  {item.place}: {item.why}")
+        if delete:
+            try:
+                item.remove()
+            except RagtuneError as error:
+                failed += 1
+                print(f"ragtune: {' '.join(str(error).split())}", file=sys.stderr)
+    for version, holder in found.kept.items():
+        print(f"{'':>14}  {'kept':<16}  {version}: {holder}")
+    for warning in found.warnings:
+        print(f"ragtune: left alone: {' '.join(warning.split())}", file=sys.stderr)
+    size = sum(item.bytes for item in found.garbage) / 2**20
+    done = "removed" if delete else "nothing was removed; --delete does"
+    print(f"{size:10,.1f} MiB  {len(found.garbage)} that nothing refers to; {done}")
+    return 1 if failed else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ragtune", description="Fine-tuned retrieval-augmented generation.")
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
@@ -49,6 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
     export.add_argument("--output", required=True, metavar="DIR", help="folder to write, whole or not at all")
+    gc = commands.add_parser(
+        "gc",
+        help="remove what nothing refers to",
+        description="List what a workspace holds that nothing refers to: versions of knowledge bases, embeddings, work "
+        "folders of trainings, temporary folders of killed processes, collections on a Milvus server.",
+    )
+    gc.add_argument("workspace", metavar="WORKSPACE", help="of the runs")
+    gc.add_argument("--delete", action="store_true", help="remove it; without this nothing is")
+    gc.add_argument(
+        "--keep", action="append", default=[], metavar="DIR", help="folder of runs or models whose versions stay, too"
+    )
+    gc.add_argument(
+        "--keep-days",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="days to keep what a holder out of sight has asked for, or what can be resumed (default: %(default)g)",
+    )
     return parser
 
 

@@ -15,6 +15,7 @@ from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.files import describe_write_error
+from ragtune.knowledge import ledger
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
 from ragtune.knowledge.feature_repo import (
     FEATURE_STORE,
@@ -26,6 +27,7 @@ from ragtune.knowledge.feature_repo import (
     registered_view,
     write_feature_repo,
 )
+from ragtune.knowledge.leases import LEASES
 from ragtune.knowledge.manifest import (
     BUILDING,
     EMBEDDED_DATABASE,
@@ -221,6 +223,7 @@ def remove_version(folder: Path, token: str = "") -> None:
     holder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     folder.replace(holder / folder.name)
     shutil.rmtree(holder, ignore_errors=True)
+    shutil.rmtree(folder.parent / LEASES / folder.name, ignore_errors=True)
 
 
 def _begun(wanted: Wanted) -> Manifest:
@@ -241,6 +244,7 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
     cache = EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
     write_feature_repo(folder, wanted.name, wanted.uri, wanted.index)
+    ledger.enter(wanted.folder, folder)
     store = open_feature_store(folder, wanted.token)
     online = batched_store(store)
     view = passages_view(begun.version, begun.dimension, begun.metric)

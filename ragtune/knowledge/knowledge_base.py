@@ -19,11 +19,12 @@ from ragtune.knowledge.feature_repo import (
     registered_view,
 )
 from ragtune.knowledge.ingestion import Ingestion, Wanted, ingest, only_one, remove_version
+from ragtune.knowledge.leases import Reading
 from ragtune.knowledge.manifest import PASSAGES, Manifest, version_folders, version_number
 from ragtune.knowledge.milvus import collector_paused
 from ragtune.knowledge.offline_source import read_vectors
 from ragtune.knowledge.passages import Passages
-from ragtune.knowledge.pointers import Pointer, resolve, write_pointer
+from ragtune.knowledge.pointers import Pointer, point_at, pointer_to, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 
 _QUERIES_PER_CALL = 512
@@ -41,8 +42,9 @@ class KnowledgeBase:
         passages: by row, as `search` names them.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, token: str = "", uri: str = ""):
+    def __init__(self, folder: Path, manifest: Manifest, reading: Reading, token: str = "", uri: str = ""):
         """Connect; `open` is the way in."""
+        self._reading = reading
         self.folder = folder
         self.manifest = manifest
         try:
@@ -86,7 +88,13 @@ class KnowledgeBase:
                 f"({manifest.encoder_fingerprint[:12]}, {manifest.dimension} dimensions), not with the one that asks "
                 f"({encoder_fingerprint[:12]}); ingest the passages with that one"
             )
-        return cls(folder, manifest, token, uri)
+        reading = Reading(folder)
+        try:
+            resolve(folder)  # again: what is still there now stays
+            return cls(folder, manifest, reading, token, uri)
+        except BaseException:
+            reading.release()
+            raise
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
         """The best k passages for each query by inner product.
@@ -98,6 +106,7 @@ class KnowledgeBase:
         Raises:
             KnowledgeBaseError: the queries have another dimension, k is not possible, or Milvus does not answer.
         """
+        self._reading.renew()
         queries = np.asarray(queries, dtype=np.float32)
         at_once = max(1, min(_QUERIES_PER_CALL, _FLOATS_PER_CALL // (max(k, 1) * self.manifest.dimension)))
         starts = range(0, max(len(queries), 1), at_once)
@@ -113,6 +122,7 @@ class KnowledgeBase:
     def close(self) -> None:
         """Let go of Milvus; an embedded database can then be opened by another process."""
         self._online.disconnect()
+        self._reading.release()
 
     def __enter__(self) -> "KnowledgeBase":
         return self
@@ -237,8 +247,7 @@ def ingest_into_workspace(
         KnowledgeBaseError: as `ingest_passages`.
     """
     folder = Path(workspace) / "knowledge_bases" / name
-    done = _ingest(passages_path, folder, encoder, uri, "", name, "HNSW", "", 5000)
-    write_pointer(pointer_folder, folder)
+    done = _ingest(passages_path, folder, encoder, uri, "", name, "HNSW", "", 5000, pointer_folder)
     return {
         "rows": done.manifest.rows,
         "written": done.written,
@@ -268,11 +277,15 @@ def _ingest(
     index: str,
     embedding_cache: str | Path,
     chunk_rows: int,
+    pointer_folder: str | Path = "",
 ) -> Ingestion:
     try:
         passages = Passages.open(passages_path)
         check_choices(name, uri, index)
         with only_one(folder):
-            return ingest(Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows))
+            done = ingest(Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows))
+            if pointer_folder:
+                point_at(pointer_folder, pointer_to(folder / done.manifest.version, done.manifest))
+            return done
     except StorageError as error:
         raise KnowledgeBaseError(str(error)) from error

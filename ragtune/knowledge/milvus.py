@@ -13,7 +13,7 @@ import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
-from ragtune.errors import KnowledgeBaseError, StorageError, UnavailableError
+from ragtune.errors import KnowledgeBaseError, UnavailableError
 from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
@@ -114,8 +114,7 @@ def check_no_other_owner(path: Path) -> None:
     """Refuse an embedded database that another process has open.
 
     Raises:
-        KnowledgeBaseError: one has.
-        StorageError: its lock cannot be asked.
+        KnowledgeBaseError: one has, or its lock cannot be asked.
     """
     if is_open_elsewhere(path):
         raise KnowledgeBaseError(
@@ -128,7 +127,7 @@ def is_open_elsewhere(path: Path) -> bool:
     """True where another process has an embedded database open.
 
     Raises:
-        StorageError: its lock cannot be asked: the volume may not be written, or has no locks.
+        KnowledgeBaseError: its lock cannot be asked: the volume may not be written, or has no locks.
     """
     lock = path / "LOCK"
     if _users[str(path.absolute())] or not lock.exists():
@@ -139,7 +138,7 @@ def is_open_elsewhere(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError as error:
-        raise StorageError(
+        raise KnowledgeBaseError(
             f"{lock}: cannot be locked ({error.strerror}), and an embedded Milvus has only one owner; give this user "
             "the right to write there, copy the knowledge base to a volume with file locks, or use a Milvus server"
         ) from error

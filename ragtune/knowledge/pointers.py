@@ -7,6 +7,7 @@ from typing import Any
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
+from ragtune.knowledge.leases import take
 from ragtune.knowledge.manifest import (
     MANIFEST,
     SERVED,
@@ -53,7 +54,8 @@ def pointer_to(folder: Path, manifest: Manifest) -> Pointer:
 
 
 def point_at(folder: str | Path, pointer: Pointer) -> None:
-    """As `write_pointer`, at a version that is known."""
+    """As `write_pointer`, at a version that is known; the pointer's file holds a lease on it."""
+    take(Path(pointer.path) / pointer.version, str((Path(folder) / POINTER).absolute()))
     with atomic_file(Path(folder) / POINTER) as stream:
         json.dump(asdict(pointer), stream, indent=2)
 
@@ -83,11 +85,15 @@ def resolve(place: str | Path | Pointer) -> tuple[Path, Manifest]:
             base's folder: the version that is served; or a version's own folder.
 
     Raises:
-        KnowledgeBaseError: there is no such version, or it is not whole.
+        KnowledgeBaseError: there is no such version, it is not whole, or it may not be read.
     """
-    if isinstance(place, Pointer):
-        return _pointed_at(place)
-    folder = Path(place)
+    try:
+        return _pointed_at(place) if isinstance(place, Pointer) else _found_in(Path(place))
+    except PermissionError as error:
+        raise KnowledgeBaseError(f"{error.filename}: may not be read; give this user the right to") from error
+
+
+def _found_in(folder: Path) -> tuple[Path, Manifest]:
     if (folder / POINTER).exists():
         return _pointed_at(read_pointer(folder / POINTER))
     if version := read_served(folder):

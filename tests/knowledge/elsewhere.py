@@ -45,6 +45,20 @@ def ingest_and_count(passages, folder):
     return rows_or_error(folder)
 
 
+def open_and_ingest_as_nobody(folder, passages):
+    """The errors of both, for a user who owns nothing."""
+    from ragtune.knowledge.knowledge_base import ingest_passages
+
+    rows_or_error(folder)  # imports what that user may not read
+    os.setuid(65534)
+    opened = rows_or_error(folder)
+    try:
+        ingest_passages(passages, folder, WordEncoder())
+    except KnowledgeBaseError as error:
+        return opened, str(error)
+    return opened, ""
+
+
 def ingest_and_die(place, passages, folder):
     """Ingest in chunks of 100 rows, killed without warning at a place on the way."""
     from ragtune.knowledge import embedding, ingestion, knowledge_base, rows

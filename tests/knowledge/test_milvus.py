@@ -1,7 +1,15 @@
+import errno
+import fcntl
 import gc
+import os
+import shutil
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
+from elsewhere import answer_from_elsewhere, open_and_ingest_as_nobody
 from real_milvus import free_port
 
 from ragtune.errors import KnowledgeBaseError
@@ -79,3 +87,75 @@ def test_a_garbage_collector_that_was_off_stays_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def locked_as(monkeypatch):
+    """Have every flock fail with an errno."""
+
+    def make(number):
+        def flock(stream, operation):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return make
+
+
+def test_a_lock_is_asked_as_nfs_wants_it(folder, version, monkeypatch):
+    """NFS turns an exclusive flock into a write lock, and answers EBADF for a file that is open for reading."""
+    asked = []
+    flock = fcntl.flock
+
+    def as_on_nfs(stream, operation):
+        number = stream if isinstance(stream, int) else stream.fileno()
+        asked.append(number)
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with KnowledgeBase.open(folder) as base:
+        assert base.manifest.rows == 300
+    assert asked
+
+
+def test_a_volume_without_locks_is_named_and_not_taken_for_an_owner(folder, version, locked_as):
+    locked_as(errno.ENOLCK)
+    with pytest.raises(KnowledgeBaseError, match=rf"{version}/milvus.db/LOCK: cannot be locked \(No locks available\)"):
+        KnowledgeBase.open(folder)
+
+
+def test_ingestion_on_a_volume_without_locks_is_named(folder, corpus, encoder, locked_as):
+    locked_as(errno.ENOLCK)
+    with pytest.raises(KnowledgeBaseError, match=r"ingestion.lock: cannot be locked .*choose a folder on a volume"):
+        ingest_passages(corpus, folder, encoder)
+
+
+def test_a_volume_that_only_root_may_write_is_named(folder, corpus):
+    if os.geteuid():
+        pytest.skip("needs another user")
+    with tempfile.TemporaryDirectory() as name:
+        base = shutil.copytree(folder, f"{name}/base")
+        shutil.copy(corpus, name)
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        opened, ingested = answer_from_elsewhere(open_and_ingest_as_nobody, base, f"{name}/{corpus.name}")
+        Path(name).chmod(0o700)
+        (hidden,) = answer_from_elsewhere(open_and_ingest_as_nobody, base, f"{name}/{corpus.name}")[:1]
+    assert f"{base}/kb_v1/milvus.db" in opened and "give this user the right to write there" in opened
+    assert f"{base}: may not be written (Permission denied)" in ingested
+    assert f"{base}/knowledge_base.json: may not be read" in hidden
+
+
+def test_a_read_only_volume_is_named(folder, version, corpus, encoder):
+    if os.geteuid() or subprocess.run(["mount", "--bind", folder, folder]).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        with pytest.raises(KnowledgeBaseError, match=rf"{version}/milvus.db/LOCK: .*Read-only file system.*give this"):
+            KnowledgeBase.open(folder)
+        with pytest.raises(KnowledgeBaseError, match=rf"{folder}: may not be written \(Read-only file system\)"):
+            ingest_passages(corpus, folder, encoder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

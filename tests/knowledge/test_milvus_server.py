@@ -12,6 +12,7 @@ from real_milvus import PASSWORD, TOKEN, Server
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE, batched_store, open_feature_store, passages_view
+from ragtune.knowledge.garbage import Search
 from ragtune.knowledge.knowledge_base import KnowledgeBase, drop_knowledge_base, ingest_into_workspace, ingest_passages
 from ragtune.knowledge.milvus import connect_server
 
@@ -97,6 +98,24 @@ def test_two_folders_on_one_server_do_not_take_each_others_collections(tmp_path,
     for folder, rows in (("one", 300), ("two", 20)):
         with KnowledgeBase.open(tmp_path / folder) as base:
             assert base.search(encoder.encode(QUESTIONS), 301).mask.sum(axis=1).tolist() == [rows] * 4
+
+
+def test_garbage_on_a_server_goes_with_its_version_or_when_that_was_deleted(
+    tmp_path, corpus, encoder, server, name, token
+):
+    root = tmp_path / "knowledge_bases" / name
+    for count in (20, 10, 5):
+        passages = write_passages(tmp_path / "passages.parquet", animal_texts(count))
+        ingest_passages(passages, root, encoder, uri=server.uri, name=name, index="FLAT")
+    shutil.rmtree(root / "kb_v1")
+    found = Search(tmp_path).run().garbage
+    assert sorted(item.kind for item in found) == ["collection", "version"]
+    for item in found:
+        item.remove()
+    client = connect_server(server.uri, TOKEN)
+    (left,) = [known for known in client.list_collections() if name in known]
+    client.close()
+    assert left.endswith("_kb_v3") and Search(tmp_path).run().garbage == []
 
 
 def test_a_collection_that_the_server_lost_is_written_again(tmp_path, corpus, encoder, server, name, token):
