@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from ragtune.models.blocks import transformer_blocks
 from ragtune.models.encoders import Encoder
 from ragtune.models.pooling import Dense
 from ragtune.training.trained import TrainedParts
@@ -25,21 +26,12 @@ def shard(parts: TrainedParts, device_type: str) -> None:
     processes must call each layer equally often, except in `gathered`.
     """
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
-    for layer in _layers(parts):
+    for layer in transformer_blocks(parts):
         fully_shard(layer, mesh=mesh)
     fully_shard(parts, mesh=mesh, reshard_after_forward=True)  # else it would stay whole after encode_questions
     for method in ("encode_questions", "ready"):
         register_fsdp_forward_method(parts, method)
     parts.ready()
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The transformers' blocks: what stands in a ModuleList that stands in no other."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from _layers(child)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ragtune.errors import TrainingError
+from ragtune.models.blocks import checkpoint_activations
 from ragtune.models.rag import RagModel, RagOutput
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods.base import PARTS, Method
@@ -72,8 +73,7 @@ class TrainedParts(nn.Module):
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
         for part in self.children():
-            backbone: Any = part.backbone
-            backbone.activation_checkpointing_enable(**options)
+            checkpoint_activations(part.backbone, **options)
 
 
 def frozen_parts(args: RagTrainingArguments) -> frozenset[str]:

@@ -167,3 +167,19 @@ def test_parameters_that_no_vector_depends_on_stay_frozen(parts):
     assert all("pooler" in name for name in frozen)
     parts(**batch_of(parts)).loss.backward()
     assert all(p.grad is not None for p in parts.parameters() if p.requires_grad)  # else DDP stops
+
+
+def test_checkpointed_activations_change_neither_loss_nor_gradients(parts):
+    parts.train()
+    batch = batch_of(parts)
+    torch.manual_seed(0)  # of the dropout
+    kept = parts(**batch).loss
+    kept.backward()
+    expected = gradients(parts)
+    parts.activation_checkpointing_enable()
+    torch.manual_seed(0)
+    again = parts(**batch).loss
+    again.backward()
+    assert again.item() == kept.item()
+    for name, gradient in gradients(parts).items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
