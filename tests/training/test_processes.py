@@ -1,4 +1,4 @@
-"""One process with batches of 8 and two with batches of 4, killed in between, train the same model."""
+"""One process with batches of 8 and two with two batches of 2 a step, killed in between, train the same model."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from ragtune.training.run import run
 KILLED_RUN = str(Path(__file__).with_name("killed_run.py"))
 PARAMETERS = {"max_steps": 16, "eval_steps": 4, "logging_steps": 1, "n_docs": 3, "temperature": 0.05}
 PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none"}
-OF_TWO = {"retrieval": "gather", "per_device_train_batch_size": 4}
+OF_TWO = {"retrieval": "gather", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
 KINDS = ("replicated", "sharded")
