@@ -98,6 +98,7 @@ class RagTrainingArguments(TrainingArguments):
             that does not train, else the CPU, with few threads and low priority.
         closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
         max_eval_questions: validation questions answered at each evaluation; 0 takes all.
+        early_stopping_patience: end where so many evaluations in a row brought no better step; 0 trains all steps.
         eval_num_beams: beams of the generation in an evaluation.
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
         fully_shard: spread weights, gradients and the optimizer's moments over the processes (FSDP) instead of keeping
@@ -123,6 +124,7 @@ class RagTrainingArguments(TrainingArguments):
     freeze_generator: bool = field(default=False, metadata={"help": "leave the generator as it is"})
     closed_book_steps: int = field(default=-1, metadata={"help": "-1: as many as the model; 0: no baseline"})
     max_eval_questions: int = field(default=500, metadata={"help": "validation questions an evaluation; 0: all"})
+    early_stopping_patience: int = field(default=0, metadata={"help": "evaluations without a better step; 0: never"})
     eval_num_beams: int = field(default=1, metadata={"help": "beams in an evaluation"})
     tensorboard_folder: str = field(default="", metadata={"help": "TensorBoard's event files"})
     fully_shard: bool = field(default=False, metadata={"help": "spread the weights over the processes (FSDP)"})
@@ -204,6 +206,7 @@ _NOT_POSSIBLE = {
     "deepspeed": "where fully_shard=true spreads a model that is too large for one device",
     "label_smoothing_factor": "the loss is a likelihood over passages",
     "auto_find_batch_size": "a step's questions must not depend on the memory; give per_device_train_batch_size",
+    "enable_jit_checkpoint": "where every training writes a checkpoint when it is sent SIGTERM",
     "logging_nan_inf_filter": "it would hide a loss that is NaN",
 }
 

@@ -32,6 +32,7 @@ _LEAST = {
     "warmup_steps": 0,
     "closed_book_steps": -1,
     "max_eval_questions": 0,
+    "early_stopping_patience": 0,
     "eval_num_beams": 1,
     "eval_steps": 0,
     "save_steps": 0,

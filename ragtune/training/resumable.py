@@ -23,12 +23,14 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import rotate_checkpoints
 
+from ragtune.errors import TrainingError
 from ragtune.training import checkpoints
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.memory import check_memory
 from ragtune.training.monitor import Clock
 from ragtune.training.progress_lines import ProgressLines, say
 from ragtune.training.sharding import full_optimizer_state, full_state, load_full_optimizer_state
+from ragtune.training.stopping import Termination, stopped_early
 
 
 class LastStepCounts(TrainerCallback):
@@ -71,6 +73,8 @@ class ResumableTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressLines())
         self.add_callback(LastStepCounts())
+        self.termination = Termination(several=self.args.world_size > 1)
+        self.add_callback(self.termination)
 
     def _check_memory(self) -> None:
         args, several = self.args, self.args.world_size > 1
@@ -81,26 +85,44 @@ class ResumableTrainer(Trainer):
         check_memory(self.model, args.device, args.world_size if args.fully_shard else 1, sharing, hint)
 
     def fit(self) -> None:
-        """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights."""
+        """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights.
+
+        Raises:
+            TrainingError: it was stopped before its last step, other than by early stopping.
+        """
         resumable = checkpoints.last_checkpoint(self.folder) if self.args.should_save else None
         checkpoint = broadcast_object_list([resumable])[0]
         if checkpoint is None:
-            self.train()
+            self._train_to_the_end()
             return
         state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
-        if state.global_step < state.max_steps:
+        if not self._is_finished(state):
             if self.is_world_process_zero():
                 say(f"training: going on from step {state.global_step}")
             self.args.eval_on_start = False  # it is in the log that is gone on with
             for callback in self._tensorboard():  # shall forget what was logged after the checkpoint
                 callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=state.global_step + 1)
-            self.train(resume_from_checkpoint=str(checkpoint))
+            self._train_to_the_end(resume_from_checkpoint=str(checkpoint))
         else:
             self._load_from_checkpoint(str(checkpoint))
             self.state = state
             self._point_at_best()
             if self.args.load_best_model_at_end and state.best_model_checkpoint:
                 self._load_best_model()
+
+    def _train_to_the_end(self, **options: Any) -> None:
+        with self.termination.watched():
+            self.train(**options)
+        if not self._is_finished(self.state):
+            how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
+            where = f"; its checkpoint stands in {self.folder}" if self.args.save_strategy != "no" else ""
+            raise TrainingError(
+                f"the training {how} after step {self.state.global_step} of {self.state.max_steps}{where}; start it "
+                "again with the same parameters and it goes on from there"
+            )
+
+    def _is_finished(self, state: TrainerState) -> bool:
+        return state.global_step >= state.max_steps or stopped_early(state, self.args.early_stopping_patience)
 
     def _tensorboard(self) -> list[TensorBoardCallback]:
         known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
@@ -111,6 +133,8 @@ class ResumableTrainer(Trainer):
         evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
         best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
         if best["step"] != self.state.global_step:
+            if stopped_early(self.state, self.args.early_stopping_patience):
+                self.control.should_training_stop = True
             return False
         self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
         self.state.best_global_step = self.state.global_step

@@ -1,0 +1,66 @@
+"""Stops before the last step: SIGTERM, which is no end of a training, and early stopping, which is one."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class Termination(TrainerCallback):
+    """Ends a training that is sent SIGTERM at the end of the step, with a checkpoint, in all its processes at once.
+
+    Outside `watched`, when nothing is lost by it, SIGTERM ends the process as ever.
+
+    Attributes:
+        asked: SIGTERM has come, to this process or to another one of the run.
+    """
+
+    def __init__(self, several: bool):
+        """Set up; every process of the run must do so.
+
+        Args:
+            several: the run has several processes, which have to agree on the step.
+        """
+        self.asked = False
+        self._group = dist.new_group(backend="gloo") if several else None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside the block SIGTERM waits for the end of a step; a second one does not. Signals reach main threads."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(signal.SIGTERM, before)
+
+        signal.signal(signal.SIGTERM, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Agree, and have Trainer write a checkpoint and stop."""
+        if self._group is not None:
+            anyone = torch.tensor(int(self.asked))
+            dist.all_reduce(anyone, op=dist.ReduceOp.MAX, group=self._group)
+            self.asked = bool(anyone)
+        if self.asked and state.global_step < state.max_steps:
+            control.should_save = args.save_strategy != "no"
+            control.should_training_stop = True
+
+
+def stopped_early(state: TrainerState, patience: int) -> bool:
+    """Whether `patience` evaluations, one after the other, have brought no better step; 0 never gives up."""
+    evaluated = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
+    best = state.best_global_step or 0
+    return 0 < patience <= sum(step > best for step in evaluated)
