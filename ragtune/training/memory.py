@@ -43,7 +43,8 @@ def check_memory(module: nn.Module, device: torch.device, parts: int = 1, sharin
 def free_memory(device: torch.device) -> int:
     """In bytes: of a GPU, or what this process may still take of main memory."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached  # the allocator hands its cached blocks out again
     available = psutil.virtual_memory().available
     try:
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))

@@ -2,6 +2,7 @@
 
 import copy
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -88,6 +89,7 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
                 )
                 _train(model, own, method, prompts, judged, knowledge.search, work / "model", lineage)
         del model
+        gc.collect()  # a trainer refers to itself, and would keep weights and moments on the device
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
             base_model = _base_model(files, args, pairs)
             prompts = PromptBuilder(base_model.generator.prompt_tokens, [], base_model.config)

@@ -44,6 +44,24 @@ def test_a_model_that_no_machine_holds_is_refused():
         check_memory(huge, CPU)
 
 
+def test_blocks_that_the_gpus_allocator_caches_are_free(monkeypatch):
+    """As they are left by the stage before; the GPU's own answers are stood in for."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20_000)
+    assert free_memory(torch.device("cuda", 0)) == 53_000
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_tensor_that_is_let_go_of_is_free_again_on_a_gpu():
+    device = torch.device("cuda", 0)
+    before = free_memory(device)
+    block = torch.empty(1 << 30, dtype=torch.uint8, device=device)
+    assert free_memory(device) < before - (1 << 29)
+    del block
+    assert free_memory(device) > before - (1 << 26)
+
+
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     assert free_memory(CPU) > 10**6
