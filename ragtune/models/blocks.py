@@ -32,7 +32,7 @@ def checkpoint_activations(backbone: Any, **options: Any) -> None:
         return
     how = {"use_reentrant": False} | (options.get("activation_checkpointing_kwargs") or {})
     for block in transformer_blocks(backbone):
-        block.forward = partial(_checkpointed, block, block.forward, how)  # type: ignore[method-assign]
+        block.forward = partial(_checkpointed, block, block.forward, how)
 
 
 def _checkpointed(block: nn.Module, forward: Callable[..., Any], how: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

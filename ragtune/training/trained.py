@@ -53,6 +53,14 @@ class TrainedParts(nn.Module):
             if part in method.parts:
                 self.add_module(part, getattr(rag, part))
 
+    def train(self, mode: bool = True) -> "TrainedParts":
+        """As any module's, but that a part which does not learn in this step stays in evaluation mode."""
+        super().train(mode)
+        learning = self.method.trains_at(self.step) & self.trained
+        for name, part in self.named_children():
+            part.train(mode and name in learning)
+        return self
+
     def forward(self, **batch: Tensor) -> RagOutput:
         """The method's loss of a batch of its `inputs`."""
         return self.method.loss(self, batch, self.step)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -224,9 +224,10 @@ class RagTrainer(ResumableTrainer):
         self.window.add_metrics(output.metrics or {})
         return (output.loss, output) if return_outputs else output.loss
 
-    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
         """No deferring: sharded gradients of accumulated batches take less memory, which is what sharding is for."""
-        return nullcontext()
+        yield
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)

@@ -151,7 +151,8 @@ def test_a_resumed_run_does_not_ask_again_what_had_been_found(make_trainer):
     whole.fit()
     stopped = make_trainer(**parameters)
     stopped.add_callback(StopAt(4))
-    stopped.fit()
+    with pytest.raises(TrainingError, match="the training was stopped after step 4 of 6"):
+        stopped.fit()
     resumed = make_trainer(**parameters)
     search_again = watched(resumed)
     resumed.fit()
@@ -218,6 +219,21 @@ def test_a_frozen_question_encoder_stays_as_it_is(make_trainer):
     before = weights(trainer.rag.question_encoder)
     trainer.train()
     assert torch.equal(before, weights(trainer.rag.question_encoder))
+
+
+@pytest.mark.parametrize("part", ["question_encoder", "generator"])
+def test_a_frozen_part_computes_without_dropout(make_trainer, part):
+    trainer = make_trainer(max_steps=1, **{f"freeze_{part}": True}, **UNEVALUATED)
+    modes = []
+    for name in ("question_encoder", "generator"):
+        module = getattr(trainer.rag, name).backbone
+        module.register_forward_pre_hook(
+            lambda module, inputs, name=name: modes.append((name, module.training, torch.is_grad_enabled()))
+        )
+    trainer.train()
+    in_the_step = {(name, training) for name, training, with_gradient in modes if with_gradient}
+    other = {"question_encoder": "generator", "generator": "question_encoder"}[part]
+    assert in_the_step == {(part, False), (other, True)}
 
 
 def test_closed_book_with_a_frozen_generator_has_nothing_to_train(make_trainer):

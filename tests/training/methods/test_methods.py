@@ -44,8 +44,10 @@ class InTurn(Rag):
 
     def loss(self, parts, inputs, step):
         output = super().loss(parts, inputs, step)
-        part = parts.generator if step % 2 else parts.question_encoder
-        parts.seen = [*getattr(parts, "seen", []), (step, part.training)]
+        learns, rests = parts.question_encoder, parts.generator
+        if step % 2:
+            learns, rests = rests, learns
+        parts.seen = [*getattr(parts, "seen", []), (step, learns.training, rests.training)]
         return output
 
 
@@ -80,7 +82,7 @@ def test_a_method_may_take_turns(make_trainer, monkeypatch):
     monkeypatch.setitem(METHODS, "in-turn", InTurn)
     trainer = make_trainer(method="in-turn", max_steps=3, eval_strategy="no", save_strategy="no", **PARAMETERS)
     trainer.train()
-    assert trainer.model.seen == [(0, True), (1, True), (2, True)]
+    assert trainer.model.seen == [(0, True, False), (1, True, False), (2, True, False)]
 
 
 def test_a_metric_that_the_method_cannot_have_is_refused_before_training(make_trainer, monkeypatch):
