@@ -57,7 +57,7 @@ def test_two_processes_have_the_curve_of_one(of_one, of_two):
     assert [point["step"] for point in two] == list(range(17))
     for name in ("loss", "grad_norm", "entropy", "distinct_passages", "train_recall@3", "validation_loss", "recall@5"):
         expected = [point[name] for point in one if name in point]
-        assert [point[name] for point in two if name in point] == pytest.approx(expected, rel=1e-4), name
+        assert [point[name] for point in two if name in point] == pytest.approx(expected, rel=5e-4), name
 
 
 @pytest.mark.slow
