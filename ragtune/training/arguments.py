@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from ragtune.errors import TrainingError
+from ragtune.models.rag import RagConfig
 from ragtune.training.methods import METHODS
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.options import make_method, parse_options
@@ -67,6 +69,10 @@ class RunFiles:
             )
 
 
+def _of_model(help_: str) -> Any:
+    return field(default=None, metadata={"help": f"{help_}; the base model's own if not given"})
+
+
 @dataclass
 class RagTrainingArguments(TrainingArguments):
     """`TrainingArguments` with safe defaults, and what retrieval needs besides.
@@ -84,7 +90,8 @@ class RagTrainingArguments(TrainingArguments):
         retrieval_actors: so many Ray actors; more than one needs a Milvus server.
         overlap_search: search for a step's passages while the step before trains, with the question encoder as it was
             then; their scores are always the live encoder's.
-        n_docs: passages retrieved for a question.
+        n_docs: passages retrieved for a question. Where it is not given, it is the base model's own: what ragtune.json
+            says in a `model_folder`, else the default of `RagConfig`. So are the next three.
         temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
         prompt: the generator's input, with {title}, {text} and {question} in it.
         max_input_tokens: the generator's input, passage and question together; the passage is cut.
@@ -111,10 +118,10 @@ class RagTrainingArguments(TrainingArguments):
     retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
     retrieval_actors: int = field(default=1, metadata={"help": "Ray actors that search"})
     overlap_search: bool = field(default=True, metadata={"help": "search for the next step while this one trains"})
-    n_docs: int = field(default=5, metadata={"help": "passages retrieved for a question"})
-    temperature: float = field(default=1.0, metadata={"help": "temperature of p(z | x)"})
-    prompt: str = field(default="{title} / {text} // {question}", metadata={"help": "the generator's input"})
-    max_input_tokens: int = field(default=300, metadata={"help": "generator's input, passage and question together"})
+    n_docs: int = _of_model("passages retrieved for a question")
+    temperature: float = _of_model("temperature of p(z | x)")
+    prompt: str = _of_model("the generator's input")
+    max_input_tokens: int = _of_model("generator's input, passage and question together")
     question_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes learning_rate"})
     passage_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes the question encoder's"})
     refresh_every: int = field(default=100, metadata={"help": "rag-end2end: steps from snapshot to snapshot"})
@@ -174,6 +181,21 @@ class RagTrainingArguments(TrainingArguments):
         except ValueError as error:
             raise TrainingError(f"parameters: {error}") from error
         self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
+
+    def settle(self, config: RagConfig) -> list[str]:
+        """Take over from the base model what was not given.
+
+        Returns:
+            What was given and differs, such as "n_docs=3 instead of 5".
+        """
+        changed = []
+        for name in ("n_docs", "temperature", "prompt", "max_input_tokens"):
+            own = getattr(config, name)
+            if getattr(self, name) is None:
+                setattr(self, name, own)
+            elif getattr(self, name) != own:
+                changed.append(f"{name}={getattr(self, name)} instead of {own}")
+        return changed
 
     def make_method(self) -> Method:
         """The method with its options, as new."""

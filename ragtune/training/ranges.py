@@ -51,6 +51,7 @@ def check_ranges(parameters: Mapping[str, Any]) -> None:
     Raises:
         TrainingError: one is out of its range, or two contradict each other.
     """
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     given = {SHORT_NAMES.get(name, name): (name, value) for name, value in parameters.items()}
     for long_name, (name, value) in given.items():
         choices, least, most = _CHOICES.get(long_name), _LEAST.get(long_name), _MOST.get(long_name)

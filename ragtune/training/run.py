@@ -157,6 +157,8 @@ def _check_writable(folder: Path) -> None:
 
 
 def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
+    model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code) if files.model_folder else None
+    changed = args.settle(model.config if model is not None else RagConfig())
     config = RagConfig(
         marginalization=args.make_method().marginalization,
         n_docs=args.n_docs,
@@ -166,8 +168,14 @@ def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> Ra
         max_input_tokens=args.max_input_tokens,
         prompt=args.prompt,
     )
-    if files.model_folder:
-        model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code)
+    if model is not None:
+        own = model.config.marginalization
+        if own != config.marginalization:
+            changed.append(
+                f"marginalization={config.marginalization}, as method={args.method} has it, instead of {own}"
+            )
+        if changed and args.process_index == 0:
+            say(f"{files.model_folder}: is trained further with {', '.join(changed)}")
         model.config = config
         return model
     parts = (files.question_encoder, files.passage_encoder, files.generator)

@@ -90,6 +90,7 @@ class RagTrainer(ResumableTrainer):
             TrainingError: the disk cannot hold the checkpoints, nothing is left to train, or the best step cannot be
                 chosen by `metric_for_best_model`.
         """
+        args.settle(model.config)
         self.rag = model
         self.method = method
         self.prompts = prompts

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -49,12 +50,19 @@ def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_pat
     assert description["config"]["n_docs"] == 3
 
 
-def test_a_trained_model_can_be_trained_further(files, tmp_path):
-    run(files(closed_book_folder=""), RagTrainingArguments(**PARAMETERS))
+def test_a_trained_model_is_trained_further_with_its_own_settings_where_none_are_given(files, tmp_path, capsys):
+    settings = {"prompt": "{question} // {title} / {text}", "max_input_tokens": 100, "method": "rag"}
+    run(files(closed_book_folder=""), RagTrainingArguments(**PARAMETERS, **settings))
     parts = dict.fromkeys(("question_encoder", "passage_encoder", "generator", "closed_book_folder"), "")
     further = files(model_folder=str(tmp_path / "model"), output_folder=str(tmp_path / "further"), **parts)
-    run(further, RagTrainingArguments(**PARAMETERS | {"n_docs": 2}))
-    assert load_model(tmp_path / "further").config.n_docs == 2
+    args = RagTrainingArguments(max_steps=2, eval_steps=1, report_to="none", n_docs=2)
+    run(further, args)
+    assert load_model(tmp_path / "further").config == dataclasses.replace(
+        load_model(tmp_path / "model").config, n_docs=2
+    )
+    told = capsys.readouterr().err
+    assert "model: is trained further with n_docs=2 instead of 3\n" in told
+    assert read_description(tmp_path / "further")["lineage"]["parameters"]["temperature"] == 0.05
 
 
 def test_a_closed_book_baseline_of_no_steps_is_not_trained(files, tmp_path):
