@@ -25,6 +25,7 @@ TRAINING_OPTIONS: dict[str, type] = {
     "ddp_bucket_cap_mb": int,
     "ddp_timeout": int,
     "disable_tqdm": bool,
+    "early_stopping_patience": int,
     "eval_num_beams": int,
     "eval_on_start": bool,
     "eval_strategy": str,

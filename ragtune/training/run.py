@@ -91,7 +91,7 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         del model
         gc.collect()  # a trainer refers to itself, and would keep weights and moments on the device
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
-            base_model = _base_model(files, args, pairs)
+            base_model = _base_model(files, args, pairs, tells=False)
             prompts = PromptBuilder(base_model.generator.prompt_tokens, [], base_model.config)
             own = _for_stage(args, work / "closed_book")
             own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
@@ -156,7 +156,7 @@ def _check_writable(folder: Path) -> None:
         raise TrainingError(f"{folder}: cannot be written ({error}); choose another folder") from error
 
 
-def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> RagModel:
+def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells: bool = True) -> RagModel:
     model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code) if files.model_folder else None
     changed = args.settle(model.config if model is not None else RagConfig())
     config = RagConfig(
@@ -171,10 +171,8 @@ def _base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs) -> Ra
     if model is not None:
         own = model.config.marginalization
         if own != config.marginalization:
-            changed.append(
-                f"marginalization={config.marginalization}, as method={args.method} has it, instead of {own}"
-            )
-        if changed and args.process_index == 0:
+            changed.append(f"marginalization={config.marginalization} (method={args.method}) instead of {own}")
+        if changed and tells and args.process_index == 0:
             say(f"{files.model_folder}: is trained further with {', '.join(changed)}")
         model.config = config
         return model
