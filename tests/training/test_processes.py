@@ -66,4 +66,5 @@ def test_two_processes_end_with_the_weights_of_one(of_one, of_two):
         one, two = (load_file(model / part / "model.safetensors") for model in (of_one, of_two))
         assert one.keys() == two.keys()
         for name in one.keys() - {name for name in one if name.endswith("key.bias")}:  # a key's bias has no gradient
-            assert one[name].allclose(two[name], rtol=1e-3, atol=1e-5), name
+            # Adam turns the rounding of a gradient near 0 into whole steps of single weights, so by tensor.
+            assert (one[name] - two[name]).norm() <= 0.01 * one[name].norm(), name
