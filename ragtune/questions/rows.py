@@ -95,7 +95,8 @@ def _file_rows(uri: str, skip: Sequence[str], quoting: str) -> Iterator[Row]:
                 stream = io.BufferedReader(unpacked, _CHUNK_BYTES)
                 head = stream.peek(4)[:4]
         if head == _PARQUET:
-            yield from _parquet_rows(stream, file, skip)
+            with readable(file):  # from S3 it is read piece by piece
+                yield from _parquet_rows(stream, file, skip)
         else:
             yield from _text_rows(stream, file, _format_of(uri), quoting)
 
