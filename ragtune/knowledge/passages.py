@@ -176,7 +176,7 @@ class Passages:
         return hash_array((_digest(title, text) for title, text in pairs), len(self))
 
     def names_any(self, source_ids: Iterable[str]) -> bool:
-        """Whether some passage has one of these among its `source_ids`."""
+        """Tell whether some passage has one of these among its `source_ids`."""
         wanted = pa.array(sorted(set(source_ids)), pa.string())
         sources = self.table.column("source_ids")
         return any(pc.any(pc.is_in(chunk.flatten(), value_set=wanted)).as_py() for chunk in sources.chunks)

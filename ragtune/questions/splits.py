@@ -1,4 +1,4 @@
-"""Splits by a hash: which questions fall together, which are drawn, and what two splits have in common."""
+"""Splits, draws and overlap of questions, all by hashes."""
 
 import hashlib
 from array import array
@@ -31,7 +31,7 @@ def key_of(text: str) -> int:
 
 
 class Links:
-    """Which questions have which keys, such as those of their gold passages; 12 bytes each."""
+    """The keys of questions, such as those of their gold passages; 12 bytes each."""
 
     def __init__(self) -> None:
         self._questions, self._keys = array("I"), array("Q")
@@ -47,7 +47,7 @@ class Links:
         return self._arrays()[1][chosen[self._arrays()[0]]]
 
     def sharing(self, keys: Keys, questions: int) -> npt.NDArray[np.bool_]:
-        """Which of so many questions have one of these keys, (questions,)."""
+        """Mark those of so many questions that have one of these keys, (questions,) bool."""
         numbers, own = self._arrays()
         shared = np.zeros(questions, bool)
         shared[numbers[np.isin(own, keys)]] = True
@@ -74,7 +74,7 @@ class Links:
 
 
 def places(digests: Keys, groups: Mapping[int, int]) -> npt.NDArray[np.float64]:
-    """Where in [0, 1) each question stands, by its group's hash or its own; more questions do not move it.
+    """Place each question in [0, 1) by its group's hash or its own; more questions do not move it.
 
     A group stands where it did until a question joins that brings a lesser key, or connects it with another group.
 

@@ -69,12 +69,12 @@ _ONE_WIDTH = _one_width()
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether some of it is in a script without spaces between words."""
+    """Tell whether some of it is in a script without spaces between words."""
     return not text.isascii() and _CHARACTER.search(text) is not None
 
 
 def is_syllabic(character: str) -> bool:
-    """Whether a character is of Thai, Lao, Khmer, Burmese, Tibetan or a Tai script."""
+    """Tell whether a character is of Thai, Lao, Khmer, Burmese, Tibetan or a Tai script."""
     return _SYLLABIC_CHARACTER.match(character) is not None
 
 
@@ -101,7 +101,7 @@ def split_words(text: str) -> list[str]:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each of `split_words` begins and ends."""
+    """Return the start and end of each of `split_words` in the text."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
@@ -127,7 +127,7 @@ def length_in_words(text: str) -> int:
 
 
 def ends_word(text: str, place: int) -> bool:
-    """Whether a word may end behind `text[:place]`, judged by the character that follows.
+    """Tell whether a word may end behind `text[:place]`, judged by the character that follows.
 
     None ends inside a syllable, a number or a word of a script with spaces; between characters of unspaced scripts it
     may anywhere, and so where such a script meets another one.
@@ -139,7 +139,7 @@ def ends_word(text: str, place: int) -> bool:
 
 
 def begins_word(text: str, place: int) -> bool:
-    """Whether a word may begin at `text[place:]`, judged by the character before it."""
+    """Tell whether a word may begin at `text[place:]`, judged by the character before it."""
     before = place - 1
     if before < 0:
         return True
