@@ -43,10 +43,16 @@ def finetune_rag(
     tracking_uri: str = "",
 ):
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
+    import math
+
     from ragtune.knowledge.pointers import point_at
     from ragtune.models.checkpoint import knowledge_base_of
+    from ragtune.registry.connection import connected
     from ragtune.training.launch import finetune
 
+    if tracking_uri:
+        with connected(tracking_uri):  # makes MLflow's tables, if need be, before several processes could
+            pass
     results = finetune(
         question_encoder=question_encoder,
         passage_encoder=passage_encoder,
@@ -84,4 +90,5 @@ def finetune_rag(
     )
     point_at(trained_knowledge_base.path, knowledge_base_of(model.path))
     for name, value in results.items():
-        metrics.log_metric(name, value)
+        if math.isfinite(value):  # a loss that went to infinity is in the log; KFP keeps JSON, which has none
+            metrics.log_metric(name, value)

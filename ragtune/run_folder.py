@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ragtune import strict_json
 from ragtune.errors import RagtuneError, StorageError
 from ragtune.evaluation.report import report_from_folder
 from ragtune.files import atomic_file, describe_write_error
@@ -124,7 +125,7 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
     for name, target in links.items():
         _link(run / name, target)
     with atomic_file(run / _METRICS) as stream:
-        json.dump(dict(sorted(figures.items())), stream, indent=2)
+        stream.write(strict_json.dumps(dict(sorted(figures.items())), indent=2))
     return figures
 
 

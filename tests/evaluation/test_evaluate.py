@@ -75,6 +75,7 @@ def champion(world, tmp_path_factory):
     model = RagModel.from_parts(*parts, RagConfig(n_docs=2, temperature=8.0))
     Passages(Passages.open(world / "passages.parquet").table.slice(10)).save(folder / "passages.parquet")
     manifest = ingest_passages(folder / "passages.parquet", folder / "kb", model.passage_encoder)
+    ingest_passages(world / "passages.parquet", folder / "kb", model.passage_encoder)  # serves another version by now
     its_base = {"path": str(folder / "kb"), "version": manifest.version, "content_hash": manifest.content_hash}
     save_model(model, folder / "model", {"knowledge_base": its_base})
     return Champion("7", folder / "model")
