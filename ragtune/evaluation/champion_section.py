@@ -15,7 +15,7 @@ _A_SMALL_DIFFERENCE = 0.02
 def champion_section(
     metrics: Mapping[str, float], predictions: Sequence[Mapping[str, Any]], champion: Mapping[str, str]
 ) -> str:
-    """As HTML.
+    """The section as HTML.
 
     Args:
         metrics: what `evaluate` returns.

@@ -91,9 +91,9 @@ def register(
         name: of the registered model, and of the MLflow experiment.
         tracking_uri: "sqlite:///…/mlflow.db" or a folder (then mlflow.db in it; artifacts lie beside), or http(s)://….
         lineage: data hashes, parameters and whatever else the run knows; `collect_lineage` says what is added.
-        workspace: folder that every run sees; it gets the models, unless a server does, and the lock that lets one
-            registration at a time through. "" takes the folder of the SQLite database; a server without a workspace has
-            no lock.
+        workspace: folder that every run sees; it gets the models, unless a server does, and where there is no SQLite
+            database the lock that lets one registration at a time through. "" takes the folder of the SQLite database;
+            a server without a workspace has no lock.
         run_id: what identifies the registration; by default the hash of the model.
         model_uri: where the model lies for others (s3://…); it is then not copied.
         promote, min_questions: see `decide_promotion`.
@@ -109,7 +109,7 @@ def register(
     evaluation = _Evaluation.read(Path(evaluation_folder))
     facts = collect_lineage(model_folder, lineage)
     shared = _shared_folder(tracking_uri, workspace)
-    with connected(tracking_uri) as client, _one_at_a_time(shared):
+    with connected(tracking_uri) as client, _one_at_a_time(tracking_uri, shared):
         run = _open_run(client, name, tracking_uri, run_id or facts["model_hash"])
         _check_same_model(run, facts)
         version = _version_of_run(client, name, run)
@@ -239,8 +239,11 @@ def _shared_folder(tracking_uri: str, workspace: str | Path) -> Path | None:
     return Path(workspace).absolute() if workspace else database.parent if database else None
 
 
-def _one_at_a_time(shared: Path | None) -> contextlib.AbstractContextManager[None]:
-    return locked(shared / ".register.lock", _REGISTER_SECONDS) if shared else contextlib.nullcontext()
+def _one_at_a_time(tracking_uri: str, shared: Path | None) -> contextlib.AbstractContextManager[None]:
+    """Beside the database, if there is one: runs with different workspaces may share it."""
+    database = database_file(tracking_uri)
+    place = database.parent if database else shared
+    return locked(place / ".register.lock", _REGISTER_SECONDS) if place else contextlib.nullcontext()
 
 
 def _place_model(

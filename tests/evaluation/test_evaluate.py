@@ -17,7 +17,7 @@ from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.evaluate import evaluate
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
-from ragtune.models.checkpoint import load_model, save_model
+from ragtune.models.checkpoint import knowledge_base_of, load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.questions.question import SHARED
@@ -189,7 +189,7 @@ def test_without_a_baseline_there_are_no_closed_book_figures(world, tmp_path):
 def test_the_champion_answers_the_same_questions_on_its_own_knowledge_base(world, champion, tmp_path):
     metrics = run(world, tmp_path / "out", champion=champion)
     predictions = lines(tmp_path / "out" / "predictions.jsonl")
-    with KnowledgeBase.open(champion.folder.parent / "kb") as base:
+    with KnowledgeBase.open(knowledge_base_of(champion.folder)) as base:
         asked = ask(load_model(champion.folder), base, QUESTIONS, num_beams=2)
     assert [row["prediction_champion"] for row in predictions] == asked.answers
     assert all(len(row["retrieved_champion"]) == 2 for row in predictions)
