@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -118,12 +119,22 @@ def test_answers_equal_hugging_faces(num_beams, settings):
             min_new_tokens=2,
         )
         expected = model.generator.tokenizer.batch_decode(sequences, skip_special_tokens=True)
-        model.generator.backbone.generation_config.min_new_tokens = 2
+        model.generator.backbone.generate = partial(model.generator.backbone.generate, min_new_tokens=2)
         ours = generate_answers(model, QUESTIONS, FOUND, prior, num_beams, max_new_tokens=TOKENS)
         equal += sum(a == b.strip() for a, b in zip(ours, expected, strict=True))
         distinct |= set(ours)
     assert equal == 3 * len(QUESTIONS)
     assert len(distinct) > 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_generators_own_generation_config_does_not_leak_into_answers(kind):
+    model = eloquent(kind)
+    expected = generate_answers(model, QUESTIONS, FOUND, log_probs(), num_beams=2, max_new_tokens=TOKENS)
+    own = model.generator.backbone.generation_config
+    own.min_length, own.no_repeat_ngram_size, own.repetition_penalty, own.length_penalty = 5, 1, 3.0, -2.0
+    assert generate_answers(model, QUESTIONS, FOUND, log_probs(), num_beams=2, max_new_tokens=TOKENS) == expected
+    assert model.generator.backbone.generation_config is own  # and is saved with the model
 
 
 def test_contexts_are_encoded_once():

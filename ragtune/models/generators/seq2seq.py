@@ -1,7 +1,8 @@
 """Encoder-decoders: BART, T5, and whatever else AutoModelForSeq2SeqLM loads. All that is theirs alone stands here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     DynamicCache,
     EncoderDecoderCache,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -25,6 +27,14 @@ from ragtune.models.pretrained import load_pretrained
 
 # Logits that are held at once while candidates are scored: 256 MiB in float32.
 _LOGITS_AT_ONCE = 1 << 26
+_SPECIAL_TOKENS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
 # Their inputs are the encoder's tokens, though they belong to the decoder: BART's, T5's and BERT's names.
 _CROSS_KEYS_AND_VALUES = re.compile(r"(encoder_attn|EncDecAttention|crossattention)\..*(k|v|k_proj|v_proj|key|value)$")
 
@@ -105,15 +115,16 @@ class Seq2SeqGenerator(Generator):
 
     def propose(self, prompts: EncodedPrompts, num_beams: int, returned: int, max_new_tokens: int) -> list[Tokens]:
         """As `Generator.propose`; the decoder's start token is left out."""
-        sequences = self.backbone.generate(
-            encoder_outputs=BaseModelOutput(prompts.states),
-            attention_mask=prompts.attention_mask,
-            num_beams=num_beams,
-            num_return_sequences=returned,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            synced_gpus=False,  # each process answers questions of its own, with all the weights
-        )
+        with self._only_special_tokens():
+            sequences = self.backbone.generate(
+                encoder_outputs=BaseModelOutput(prompts.states),
+                attention_mask=prompts.attention_mask,
+                num_beams=num_beams,
+                num_return_sequences=returned,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                synced_gpus=False,  # each process answers questions of its own, with all the weights
+            )
         ends = self.backbone.generation_config.eos_token_id
         ends = set(ends) if isinstance(ends, list) else {ends}
         return [_until_end(tokens, ends) for tokens in sequences[:, 1:].tolist()]
@@ -152,6 +163,20 @@ class Seq2SeqGenerator(Generator):
         if self.backbone.generation_config.forced_bos_token_id is not None:
             scored[:, :, 0] = 0.0
         return scored
+
+    @contextmanager
+    def _only_special_tokens(self) -> Iterator[None]:
+        """Inside, decoding knows the model's special tokens and nothing else of its generation_config.
+
+        That was written for another task, such as summaries of 56 tokens at least, and transformers takes from it
+        whatever a call does not name.
+        """
+        own = self.backbone.generation_config
+        self.backbone.generation_config = GenerationConfig(**{name: getattr(own, name) for name in _SPECIAL_TOKENS})
+        try:
+            yield
+        finally:
+            self.backbone.generation_config = own
 
     def weights_per_token(self) -> tuple[int, int]:
         """As `Generator.weights_per_token`: of the encoder and the cross-attention's keys and values; of the rest."""
