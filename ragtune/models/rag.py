@@ -100,7 +100,9 @@ class RagModel(nn.Module):
         super().__init__()
         _check_encoders(question_encoder, passage_encoder)
         self.question_encoder = question_encoder
-        self.passage_encoder = passage_encoder.requires_grad_(False)
+        if passage_encoder is not question_encoder:  # one for both sides is trained as the question encoder is
+            passage_encoder.requires_grad_(False)
+        self.passage_encoder = passage_encoder
         self.generator = generator
         self.config = config
 

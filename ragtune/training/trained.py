@@ -37,7 +37,7 @@ class TrainedParts(nn.Module):
             frozen: parts that are left as they are though the method trains them.
 
         Raises:
-            TrainingError: nothing is left to train.
+            TrainingError: nothing is left to train, or one side alone of an encoder that is both.
         """
         super().__init__()
         self.rag: RagModel
@@ -48,6 +48,12 @@ class TrainedParts(nn.Module):
         if not self.trained:
             frozen_by = " or ".join(f"freeze_{part}" for part in PARTS if part in method.trains)
             raise TrainingError(f"nothing is left to train: lift {frozen_by}")
+        encoders = {"question_encoder", "passage_encoder"}
+        if rag.question_encoder is rag.passage_encoder and len(self.trained & encoders) == 1:
+            raise TrainingError(
+                f"{rag.question_encoder.name}: is one encoder for both sides, of which this method trains the "
+                f"{''.join(self.trained & encoders)} alone; load it twice, as RagModel.from_parts does"
+            )
         for part in PARTS:
             getattr(rag, part).requires_grad_(part in self.trained)
             if part in method.parts:
