@@ -1,6 +1,6 @@
 """What a fine-tuning run reads and writes, and every parameter that it can be given."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ragtune.models.rag import RagConfig
 from ragtune.training.methods import METHODS
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.options import make_method, parse_options
+from ragtune.training.options import TRAINING_OPTIONS
 from ragtune.training.ranges import PRECISIONS, RETRIEVALS, check_ranges
 
 
@@ -221,8 +222,39 @@ class RagTrainingArguments(TrainingArguments):
         for name, why in _NOT_POSSIBLE.items():
             if getattr(self, name):
                 raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")
+        own = set(RagTrainingArguments.__annotations__) | set(TRAINING_OPTIONS) | _HONOURED
+        for field_ in fields(TrainingArguments):
+            name, value = field_.name, getattr(self, field_.name, None)
+            default = field_.default_factory() if field_.default_factory is not MISSING else field_.default
+            unset = value == default or (not value and default in (None, "no"))  # as a command line writes it
+            if field_.init and name not in own and not unset:
+                raise TrainingError(f"{name}={value!r}: is an argument of transformers' Trainer without effect here")
 
 
+# Of Trainer's own arguments, those that do what they say beside `TRAINING_OPTIONS`; any other is refused.
+_HONOURED = {
+    "activation_checkpointing_kwargs",
+    "adam_beta2",
+    "ddp_broadcast_buffers",
+    "ddp_find_unused_parameters",
+    "ddp_static_graph",
+    "debug",
+    "fp16",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+    "local_rank",
+    "log_level",
+    "log_level_replica",
+    "logging_strategy",
+    "max_steps",
+    "optim_target_modules",
+    "output_dir",
+    "per_device_train_batch_size",
+    "save_strategy",
+    "seed",
+    "torch_empty_cache_steps",
+}
 _NOT_POSSIBLE = {
     "fsdp": "where fully_shard=true does the same for a model of several parts",
     "deepspeed": "where fully_shard=true spreads a model that is too large for one device",

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ragtune.errors import TrainingError
@@ -72,6 +73,8 @@ class RagTrainer(ResumableTrainer):
         *,
         search: Search | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
     ):
         """Set up; the model's parts are trained in place.
 
@@ -84,6 +87,8 @@ class RagTrainer(ResumableTrainer):
             eval_dataset: tokenised pairs; needed unless `eval_strategy` is "no".
             search: answers with the best passages; None for a method that needs no search, and then no recall is
                 known. A `RefreshedKnowledge` is kept young.
+            callbacks: as Trainer's, beside the method's own.
+            optimizers: an optimizer and a schedule in place of AdamW's and of `lr_scheduler_type`'s.
             processing_class: the generator's tokenizer; the model's own where it is not given.
 
         Raises:
@@ -113,6 +118,8 @@ class RagTrainer(ResumableTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class or model.generator.tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
         )
         if args.fully_shard and args.world_size > 1:
             shard(parts, args.device.type)

@@ -41,14 +41,15 @@ def still_knowledge_base(still_world, tmp_path_factory):
 
 @pytest.fixture
 def make_trainer(still_world, tmp_path):
-    def make(closed_book=False, folder="run", **parameters):
+    def make(closed_book=False, folder="run", model=None, callbacks=None, optimizers=(None, None), **parameters):
         args = RagTrainingArguments(output_dir=str(tmp_path / folder), **parameters)
         method = ClosedBook() if closed_book else args.make_method()
         config = RagConfig(marginalization=method.marginalization, n_docs=args.n_docs, temperature=args.temperature)
-        model = RagModel.from_parts(*still_world.parts.values(), config)
+        model = model or RagModel.from_parts(*still_world.parts.values(), config)
         search = None if closed_book else ExactSearch(model.passage_encoder.encode_passages(PASSAGES))
         prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, config)
         pairs = load_from_disk(still_world.pairs)
-        return RagTrainer(model, args, method, prompts, pairs["train"], pairs["validation"], search=search)
+        more = {"search": search, "callbacks": callbacks, "optimizers": optimizers}
+        return RagTrainer(model, args, method, prompts, pairs["train"], pairs["validation"], **more)
 
     return make

@@ -19,6 +19,13 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
         ({"closed_book_steps": -2}, "closed_book_steps=-2: must be at least -1"),
         ({"logging_nan_inf_filter": True}, "it would hide a loss that is NaN"),
         ({"fsdp": "full_shard"}, "fsdp='full_shard': is not possible here"),
+        (
+            {"save_only_model": True},
+            "save_only_model=True: is an argument of transformers' Trainer without effect",
+        ),
+        ({"dataloader_drop_last": True}, "dataloader_drop_last=True: is an argument"),
+        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint='x': is an argument"),
+        ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha=5.0: is an argument"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1: is not possible here"),
         ({"metric_for_best_model": "f1"}, "metric_for_best_model='f1': must be one of em, loss"),
         ({"save_steps": 50, "eval_steps": 30}, "50, which is not a round multiple of 30"),

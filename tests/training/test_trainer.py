@@ -1,3 +1,4 @@
+import inspect
 import json
 import resource
 import threading
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from exact_search import ExactSearch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from ragtune.errors import TrainingError
+from ragtune.training.resumable import ResumableTrainer
+from ragtune.training.trainer import RagTrainer
 
 QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}
 UNEVALUATED = QUIET | {"eval_strategy": "no", "save_strategy": "no"}
@@ -328,3 +331,39 @@ def files_no_larger_than(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_callbacks_and_optimizers_reach_the_training(make_trainer):
+    trainer = make_trainer(max_steps=2, **UNEVALUATED)
+    optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
+    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    again = make_trainer(
+        max_steps=2, model=trainer.rag, callbacks=[StopAt(1)], optimizers=(optimizer, constant), **UNEVALUATED
+    )
+    again.train()
+    assert again.state.global_step == 1
+    assert again.state.log_history[0]["learning_rate"] == 0.5
+
+
+def test_the_private_methods_of_trainers_that_are_overridden_are_these():
+    """They may change with any release of transformers: pyproject.toml bounds it, and a new one is looked at here."""
+    ours = {name for kind in (RagTrainer, ResumableTrainer) for name in vars(kind) if name.startswith("_")}
+    overridden = {name for name in ours - {"__init__", "__doc__", "__module__"} if hasattr(Trainer, name)}
+    assert {name for name in overridden if not name.startswith("__")} == {
+        "_clip_grad_norm",
+        "_defer_fsdp_gradient_reduction",
+        "_determine_best_metric",
+        "_init_training_state",
+        "_load_best_model",
+        "_load_from_checkpoint",
+        "_load_optimizer_and_scheduler",
+        "_save_checkpoint",
+    }
+    for name in (
+        "_determine_best_metric",
+        "_load_from_checkpoint",
+        "_save_checkpoint",
+        "_load_optimizer_and_scheduler",
+    ):
+        taken = list(inspect.signature(getattr(RagTrainer, name)).parameters)
+        assert taken == list(inspect.signature(getattr(Trainer, name)).parameters), name
