@@ -29,6 +29,16 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_embedding_beside_sentence_transformers(results, shared_data, minilm):
+    import embedding
+
+    embedding.main(["--data", str(shared_data), "--passages", "8", "--pairs", "2", "--batch-size", "4"])
+    figures = json.loads((results / "embedding.json").read_text())
+    assert figures["ragtune_float32_lowest_cosine"] > 0.9999
+    assert figures["ragtune_float32_passages_per_s"] > 0
+    assert all(figures[name] >= 0.999 for name in figures if name.endswith("lowest_cosine"))
+
+
 @pytest.mark.slow
 def test_training_beside_feasts_retriever(results, shared_data):
     import training
