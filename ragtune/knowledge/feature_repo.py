@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.address import TOKEN_VARIABLE, check_milvus_uri, check_name
+from ragtune.knowledge.index import Index
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
@@ -174,6 +175,28 @@ def batched_store(store: FeatureStore) -> BatchedMilvusOnlineStore:
             "in batches; type must be ragtune.knowledge.online_store.BatchedMilvusOnlineStore"
         )
     return online
+
+
+def index_of(store: FeatureStore) -> Index:
+    """The index that a version has, as its feature_store.yaml says."""
+    online = store.config.online_store
+    return Index(online.index_type, dict(online.index_params or {}), dict(online.search_params or {}))
+
+
+def write_index(folder: Path, store: FeatureStore, index: Index) -> None:
+    """Name another index in a version's feature_store.yaml and in its open store.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path, online = folder / FEATURE_STORE, store.config.online_store
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    named = {"index_type": index.kind, "index_params": index.build, "search_params": index.search}
+    config["online_store"].update(named)
+    with atomic_file(path) as stream:
+        yaml.safe_dump(config, stream, sort_keys=False)
+    for name, value in named.items():
+        setattr(online, name, value)
 
 
 def apply_view(store: FeatureStore, folder: Path, view: FeatureView) -> None:

@@ -218,6 +218,32 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             self._wait_for_index(client, collection)
             client.load_collection(collection)
 
+    def rebuild_index(self, config: RepoConfig, table: FeatureView) -> None:
+        """Put another index, the one that the configuration names now, over the rows that are there.
+
+        Raises:
+            KnowledgeBaseError: as `build_index`.
+        """
+        collection, online = _collection(config, table), config.online_store
+        build = dict(online.index_params or {})
+        with translated_errors(self._place):
+            client = self._collected(config, table)
+            client.release_collection(collection, timeout=CALL_SECONDS)
+            (name,) = client.list_indexes(collection)
+            client.drop_index(collection, name, timeout=CALL_SECONDS)
+            wanted = client.prepare_index_params()
+            wanted.add_index(
+                field_name=_EMBEDDING,
+                index_type=online.index_type,
+                index_name=f"vector_index_{_EMBEDDING}",
+                metric_type=_metric(table),
+                # Milvus Lite reads them one level down, and takes its defaults where nothing is there.
+                params={"params": build} if self._embedded_path else build,
+            )
+            client.create_index(collection, wanted, timeout=CALL_SECONDS)
+            self._wait_for_index(client, collection)
+            client.load_collection(collection)
+
     def disconnect(self) -> None:
         """Close the connection; the last one of this process to an embedded database lets other processes in."""
         client, self.client = self.client, None
