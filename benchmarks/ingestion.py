@@ -26,6 +26,7 @@ from ragtune.knowledge.feature_repo import (
     write_feature_repo,
 )
 from ragtune.knowledge.hashes import hex_digits
+from ragtune.knowledge.index import GRAPH
 from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.passages import Passages
 
@@ -52,7 +53,7 @@ def seconds_to_write(store, parts: list[pd.DataFrame]) -> float:
 
 
 def write_with_ours(folder: Path, dimension: int, parts: list[pd.DataFrame]) -> float:
-    write_feature_repo(folder, "ours", "", "HNSW")
+    write_feature_repo(folder, "ours", "", GRAPH)
     store = open_feature_store(folder)
     apply_view(store, folder, passages_view("kb_v1", dimension))
     seconds = seconds_to_write(store, parts)
@@ -74,7 +75,7 @@ def seconds(work) -> float:
 def write_paths(folder: Path, passages: Passages, vectors: np.ndarray, repeats: int) -> tuple[float, float]:
     """Rows a second, ours and Feast's; in turn, so that both see the same machine."""
     parts, dimension = frames(passages, vectors), vectors.shape[1]
-    write_feature_repo(folder / "index", "index", "", "HNSW")
+    write_feature_repo(folder / "index", "index", "", GRAPH)
     ours, feast = [], []
     for number in range(repeats):
         ours.append(write_with_ours(folder / f"ours{number}", dimension, parts))

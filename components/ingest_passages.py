@@ -12,6 +12,7 @@ def ingest_passages(
     workspace: str,
     name: str = "passages",
     milvus_uri: str = "",
+    index: str = "auto",
 ):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
     from ragtune.knowledge.knowledge_base import ingest_into_workspace
@@ -19,6 +20,8 @@ def ingest_passages(
     from ragtune.models.encoders import Encoder
 
     encoder = Encoder.from_pretrained(passage_encoder, role="passage").to(best_device())
-    counts = ingest_into_workspace(passages.path, knowledge_base.path, encoder, workspace, name=name, uri=milvus_uri)
+    counts = ingest_into_workspace(
+        passages.path, knowledge_base.path, encoder, workspace, name=name, uri=milvus_uri, index=index
+    )
     for metric, count in counts.items():
         metrics.log_metric(metric, count)

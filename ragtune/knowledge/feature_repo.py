@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.address import TOKEN_VARIABLE, check_milvus_uri, check_name
-from ragtune.knowledge.index import Index
-from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, read_manifest
+from ragtune.knowledge.index import Index, check_index
+from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, REPAIR, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
 OFFLINE_SOURCE = "features.parquet"
@@ -23,14 +23,7 @@ PASSAGE = Entity(name="passage", join_keys=["id"], value_type=ValueType.STRING, 
 
 FEATURE_STORE = "feature_store.yaml"
 REGISTRY = "registry.db"
-REPAIR = "run ingest_passages again with the same passages: it repairs the version"
 _DEFINITIONS = "features.py"
-# Build and search parameters: recall@10 is .991 on 50,000 vectors (benchmarks/retrieval.py). Embedded Milvus
-# 3.2 found no more with M 32 than with 16.
-_INDEXES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
-    "HNSW": ({"M": 16, "efConstruction": 200}, {"ef": 160}),
-    "FLAT": ({}, {}),
-}
 _FEATURES_PY = '''"""The features of this version, as Feast reads them: `feast -c <this folder> feature-views list`."""
 
 from pathlib import Path
@@ -56,7 +49,7 @@ def passages_view(version: str, dimension: int, metric: str = METRIC) -> Feature
         vector_index=True,
         vector_length=dimension,
         vector_search_metric=metric,
-        description="The passage encoder's vector of title and text",
+        description="The passage encoder's vector of title and text; online, without mean.npy where that is there",
     )
     return FeatureView(
         name=version,
@@ -91,19 +84,18 @@ def check_choices(name: str, uri: str, index: str) -> None:
     Args:
         name: of the knowledge base.
         uri: of a Milvus server, "" for an embedded one.
-        index: "HNSW" or "FLAT".
+        index: one of `ragtune.knowledge.index.CHOICES`.
 
     Raises:
         KnowledgeBaseError: a parameter is not possible.
     """
     check_name(name)
-    if index not in _INDEXES:
-        raise KnowledgeBaseError(f'index "{index}": choose one of {", ".join(_INDEXES)}; Milvus Lite ignores others')
+    check_index(index)
     if uri:
         check_milvus_uri(uri)
 
 
-def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
+def write_feature_repo(folder: Path, name: str, uri: str, index: Index) -> None:
     """Write feature_store.yaml and features.py for one version, unless they are there.
 
     Args:
@@ -111,13 +103,13 @@ def write_feature_repo(folder: Path, name: str, uri: str, index: str) -> None:
         name: of the knowledge base; on a server the Feast project, which collections are named after, gets an ending
             of its own, so that no other version in any folder takes the same collection.
         uri: of a Milvus server, "" for the embedded one in `folder`.
-        index: "HNSW" or "FLAT".
+        index: to begin with.
 
     Raises:
         KnowledgeBaseError: as `check_choices`.
         StorageError: it cannot be written.
     """
-    check_choices(name, uri, index)
+    check_choices(name, uri, index.kind)
     path = folder / FEATURE_STORE
     if not path.exists():
         project = f"{name}_{secrets.token_hex(4)}" if uri else name
@@ -226,15 +218,14 @@ def registered_view(store: FeatureStore, version: str) -> FeatureView:
         ) from error
 
 
-def _feast_config(name: str, uri: str, index: str) -> dict[str, object]:
-    build, search = _INDEXES[index]
+def _feast_config(name: str, uri: str, index: Index) -> dict[str, object]:
     online = {
         "type": "ragtune.knowledge.online_store.BatchedMilvusOnlineStore",
         **({"uri": uri, "token": f"${{{TOKEN_VARIABLE}}}"} if uri else {"path": EMBEDDED_DATABASE}),
-        "index_type": index,
+        "index_type": index.kind,
         "metric_type": METRIC,
-        "index_params": build,
-        "search_params": search,
+        "index_params": index.build,
+        "search_params": index.search,
     }
     return {
         "project": name,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from ragtune.errors import KnowledgeBaseError
+
 CHOICES = ("auto", "HNSW", "FLAT")
 _FLAT_FLOATS = 8_000_000  # rows × dimension; up to there FLAT is about as fast (benchmarks/index_recall.py)
 
@@ -26,12 +28,20 @@ class Index:
         return f"{self.kind} with M {self.build['M']} and ef {self.search['ef']}"
 
 
+GRAPH = Index("HNSW", {"M": 16, "efConstruction": 200}, {"ef": 160})
+FLAT = Index("FLAT")
 _LADDER = (
-    Index("HNSW", {"M": 16, "efConstruction": 200}, {"ef": 160}),
+    GRAPH,
     Index("HNSW", {"M": 16, "efConstruction": 200}, {"ef": 640}),  # needs no building
     Index("HNSW", {"M": 32, "efConstruction": 200}, {"ef": 640}),
-    Index("FLAT"),
+    FLAT,
 )
+
+
+def check_index(choice: str) -> None:
+    """Raise KnowledgeBaseError unless `choice` is one of `CHOICES`."""
+    if choice not in CHOICES:
+        raise KnowledgeBaseError(f'index "{choice}": choose one of {", ".join(CHOICES)}')
 
 
 def first_index(choice: str, rows: int, dimension: int) -> Index:
@@ -42,11 +52,11 @@ def first_index(choice: str, rows: int, dimension: int) -> Index:
         rows, dimension: of its vectors.
     """
     flat = choice == "FLAT" or (choice == "auto" and rows * dimension <= _FLAT_FLOATS)
-    return _LADDER[-1] if flat else _LADDER[0]
+    return FLAT if flat else GRAPH
 
 
 def next_index(index: Index) -> Index | None:
     """The index to try where one finds too little; None after FLAT, which finds everything."""
-    if index.kind == "FLAT":
+    if index == FLAT:
         return None
-    return _LADDER[_LADDER.index(index) + 1] if index in _LADDER else _LADDER[-1]
+    return _LADDER[_LADDER.index(index) + 1] if index in _LADDER else FLAT

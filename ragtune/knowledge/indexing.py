@@ -9,16 +9,14 @@ import numpy as np
 from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError
-from ragtune.files import atomic_path
 from ragtune.knowledge.exact import Floats, Rows, Vectors
 from ragtune.knowledge.feature_repo import batched_store, index_of, write_index
 from ragtune.knowledge.index import Index, next_index
+from ragtune.knowledge.milvus import collector_paused
 from ragtune.knowledge.probe import Found, Probe
 from ragtune.knowledge.retrieved import PADDING_ROW
 from ragtune.progress import say
 
-_MEAN = "mean.npy"
-_ROWS_AT_ONCE = 32_768
 _QUESTIONS_AT_ONCE = 128
 _COMPARED = 64  # questions whose passages' stored vectors are compared with what was written
 
@@ -31,50 +29,13 @@ class Built:
         index: which.
         found: what the probe says of it.
         seconds: that building and probing took, earlier tries included.
+        replaced: number of indexes before it that found too little.
     """
 
     index: Index
     found: Found
     seconds: float
-
-
-def make_mean(folder: Path, index: Index, vectors: Vectors) -> Floats | None:
-    """The mean that is taken off a version's vectors before they go into Milvus; None where nothing is.
-
-    A graph over inner products misses passages where all vectors have much in common, as DPR's do. q·(v − mean) differs
-    from q·v by the same amount for every passage of a question, so that the ranking stays.
-
-    Args:
-        folder: of the version, where the mean is kept.
-        index: that the version begins with.
-        vectors: true ones, of all its passages.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    path = folder / _MEAN
-    if not path.exists() and index.kind == "FLAT":
-        return None
-    total, rows = np.zeros(vectors.shape[1]), vectors.shape[0]
-    for start in range(0, rows, _ROWS_AT_ONCE):
-        total += vectors[start : min(start + _ROWS_AT_ONCE, rows)].sum(axis=0, dtype=np.float64)
-    mean = (total / rows).astype(np.float32)
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, mean)
-    return mean
-
-
-def read_mean(folder: Path) -> Floats | None:
-    """What `make_mean` left in a version's folder.
-
-    Raises:
-        KnowledgeBaseError: it is broken.
-    """
-    path = folder / _MEAN
-    try:
-        return np.load(path) if path.exists() else None
-    except (OSError, ValueError, EOFError) as error:
-        raise KnowledgeBaseError(f"{path}: cannot be read ({error}); run ingest_passages again") from error
+    replaced: int
 
 
 def build_index(
@@ -85,7 +46,10 @@ def build_index(
     vectors: Vectors,
     mean: Floats | None,
 ) -> Built:
-    """Put all rows under the index, and a stronger one until it finds what exact search finds.
+    """Put all rows under the index, and then under stronger ones until one finds what exact search finds.
+
+    A graph over inner products misses passages where all vectors have much in common, as DPR's do, unless their mean is
+    taken off: q·(v − mean) differs from q·v by the same amount for every passage of a question, so the ranking stays.
 
     Args:
         store: Feast's, with the index to begin with; feature_store.yaml is written again with the one that serves.
@@ -103,23 +67,25 @@ def build_index(
     start = time.monotonic()
 
     def search(queries: Floats, k: int) -> Rows:
-        found = [
-            online.search_batch(config, view, part, k, with_embeddings=False, consistency_level="Strong")[0]
-            for part in np.split(queries, range(_QUESTIONS_AT_ONCE, len(queries), _QUESTIONS_AT_ONCE))
-        ]
+        with collector_paused():
+            found = [
+                online.search_batch(config, view, part, k, with_embeddings=False, consistency_level="Strong")[0]
+                for part in np.split(queries, range(_QUESTIONS_AT_ONCE, len(queries), _QUESTIONS_AT_ONCE))
+            ]
         return _rows(np.concatenate(found), rows_of)
 
     online.build_index(config, view)
-    probe = Probe(vectors)
+    index, replaced = index_of(store), 0
+    probe = Probe(vectors, flat=index.kind == "FLAT")
     queries = probe.questions[:_COMPARED]
     ids, _, stored = online.search_batch(config, view, queries, min(10, probe.depth), consistency_level="Strong")
     written = vectors[_rows(ids, rows_of)[ids != ""]]
     if not np.array_equal(stored[ids != ""], written if mean is None else written - mean):
+        online.drop(config, view)
         raise KnowledgeBaseError(
-            f"{folder}: Milvus gives back other vectors than were written to {view.name}; nothing was switched. Run "
-            "ingest_passages again"
+            f"{folder}: Milvus gives back other vectors than were written to {view.name}; nothing was switched, and "
+            "its rows were dropped. Run ingest_passages again: it writes them all"
         )
-    index = index_of(store)
     while not (found := probe.ask(search)).satisfies:
         told = f"{folder}: {index} finds {found.recall:.1%} of the passages that exact search finds"
         stronger = next_index(index)
@@ -132,13 +98,13 @@ def build_index(
         write_index(folder, store, stronger)
         if (stronger.kind, stronger.build) != (index.kind, index.build):
             online.rebuild_index(config, view)
-        index = stronger
+        index, replaced = stronger, replaced + 1
     seconds = time.monotonic() - start
     say(
         f"index: {index} finds {found.recall:.1%} of the passages that exact search finds, in "
         f"{found.milliseconds:.1f} ms per question; built and probed in {seconds:.1f} s"
     )
-    return Built(index, found, seconds)
+    return Built(index, found, seconds, replaced)
 
 
 def _rows(ids: np.ndarray, rows_of: Callable[[Sequence[str]], Rows]) -> Rows:

@@ -21,12 +21,15 @@ from ragtune.knowledge.feature_repo import (
     FEATURE_STORE,
     OFFLINE_SOURCE,
     batched_store,
+    index_of,
     milvus_uri_of,
     open_feature_store,
     passages_view,
     registered_view,
     write_feature_repo,
 )
+from ragtune.knowledge.index import first_index
+from ragtune.knowledge.indexing import Built
 from ragtune.knowledge.leases import LEASES
 from ragtune.knowledge.manifest import (
     BUILDING,
@@ -51,11 +54,11 @@ from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows
+from ragtune.knowledge.vectors import read_mean, read_vectors, write_mean, write_vectors
 
 logger = logging.getLogger(__name__)
 
 _LOCK = ".ingestion.lock"
-_LOWEST_RECALL = 0.9
 _LONGEST_TEXT_BYTES = 65_535  # Milvus' longest string
 
 
@@ -67,11 +70,13 @@ class Ingestion:
         manifest: of the version that is served now.
         written: rows written to Milvus.
         embedded: texts that the encoder was asked for.
+        built: the index; None where it was there.
     """
 
     manifest: Manifest
     written: int = 0
     embedded: int = 0
+    built: Built | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Wanted:
         passages: to serve.
         encoder: makes the vectors that the cache lacks.
         name: of the knowledge base.
-        index: "HNSW" or "FLAT".
+        index: "auto", "HNSW" or "FLAT".
         uri: of a Milvus server; "" is embedded.
         token: for the server.
         embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
@@ -119,7 +124,9 @@ class Wanted:
     def is_in(self, folder: Path, manifest: Manifest | None) -> bool:
         """True where the version in a folder, finished or not, is one of it."""
         own = self.manifest()
-        like = manifest and replace(manifest, version=own.version, encoder=own.encoder, created=own.created)
+        like = manifest and replace(
+            manifest, version=own.version, encoder=own.encoder, created=own.created, built_index="", index_recall=0.0
+        )
         return like == own and (not (folder / FEATURE_STORE).exists() or milvus_uri_of(folder) == self.uri)
 
 
@@ -186,6 +193,8 @@ def is_intact(folder: Path, token: str) -> bool:
         rows = len(Passages.open(folder / PASSAGES)), count_rows(folder / OFFLINE_SOURCE)
         store = open_feature_store(folder, token)
         view = registered_view(store, manifest.version)
+        read_vectors(folder, manifest.rows, manifest.dimension)
+        read_mean(folder)
     except (KnowledgeBaseError, StorageError, OSError, pa.ArrowException):
         return False
     if rows != (manifest.rows, manifest.rows):
@@ -243,7 +252,7 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     folder, passages = wanted.folder / begun.version, wanted.passages
     vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
     cache = EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
-    write_feature_repo(folder, wanted.name, wanted.uri, wanted.index)
+    write_feature_repo(folder, wanted.name, wanted.uri, first_index(wanted.index, len(passages), begun.dimension))
     ledger.enter(wanted.folder, folder)
     store = open_feature_store(folder, wanted.token)
     online = batched_store(store)
@@ -254,16 +263,21 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
         passages.save(folder / PASSAGES)
         earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
         write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
-        rows = Rows(store, view, folder, passages, cache, begun.created, wanted.chunk_rows)
+        mean = write_vectors(folder, cache.vectors(passages.content_hashes))
+        if index_of(store).kind != "FLAT":
+            write_mean(folder, mean)
+        rows = Rows(store, view, folder, passages, cache, read_mean(folder), begun.created, wanted.chunk_rows)
         written = rows.write_missing()
-        _check_recall(rows.index_and_probe(), view)
-        manifest = replace(begun, created=_now())
+        built = rows.index(read_vectors(folder, len(passages), begun.dimension))
+        manifest = replace(
+            begun, created=_now(), built_index=str(built.index), index_recall=round(built.found.recall, 4)
+        )
         write_manifest(manifest, folder / MANIFEST)
         for name in UNFINISHED:
             (folder / name).unlink(missing_ok=True)
     finally:
         online.disconnect()
-    return Ingestion(manifest, written, embedded)
+    return Ingestion(manifest, written, embedded, built)
 
 
 def _connect(folder: Path, store: FeatureStore, online: BatchedMilvusOnlineStore, view: FeatureView) -> None:
@@ -293,14 +307,6 @@ def _check_passages(passages: Passages) -> None:
         raise KnowledgeBaseError(
             f'{passages.place}: passage "{passages[row].id[:80]}" holds a text of {length:,} bytes, and Milvus takes '
             f"{_LONGEST_TEXT_BYTES:,} at most; cut the corpus with split_passages"
-        )
-
-
-def _check_recall(recall: float, view: FeatureView) -> None:
-    if recall < _LOWEST_RECALL:
-        raise KnowledgeBaseError(
-            f'the index of {view.name} finds only {recall:.0%} of what is nearest; nothing was switched. Raise "ef" '
-            'under search_params in feature_store.yaml, or choose index="FLAT" in a new folder'
         )
 
 

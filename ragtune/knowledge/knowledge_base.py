@@ -2,7 +2,6 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.knowledge.exact import ranked
 from ragtune.knowledge.feature_repo import (
     OFFLINE_SOURCE,
     REPAIR,
@@ -20,17 +20,17 @@ from ragtune.knowledge.feature_repo import (
 )
 from ragtune.knowledge.ingestion import Ingestion, Wanted, ingest, only_one, remove_version
 from ragtune.knowledge.leases import Reading
-from ragtune.knowledge.manifest import PASSAGES, Manifest, version_folders, version_number
+from ragtune.knowledge.manifest import PASSAGES, Manifest, check_encoder, version_folders, version_number
 from ragtune.knowledge.milvus import collector_paused
-from ragtune.knowledge.offline_source import read_vectors
+from ragtune.knowledge.offline_source import count_rows
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, point_at, pointer_to, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
+from ragtune.knowledge.vectors import VECTORS, read_mean, read_vectors
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
 _FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
-_FLOATS_IN_MEMORY = 2**29  # 2 GiB of vectors
 
 
 class KnowledgeBase:
@@ -51,10 +51,14 @@ class KnowledgeBase:
             self.passages = Passages.open(folder / PASSAGES)
         except (StorageError, KnowledgeBaseError) as error:
             raise KnowledgeBaseError(f"{folder}: {PASSAGES} is missing or broken; {REPAIR}") from error
+        if count_rows(folder / OFFLINE_SOURCE) != manifest.rows:  # Feast's; nothing else here reads it
+            raise KnowledgeBaseError(f"{folder}: {OFFLINE_SOURCE} is missing or broken; {REPAIR}")
         self._store = open_feature_store(folder, token)
         if uri:
             self._store.config.online_store.uri = uri
         self._online = batched_store(self._store)
+        self._vectors = read_vectors(folder, manifest.rows, manifest.dimension)
+        self._mean = read_mean(folder)
         try:
             self._view = registered_view(self._store, manifest.version)
             self._check_rows()
@@ -82,12 +86,7 @@ class KnowledgeBase:
                 process, or Milvus cannot be reached or refuses the token.
         """
         folder, manifest = resolve(place)
-        if encoder_fingerprint and encoder_fingerprint != manifest.encoder_fingerprint:
-            raise KnowledgeBaseError(
-                f"{folder}: was made with the encoder {manifest.encoder} "
-                f"({manifest.encoder_fingerprint[:12]}, {manifest.dimension} dimensions), not with the one that asks "
-                f"({encoder_fingerprint[:12]}); ingest the passages with that one"
-            )
+        check_encoder(folder, manifest, encoder_fingerprint)
         reading = Reading(folder)
         try:
             resolve(folder)  # again: what is still there now stays
@@ -148,32 +147,17 @@ class KnowledgeBase:
             )
 
     def _search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
-        vectors = self._vectors
-        ids, scores, embeddings = self._online.search_batch(
-            self._store.config, self._view, queries, k, with_embeddings=vectors is None
-        )
+        ids, scores, _ = self._online.search_batch(self._store.config, self._view, queries, k, with_embeddings=False)
         rows = self.passages.rows_of(ids.ravel()).reshape(ids.shape)
         rows[ids == ""] = PADDING_ROW
         if len(unknown := ids[(rows == PADDING_ROW) & (ids != "")]):
             raise self._changed(f'found "{unknown[0]}", which {PASSAGES} does not hold')
-        if vectors is not None:
-            embeddings = vectors[rows]
-            embeddings[rows == PADDING_ROW] = 0
-            # Scores are Milvus' own: where they are the inner products with our copies, the copies are its vectors.
-            expected = np.einsum("bd,bkd->bk", queries, embeddings)[rows != PADDING_ROW]
-            if not np.allclose(scores[rows != PADDING_ROW], expected, rtol=1e-3, atol=1e-3):
-                raise self._changed(f"holds other vectors than {OFFLINE_SOURCE}")
-        return Retrieved(rows, scores, embeddings)
-
-    @cached_property
-    def _vectors(self) -> npt.NDArray[np.float32] | None:
-        """All vectors, (rows, d), from Feast's offline source, so that Milvus need not send them with every answer.
-
-        None where they are too many to keep in memory.
-        """
-        if self.manifest.rows * self.manifest.dimension > _FLOATS_IN_MEMORY:
-            return None
-        return read_vectors(self.folder / OFFLINE_SOURCE, self.manifest.rows, self.manifest.dimension)
+        found = ranked(queries, rows, self._vectors)
+        # Milvus' own scores, where they are those of our vectors, tell that ours are its vectors.
+        expected = found.scores if self._mean is None else found.scores - (queries @ self._mean)[:, None]
+        if not np.allclose(scores[rows != PADDING_ROW], expected[found.mask], rtol=1e-3, atol=1e-3):
+            raise self._changed(f"holds other vectors than {VECTORS}")
+        return found
 
     def _changed(self, how: str) -> KnowledgeBaseError:
         return KnowledgeBaseError(
@@ -189,7 +173,7 @@ def ingest_passages(
     uri: str = "",
     token: str = "",
     name: str = "passages",
-    index: str = "HNSW",
+    index: str = "auto",
     embedding_cache: str | Path = "",
     chunk_rows: int = 5000,
 ) -> Manifest:
@@ -207,7 +191,9 @@ def ingest_passages(
         uri: of a Milvus server; "" keeps everything in `folder` (Milvus Lite).
         token: for the server; "" takes the environment variable RAGTUNE_MILVUS_TOKEN. Never written to disk.
         name: of the knowledge base in Feast and Milvus: letters, digits and _.
-        index: "HNSW" or "FLAT".
+        index: "HNSW", a graph; "FLAT", which compares each question with every vector; or "auto": FLAT where there are
+            at most 8 million floats of vectors. A graph that finds too little is replaced by a stronger one, in the end
+            by FLAT.
         embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
         chunk_rows: rows that are written at once.
 
@@ -229,7 +215,8 @@ def ingest_into_workspace(
     *,
     name: str = "passages",
     uri: str = "",
-) -> dict[str, int]:
+    index: str = "auto",
+) -> dict[str, float]:
     """As `ingest_passages`, into the knowledge base `name` of a workspace that outlives the run; leave a pointer to it.
 
     Args:
@@ -239,21 +226,29 @@ def ingest_into_workspace(
         workspace: a folder that the next run will find again.
         name: of the knowledge base.
         uri: of a Milvus server; "" is embedded.
+        index: as for `ingest_passages`.
 
     Returns:
-        Counts: `rows`, `written` (to Milvus), `embedded`, and the number of the `version`.
+        Counts: `rows`, `written` (to Milvus), `embedded`, and the number of the `version`; `index_recall`, a fraction;
+        and where an index was built, `index_seconds` that this took, `search_ms` per question, and how often it was
+        replaced by a stronger one, `index_replaced`.
 
     Raises:
         KnowledgeBaseError: as `ingest_passages`.
     """
     folder = Path(workspace) / "knowledge_bases" / name
-    done = _ingest(passages_path, folder, encoder, uri, "", name, "HNSW", "", 5000, pointer_folder)
-    return {
+    done = _ingest(passages_path, folder, encoder, uri, "", name, index, "", 5000, pointer_folder)
+    counts: dict[str, float] = {
         "rows": done.manifest.rows,
         "written": done.written,
         "embedded": done.embedded,
         "version": version_number(done.manifest.version),
+        "index_recall": done.manifest.index_recall,
     }
+    if built := done.built:
+        counts |= {"index_seconds": round(built.seconds, 1), "index_replaced": built.replaced}
+        counts["search_ms"] = round(built.found.milliseconds, 2)
+    return counts
 
 
 def drop_knowledge_base(folder: str | Path, token: str = "") -> None:

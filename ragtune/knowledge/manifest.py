@@ -14,6 +14,7 @@ BUILDING, REPAIRING = UNFINISHED
 SERVED = "served.json"  # in the knowledge base's folder: which version is served
 PASSAGES = "passages.arrow"  # in a version's folder
 EMBEDDED_DATABASE = "milvus.db"  # beside it, where Milvus is not a server
+REPAIR = "run ingest_passages again with the same passages: it repairs the version"
 METRIC = "IP"  # inner product: of index, query and p(z|x) alike
 _VERSION = re.compile(r"kb_v[1-9][0-9]*")
 
@@ -30,10 +31,12 @@ class Manifest:
         dimension: d, of a stored vector.
         precision: that the vectors were computed in, "float32" or "bfloat16"; another one makes another version.
         metric: "IP", inner product.
-        index: "HNSW" or "FLAT".
+        index: as it was asked for: "auto", "HNSW" or "FLAT".
         rows: number of passages.
         content_hash: of the passages, as `Passages.content_hash` has it.
         created: when it was finished (or, where it is not, begun), ISO 8601, UTC.
+        built_index: which index serves it; "" before one is built.
+        index_recall: of the passages that made-up questions ask for and exact search finds, the share that it finds.
     """
 
     version: str
@@ -47,6 +50,8 @@ class Manifest:
     rows: int
     content_hash: str
     created: str
+    built_index: str = ""
+    index_recall: float = 0.0
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -57,7 +62,7 @@ def read_manifest(path: Path) -> Manifest | None:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{field.name: values[field.name] for field in fields(Manifest)})
+        return Manifest(**{field.name: values[field.name] for field in fields(Manifest) if field.name in values})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,6 +75,20 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write it whole or not at all."""
     with atomic_file(path) as stream:
         json.dump(asdict(manifest), stream, indent=2)
+
+
+def check_encoder(folder: Path, manifest: Manifest, fingerprint: str) -> None:
+    """Refuse to search a version with the vectors of another encoder; "" asks nothing.
+
+    Raises:
+        KnowledgeBaseError: it was made with another one.
+    """
+    if fingerprint and fingerprint != manifest.encoder_fingerprint:
+        raise KnowledgeBaseError(
+            f"{folder}: was made with the encoder {manifest.encoder} "
+            f"({manifest.encoder_fingerprint[:12]}, {manifest.dimension} dimensions), not with the one that asks "
+            f"({fingerprint[:12]}); ingest the passages with that one"
+        )
 
 
 def read_served(folder: Path) -> str:

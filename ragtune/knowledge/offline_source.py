@@ -11,14 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
 from ragtune.knowledge.embedding import EmbeddingCache
-from ragtune.knowledge.feature_repo import REPAIR
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, hex_digits
 from ragtune.knowledge.passages import Passages
 
@@ -69,32 +66,11 @@ def write_offline_source(
 
 
 def count_rows(path: Path) -> int:
-    """Number of rows that its parts say they hold.
-
-    Raises:
-        OSError, pyarrow.ArrowException: a part cannot be read.
-    """
-    return sum(pq.read_metadata(part).num_rows for part in _parts(path))
-
-
-def read_vectors(path: Path, rows: int, dimension: int) -> npt.NDArray[np.float32]:
-    """All vectors of an offline source, (rows, d), in the order of the passages.
-
-    Raises:
-        KnowledgeBaseError: it is missing or broken.
-    """
-    vectors = np.empty((rows, dimension), np.float32)
-    filled = 0
+    """Number of rows that its parts say they hold; -1 where one cannot be read."""
     try:
-        for part in _parts(path):
-            for chunk in pq.read_table(part, columns=["embedding"])["embedding"].chunks:
-                vectors[filled : filled + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), dimension)
-                filled += len(chunk)
-        if filled != rows:
-            raise ValueError(f"{filled:,} rows of {rows:,}")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise KnowledgeBaseError(f"{path}: Feast's offline source cannot be read ({error}); {REPAIR}") from error
-    return vectors
+        return sum(pq.read_metadata(part).num_rows for part in _parts(path))
+    except (OSError, pa.ArrowException):
+        return -1
 
 
 def _parts(path: Path) -> list[Path]:

@@ -10,7 +10,8 @@ from ragtune.knowledge.exact import ExactSearcher, Floats, Rows, Vectors
 from ragtune.knowledge.retrieved import PADDING_ROW
 
 DEPTHS = (1, 5, 20)
-_QUESTIONS = 256  # of each kind
+_QUESTIONS = 256  # of each kind, to a graph
+_FLAT_QUESTIONS = 16  # to an index that compares all vectors
 _NOISE = 0.7  # as long as this share of the passage's own distance from the mean
 _LEAST_FOUND = 0.985  # by design above .97: what is measured on 256 questions is known to ± .01
 _LEAST_NEAREST = 0.9
@@ -45,18 +46,19 @@ class Probe:
     of two other passages for noise; and with noise and something else that all questions have in common, as DPR's have.
     """
 
-    def __init__(self, vectors: Vectors, devices: tuple[str, ...] = ()):
+    def __init__(self, vectors: Vectors, flat: bool = False):
         """Make the questions, and ask exact search.
 
         Args:
             vectors: of the version's passages, (rows, d).
-            devices: as for `ExactSearcher`.
+            flat: ask few, for an index that misses nothing by its nature.
         """
         self.vectors = vectors
         rows, dimension = vectors.shape
         rng = np.random.default_rng(0)
-        chosen = rng.permutation(rows)[: 3 * _QUESTIONS]
-        kinds = np.array_split(chosen, 3) if len(chosen) == 3 * _QUESTIONS else [chosen] * 3
+        count = _FLAT_QUESTIONS if flat else _QUESTIONS
+        chosen = rng.permutation(rows)[: 3 * count]
+        kinds = np.array_split(chosen, 3) if len(chosen) == 3 * count else [chosen[:count]] * 3
         some = vectors[np.sort(chosen)]
         mean = some.mean(axis=0)
         direction = _units(rng, 1, dimension)
@@ -74,7 +76,7 @@ class Probe:
         self.questions: Floats = np.concatenate(questions).astype(np.float32)
         self._kind = np.repeat(np.arange(3), [len(asked) for asked in kinds])
         self.depth = min(max(DEPTHS), rows)
-        self.exact, scores = ExactSearcher(vectors, devices).search(self.questions, self.depth)
+        self.exact, scores = ExactSearcher(vectors).search(self.questions, self.depth)
         self._scores = scores.astype(np.float64)
 
     def ask(self, search: Callable[[Floats, int], Rows]) -> Found:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from feast import FeatureStore, FeatureView
 
@@ -12,8 +13,8 @@ from ragtune.knowledge.embedding import EmbeddingCache, slices
 from ragtune.knowledge.feature_repo import apply_view, batched_store
 from ragtune.knowledge.hashes import Rows as RowNumbers
 from ragtune.knowledge.hashes import hex_digits
+from ragtune.knowledge.indexing import Built, build_index
 from ragtune.knowledge.passages import Passages
-from ragtune.knowledge.probe import probe_recall
 from ragtune.progress import progress
 
 
@@ -27,6 +28,7 @@ class Rows:
         folder: of the version.
         passages: what the rows shall be.
         cache: holds the vectors of all of them.
+        mean: taken off the vectors before they are written; None takes nothing off.
         timestamp: the rows' event timestamp, ISO 8601.
         chunk_rows: rows a call of Feast's `write_to_online_store`.
     """
@@ -36,6 +38,7 @@ class Rows:
     folder: Path
     passages: Passages
     cache: EmbeddingCache
+    mean: npt.NDArray[np.float32] | None
     timestamp: str
     chunk_rows: int
 
@@ -56,21 +59,23 @@ class Rows:
         self._write(missing)
         return len(missing)
 
-    def index_and_probe(self) -> float:
-        """Put all rows under the index; which fraction of the nearest ten a sample of them finds.
+    def index(self, vectors: npt.NDArray[np.float32]) -> Built:
+        """Put all rows under an index that finds what exact search finds.
+
+        Args:
+            vectors: of all passages, (rows, d).
 
         Raises:
-            KnowledgeBaseError: there are more or fewer rows than passages, or vectors come back changed.
+            KnowledgeBaseError: there are more or fewer rows than passages, or as `build_index`.
         """
         online, config = batched_store(self.store), self.store.config
-        online.build_index(config, self.view)
         found = online.count(config, self.view)
         if found != len(self.passages):
             raise KnowledgeBaseError(
                 f"{self.folder}: Milvus holds {found:,} rows of {self.view.name} after {len(self.passages):,} were "
                 "written; was something else writing to the same collection? Nothing was switched"
             )
-        return probe_recall(config, self.view, online, self.passages, self.cache)
+        return build_index(self.store, self.view, self.folder, self.passages.rows_of, vectors, self.mean)
 
     def _write(self, rows: RowNumbers) -> None:
         shown = progress(rows, "writing", unit="passages")
@@ -79,7 +84,8 @@ class Rows:
             hashes = self.passages.content_hashes[chunk]
             frame = self.passages.take(chunk).table.select(["id", "title", "text"]).to_pandas()
             frame["content_hash"] = hex_digits(hashes)
-            frame["embedding"] = list(self.cache.vectors(hashes)[:])
+            vectors = self.cache.vectors(hashes)[:]
+            frame["embedding"] = list(vectors if self.mean is None else vectors - self.mean)
             frame["event_timestamp"] = pd.Timestamp(self.timestamp)
             self.store.write_to_online_store(self.view.name, df=frame)
             for _ in chunk:

@@ -86,8 +86,9 @@ class RagTrainingArguments(TrainingArguments):
             or "rag-end2end": RAG-sequence that trains the passage encoder too, and rebuilds the knowledge base with it
             in the background.
         method_options: settings that this method alone knows, by the names of its options' dataclass.
-        retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; or "ray",
-            Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set.
+        retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; "ray",
+            Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set; or "exact",
+            each process compares its questions with all vectors, on its own device, without Milvus.
         retrieval_actors: so many Ray actors; more than one needs a Milvus server.
         overlap_search: search for a step's passages while the step before trains, with the question encoder as it was
             then; their scores are always the live encoder's.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragtune.errors import TrainingError
+from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, PASSAGES, Manifest
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import resolve
@@ -81,7 +82,9 @@ def open_knowledge(
     process, uri = args.process_index, files.milvus_uri
     several = args.world_size > 1
     with ExitStack() as stack:
-        if args.retrieval == "ray":
+        if args.retrieval == "exact":
+            search: Search = ExactKnowledgeBase(folder, manifest, [str(args.device)])
+        elif args.retrieval == "ray":
             if not is_connected():
                 stack.enter_context(ray_connection(args))
             search = stack.enter_context(ray_retrieval(folder, uri, args))

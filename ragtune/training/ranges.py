@@ -8,7 +8,7 @@ from typing import Any
 from ragtune.errors import TrainingError
 from ragtune.training.methods.options import make_method, parse_options
 
-RETRIEVALS = ("direct", "gather", "ray")
+RETRIEVALS = ("direct", "gather", "ray", "exact")
 METRICS = ("em", "loss", "recall@1", "recall@5", "recall@<n_docs>")
 PRECISIONS = ("auto", "bf16", "fp32")
 SHORT_NAMES = {

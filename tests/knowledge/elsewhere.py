@@ -69,7 +69,7 @@ def ingest_and_die(place, passages, folder):
         "embedding": (embedding.EmbeddingCache, "add", 3),
         "writing": (Store, "online_write_batch", 2),
         "indexing": (Store, "build_index", 1),
-        "probing": (rows, "probe_recall", 1),
+        "probing": (rows, "build_index", 1),
         "serving": (ingestion, "serve", 0),
         "cleaning": (ingestion, "_remove_abandoned", 0),
     }[place]

@@ -11,7 +11,8 @@ from feast import FeatureStore
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import offline_source
-from ragtune.knowledge.feature_repo import open_feature_store, passages_view, write_feature_repo
+from ragtune.knowledge.feature_repo import check_choices, open_feature_store, passages_view, write_feature_repo
+from ragtune.knowledge.index import FLAT, GRAPH
 from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStoreConfig
 
@@ -72,13 +73,13 @@ def test_feast_reads_parts_that_are_linked_from_an_earlier_version(tmp_path, enc
 
 
 def test_paths_are_relative_so_that_the_folder_can_be_moved(tmp_path):
-    write_feature_repo(tmp_path, "passages", "", "HNSW")
+    write_feature_repo(tmp_path, "passages", "", GRAPH)
     assert str(tmp_path) not in (tmp_path / "feature_store.yaml").read_text()
 
 
 def test_a_server_is_named_and_its_token_is_a_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("RAGTUNE_MILVUS_TOKEN", "root:secret")
-    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "FLAT")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", FLAT)
     online = yaml.safe_load((tmp_path / "feature_store.yaml").read_text())["online_store"]
     assert (online["uri"], online["token"]) == ("http://127.0.0.1:19530", "${RAGTUNE_MILVUS_TOKEN}")
     assert open_feature_store(tmp_path).config.online_store.token == "root:secret"
@@ -86,7 +87,7 @@ def test_a_server_is_named_and_its_token_is_a_variable(tmp_path, monkeypatch):
 
 def test_an_unset_token_is_no_token(tmp_path, monkeypatch):
     monkeypatch.delenv("RAGTUNE_MILVUS_TOKEN", raising=False)
-    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", GRAPH)
     assert open_feature_store(tmp_path).config.online_store.token is None
 
 
@@ -94,29 +95,28 @@ def test_an_unset_token_is_no_token(tmp_path, monkeypatch):
     ("name", "uri", "index", "message"),
     [
         ("my passages", "", "HNSW", 'name "my passages": only letters, digits and _'),
-        ("passages", "", "DISKANN", 'index "DISKANN": choose one of HNSW, FLAT'),
+        ("passages", "", "DISKANN", 'index "DISKANN": choose one of auto, HNSW, FLAT'),
         ("passages", "http://root:secret@127.0.0.1:19530", "HNSW", "RAGTUNE_MILVUS_TOKEN as user:password"),
         ("passages", "http://root:sec/ret@127.0.0.1:19530", "HNSW", "RAGTUNE_MILVUS_TOKEN as user:password"),
         ("passages", "127.0.0.1:19530", "HNSW", "127.0.0.1:19530: is no URI of a Milvus server"),
     ],
 )
-def test_what_is_not_possible_is_refused_before_anything_is_written(tmp_path, name, uri, index, message):
+def test_what_is_not_possible_is_refused(name, uri, index, message):
     with pytest.raises(KnowledgeBaseError, match=message) as refused:
-        write_feature_repo(tmp_path, name, uri, index)
+        check_choices(name, uri, index)
     assert "secret" not in str(refused.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_stays(tmp_path):
-    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", GRAPH)
     before = (tmp_path / "feature_store.yaml").read_bytes()
-    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", GRAPH)
     assert (tmp_path / "feature_store.yaml").read_bytes() == before
 
 
 def test_on_a_server_every_version_has_a_project_of_its_own(tmp_path):
     for name in ("one", "two"):
-        write_feature_repo(tmp_path / name, "passages", "http://127.0.0.1:19530", "HNSW")
+        write_feature_repo(tmp_path / name, "passages", "http://127.0.0.1:19530", GRAPH)
     projects = {open_feature_store(tmp_path / name).project for name in ("one", "two")}
     assert len(projects) == 2 and all(project.startswith("passages_") for project in projects)
 
@@ -124,7 +124,7 @@ def test_on_a_server_every_version_has_a_project_of_its_own(tmp_path):
 @pytest.mark.parametrize(("old", "new"), [("project: passages", "project: ["), ("index_type", "indextype")])
 def test_a_broken_configuration_is_named_without_its_token(tmp_path, monkeypatch, old, new):
     monkeypatch.setenv("RAGTUNE_MILVUS_TOKEN", "root:secret")
-    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", "HNSW")
+    write_feature_repo(tmp_path, "passages", "http://127.0.0.1:19530", GRAPH)
     path = tmp_path / "feature_store.yaml"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(KnowledgeBaseError, match=r"feature_store.yaml: Feast cannot use it") as refused:

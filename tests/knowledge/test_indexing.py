@@ -5,7 +5,6 @@ import yaml
 from dpr_vectors import dpr_vectors, found_of_exact, questions_on
 
 from ragtune.errors import KnowledgeBaseError
-from ragtune.knowledge import index as indexes
 from ragtune.knowledge.feature_repo import (
     apply_view,
     batched_store,
@@ -14,8 +13,8 @@ from ragtune.knowledge.feature_repo import (
     passages_view,
     write_feature_repo,
 )
-from ragtune.knowledge.index import Index, first_index, next_index
-from ragtune.knowledge.indexing import build_index, make_mean, read_mean
+from ragtune.knowledge.index import FLAT, GRAPH, Index, first_index, next_index
+from ragtune.knowledge.indexing import build_index
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 
 
@@ -26,10 +25,10 @@ def rows_of(ids):
 class Written:
     """Vectors written into a version of their own, without their mean or with it."""
 
-    def __init__(self, folder, vectors, index=indexes._LADDER[0], centred=True):
-        write_feature_repo(folder, "passages", "", "HNSW")
+    def __init__(self, folder, vectors, centred=True):
+        write_feature_repo(folder, "passages", "", GRAPH)
         self.folder, self.vectors = folder, vectors
-        self.mean = make_mean(folder, index, vectors) if centred else None
+        self.mean = vectors.mean(axis=0) if centred else None
         self.store = open_feature_store(folder)
         self.view = passages_view("kb_v1", vectors.shape[1])
         apply_view(self.store, folder, self.view)
@@ -80,7 +79,7 @@ def test_a_graph_that_finds_too_little_is_replaced_until_one_does(written, capsy
     batched_store(base.store).build_index(base.store.config, base.view)
     assert base.finds() < 0.9
     built = base.build()
-    assert built.index == Index("FLAT")
+    assert built.index == FLAT
     assert base.finds() == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition("trying ")[2] for line in lines[:3]] == [
@@ -91,7 +90,7 @@ def test_a_graph_that_finds_too_little_is_replaced_until_one_does(written, capsy
     assert lines[3].startswith("index: FLAT finds 100.0% of the passages that exact search finds, in ")
     online = yaml.safe_load((base.folder / "feature_store.yaml").read_text())["online_store"]
     assert (online["index_type"], online["index_params"], online["search_params"]) == ("FLAT", {}, {})
-    assert index_of(open_feature_store(base.folder)) == Index("FLAT")
+    assert index_of(open_feature_store(base.folder)) == FLAT
 
 
 def test_milvus_lite_builds_the_graph_that_it_is_asked_for(written):
@@ -132,18 +131,5 @@ def test_a_small_knowledge_base_is_flat_and_a_large_one_a_graph():
 
 
 def test_a_graph_of_other_parameters_is_followed_by_flat():
-    assert next_index(Index("HNSW", {"M": 8, "efConstruction": 40}, {"ef": 50})) == Index("FLAT")
-    assert next_index(Index("FLAT")) is None
-
-
-def test_the_mean_is_that_of_all_vectors_and_stays_the_versions(tmp_path):
-    vectors = dpr_vectors(100, 8)
-    assert make_mean(tmp_path, Index("FLAT"), vectors) is None
-    assert read_mean(tmp_path) is None
-    mean = make_mean(tmp_path, indexes._LADDER[0], vectors)
-    np.testing.assert_allclose(mean, vectors.mean(axis=0), rtol=1e-5)
-    assert np.array_equal(read_mean(tmp_path), mean)
-    assert np.array_equal(make_mean(tmp_path, Index("FLAT"), vectors), mean)  # its rows were written without it
-    (tmp_path / "mean.npy").write_bytes(b"half")
-    with pytest.raises(KnowledgeBaseError, match=r"mean.npy: cannot be read"):
-        read_mean(tmp_path)
+    assert next_index(Index("HNSW", {"M": 8, "efConstruction": 40}, {"ef": 50})) == FLAT
+    assert next_index(FLAT) is None

@@ -118,7 +118,7 @@ def test_another_index_makes_a_new_version_beside_the_old(folder, corpus, encode
 
 
 def test_a_new_version_that_fails_leaves_the_old_one_serving(folder, corpus, encoder, monkeypatch):
-    monkeypatch.setattr(rows, "probe_recall", fail)
+    monkeypatch.setattr(rows, "build_index", fail)
     with pytest.raises(KnowledgeBaseError, match="the probe failed"):
         ingest_passages(corpus, folder, WordEncoder(seed=1))
     assert_holds(folder, encoder, animal_texts(300))
@@ -126,7 +126,7 @@ def test_a_new_version_that_fails_leaves_the_old_one_serving(folder, corpus, enc
 
 def test_a_new_version_that_had_begun_is_resumed(folder, corpus, monkeypatch, written):
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "probe_recall", fail)
+        patch.setattr(rows, "build_index", fail)
         with pytest.raises(KnowledgeBaseError):
             ingest_passages(corpus, folder, WordEncoder(seed=1))
     assert ingest_passages(corpus, folder, WordEncoder(seed=1)).version == "kb_v2"
@@ -135,7 +135,7 @@ def test_a_new_version_that_had_begun_is_resumed(folder, corpus, monkeypatch, wr
 
 def test_an_abandoned_version_is_removed_by_the_next(folder, corpus, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "probe_recall", fail)
+        patch.setattr(rows, "build_index", fail)
         with pytest.raises(KnowledgeBaseError):
             ingest_passages(corpus, folder, WordEncoder(seed=1))
     assert ingest_passages(corpus, folder, WordEncoder(seed=2)).version == "kb_v3"
@@ -151,7 +151,7 @@ def test_while_another_corpus_is_ingested_the_old_one_is_served_and_never_not_wh
 ):
     path = write_passages(tmp_path / "new.parquet", animal_texts(310))
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "probe_recall", fail)
+        patch.setattr(rows, "build_index", fail)
         with pytest.raises(KnowledgeBaseError):
             ingest_passages(path, folder, encoder)
     assert_holds(folder, encoder, animal_texts(300))
@@ -186,6 +186,8 @@ DAMAGES = {
     "database broken": break_database,
     "arrow gone": lambda version: (version / "passages.arrow").unlink(),
     "arrow cut off": lambda version: os.truncate(version / "passages.arrow", 1000),
+    "vectors gone": lambda version: (version / "vectors.npy").unlink(),
+    "vectors cut off": lambda version: os.truncate(version / "vectors.npy", 1000),
     "Parquet gone": lambda version: shutil.rmtree(version / "features.parquet"),
     "Parquet part gone": lambda version: next((version / "features.parquet").iterdir()).unlink(),
     "registry gone": lambda version: (version / "registry.db").unlink(),
@@ -228,7 +230,7 @@ def test_a_repair_that_is_interrupted_is_resumed_and_survives_other_ingestions(
     write_pointer(tmp_path / "artifact", folder)
     empty_milvus(version)
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "probe_recall", fail)
+        patch.setattr(rows, "build_index", fail)
         with pytest.raises(KnowledgeBaseError, match="the probe failed"):
             ingest_passages(corpus, folder, encoder)
     with pytest.raises(KnowledgeBaseError, match="is being written, or that was interrupted"):
@@ -259,11 +261,12 @@ def test_an_index_that_finds_too_little_is_not_switched_to(tmp_path, corpus, enc
     search = BatchedMilvusOnlineStore.search_batch
 
     def forgetful(*args, **options):
-        ids, scores, embeddings = search(*args, **options)
-        return ids, scores - 1, embeddings
+        ids, *others = search(*args, **options)
+        return np.roll(ids, 1, axis=0), *others
 
     monkeypatch.setattr(BatchedMilvusOnlineStore, "search_batch", forgetful)
-    with pytest.raises(KnowledgeBaseError, match=r"finds only 0% of what is nearest; nothing was switched"):
+    monkeypatch.setattr("ragtune.knowledge.indexing._COMPARED", 0)
+    with pytest.raises(KnowledgeBaseError, match=r"FLAT finds .*% of the passages .*; nothing was switched"):
         ingest_passages(corpus, tmp_path / "base", encoder)
     with pytest.raises(KnowledgeBaseError, match="no knowledge base there"):
         KnowledgeBase.open(tmp_path / "base")

@@ -2,7 +2,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from elsewhere import answer_from_elsewhere, ingest_and_count, rows_or_error
@@ -39,21 +38,23 @@ def test_many_queries_go_in_several_calls_and_come_back_in_order(folder, encoder
     assert np.array_equal(together.embeddings, parted.embeddings)
 
 
-def test_a_base_too_large_for_memory_gets_its_vectors_from_milvus(folder, encoder, monkeypatch):
+def test_scores_and_embeddings_are_those_of_the_true_vectors_whatever_milvus_holds(tmp_path, corpus):
+    encoder = WordEncoder()
+    encoder.table += 1  # all vectors have much in common
     queries = encoder.encode(QUESTIONS)
-    with KnowledgeBase.open(folder) as base:
-        expected = base.search(queries, 5)
-    monkeypatch.setattr(knowledge_base, "_FLOATS_IN_MEMORY", 0)
-    with KnowledgeBase.open(folder) as base:
-        found = base.search(queries, 5)
-    assert np.array_equal(found.rows, expected.rows)
-    assert np.array_equal(found.embeddings, expected.embeddings)
+    ingest_passages(corpus, tmp_path / "base", encoder, index="HNSW")
+    with KnowledgeBase.open(tmp_path / "base") as base:
+        found = base.search(queries, 10)
+        true = encoder.encode_passages(list(base.passages))
+    assert (base.folder / "mean.npy").exists()
+    assert np.array_equal(found.embeddings, true[found.rows])
+    np.testing.assert_allclose(found.scores, np.einsum("bd,bkd->bk", queries, found.embeddings), rtol=1e-6)
+    assert np.array_equal(found.rows, exact_rows(encoder, base.passages, queries, 10))
 
 
-def test_vectors_in_memory_that_are_not_milvus_are_noticed(folder, version, encoder):
-    (path,) = (version / "features.parquet").iterdir()
-    table = pq.read_table(path)
-    pq.write_table(table.take(np.roll(np.arange(300), 1)), path)
+def test_vectors_that_are_not_milvus_are_noticed(folder, version, encoder):
+    vectors = np.load(version / "vectors.npy")
+    np.save(version / "vectors.npy", np.roll(vectors, 1, axis=0))
     with (
         KnowledgeBase.open(folder) as base,
         pytest.raises(KnowledgeBaseError, match="Milvus holds other vectors"),

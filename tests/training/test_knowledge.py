@@ -1,5 +1,7 @@
+import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from world import save_encoder
 
@@ -32,6 +34,21 @@ def test_a_pointer_leads_to_the_base_that_is_searched(world, knowledge_base_fold
         found = knowledge.search.search(model.question_encoder.encode(["what is the capital of badoland ?"]), 3)
         assert found.embeddings.shape == (1, 3, 32)
         assert len(knowledge.passages) == 60
+
+
+def test_exact_search_needs_no_milvus_and_finds_what_the_index_finds(world, knowledge_base_folder, model, tmp_path):
+    copy = shutil.copytree(knowledge_base_folder, tmp_path / "copy")
+    shutil.rmtree(copy / "kb_v1" / "milvus.db")
+    queries = model.question_encoder.encode(["what is the capital of badoland ?"])
+    found = []
+    for place, retrieval in ((copy, "exact"), (knowledge_base_folder, "direct")):
+        files, args = files_with(world, place), args_with(retrieval=retrieval)
+        with open_knowledge(*check_knowledge(files, args, model), files, args) as knowledge:
+            found.append(knowledge.search.search(queries, 3))
+    exact, indexed = found
+    assert np.array_equal(exact.rows, indexed.rows)
+    assert np.array_equal(exact.scores, indexed.scores)
+    assert np.array_equal(exact.embeddings, indexed.embeddings)
 
 
 def test_a_base_of_another_encoder_is_refused(world, knowledge_base_folder, tmp_path):
