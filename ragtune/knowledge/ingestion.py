@@ -54,7 +54,7 @@ from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows
-from ragtune.knowledge.vectors import read_mean, read_vectors, write_mean, write_vectors
+from ragtune.knowledge.vectors import MEAN, read_mean, read_vectors, write_mean, write_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
         earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
         write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
         mean = write_vectors(folder, cache.vectors(passages.content_hashes))
-        if index_of(store).kind != "FLAT":
+        if index_of(store).kind != "FLAT" or (folder / MEAN).exists():  # FLAT may have followed a graph
             write_mean(folder, mean)
         rows = Rows(store, view, folder, passages, cache, read_mean(folder), begun.created, wanted.chunk_rows)
         written = rows.write_missing()
