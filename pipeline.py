@@ -58,6 +58,7 @@ def rag_finetuning(
     generator: str = "facebook/bart-large",
     knowledge_base: str = "passages",
     milvus_uri: str = "",
+    index: str = "auto",
     answerable_k: int = 10,
     max_question_tokens: int = 32,
     max_answer_tokens: int = 32,
@@ -117,12 +118,13 @@ def rag_finetuning(
         generator: BART, T5 or another encoder-decoder: a folder, or a name on the hub.
         knowledge_base: its name in the workspace, in Feast and in Milvus.
         milvus_uri: of a Milvus server; empty is Milvus Lite in the workspace.
+        index: `HNSW` (a graph), `FLAT`, or `auto`: FLAT for small bases; a graph that finds too little is replaced.
         answerable_k: a question is answerable if an answer stands in so many retrieved passages.
         max_question_tokens: longest question, for the question encoder.
         max_answer_tokens: longest answer, for the generator, its end included.
         method: `rag` (one passage explains an answer), `rag-token` (a token), `rag-end2end` (trains both encoders).
         method_options: settings that one method alone knows, checked against it; `rag` and its kin have none.
-        retrieval: `direct` (each process searches), `gather` (the first one for all) or `ray` (actors for all).
+        retrieval: `direct` (each process searches), `gather` (the first for all), `ray` (actors) or `exact` (no index).
         n_docs: passages retrieved for a question.
         temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
         prompt: the generator's input.
@@ -184,6 +186,7 @@ def rag_finetuning(
         workspace=workspace,
         name=knowledge_base,
         milvus_uri=milvus_uri,
+        index=index,
     )
     checked = check_answerability(
         questions=filtered.outputs["train"],

@@ -26,6 +26,7 @@ def check_inputs(
     generator: str,
     knowledge_base: str,
     milvus_uri: str,
+    index: str,
     answerable_k: int,
     max_question_tokens: int,
     max_answer_tokens: int,

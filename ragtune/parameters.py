@@ -12,6 +12,7 @@ import yaml
 
 from ragtune.errors import ParameterError
 from ragtune.knowledge.address import check_milvus_uri, check_name
+from ragtune.knowledge.index import check_index
 from ragtune.models.prompt import check_prompt
 from ragtune.questions.delimited import check_quoting
 from ragtune.questions.filtering import check_shares
@@ -103,6 +104,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     check_layout(values["question_layout"])
     check_quoting(values["quoting"])
     check_name(values["knowledge_base"])
+    check_index(values["index"])
     if values["milvus_uri"]:
         check_milvus_uri(values["milvus_uri"])
     for name in values["training_options"]:

@@ -101,6 +101,7 @@ def complete(**values):
         ("max_answer_words", 0, "max_answer_words = 0: must be at least 1"),
         ("question_layout", "nope", 'no layout "nope"; there are auto, nq-original'),
         ("knowledge_base", "../../evil", 'knowledge base name "../../evil": only letters, digits and _'),
+        ("index", "IVF", 'index "IVF": choose one of auto, HNSW, FLAT'),
         ("milvus_uri", "127.0.0.1:19530", "127.0.0.1:19530: is no URI of a Milvus server"),
         ("milvus_uri", "http://milvus:many", "http://milvus:many: is no URI of a Milvus server"),
         ("milvus_uri", "ftp://milvus", "ftp://milvus: is no URI of a Milvus server"),

@@ -160,9 +160,11 @@ def test_passages_that_are_gone_are_named(folder, version):
 
 def test_a_workspace_keeps_the_base_and_the_run_keeps_a_pointer(tmp_path, corpus, encoder):
     counts = ingest_into_workspace(corpus, tmp_path / "run1", encoder, tmp_path / "workspace", name="animals")
-    assert counts == {"rows": 300, "written": 300, "embedded": 300, "version": 1}
+    expected = {"rows": 300, "written": 300, "embedded": 300, "version": 1, "index_recall": 1, "index_replaced": 0}
+    assert expected.items() <= counts.items()
+    assert counts["search_ms"] > 0 and counts["index_seconds"] > 0
     counts = ingest_into_workspace(corpus, tmp_path / "run2", encoder, tmp_path / "workspace", name="animals")
-    assert counts == {"rows": 300, "written": 0, "embedded": 0, "version": 1}
+    assert counts == {"rows": 300, "written": 0, "embedded": 0, "version": 1, "index_recall": 1}
     assert [path.name for path in Path(tmp_path / "run2").iterdir()] == ["knowledge_base.json"]
     with KnowledgeBase.open(tmp_path / "run2") as base:
         assert base.manifest.name == "animals"
