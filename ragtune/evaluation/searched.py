@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ragtune.evaluation.scoring import RECALL_AT
@@ -40,6 +40,11 @@ class Searched:
                 self._there[depth] += int(there.sum())
         return found
 
+    def close(self) -> None:
+        """Let go of exact search; the knowledge base stays open."""
+        if self._exact is not None:
+            self._exact.close()
+
     def index_recall(self) -> dict[str, float]:
         """`index_recall@1`, @5, @20: of the first k passages of exact search, the share that the index found.
 
@@ -60,5 +65,5 @@ def searched(place: str | Path, encoder_fingerprint: str, retrieval: str = "dire
         KnowledgeBaseError: it cannot be opened.
     """
     opened = ExactKnowledgeBase if retrieval == "exact" else KnowledgeBase
-    with opened.open(place, encoder_fingerprint=encoder_fingerprint) as base:
-        yield Searched(base)
+    with opened.open(place, encoder_fingerprint=encoder_fingerprint) as base, closing(Searched(base)) as both:
+        yield both

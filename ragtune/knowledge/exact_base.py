@@ -6,6 +6,7 @@ from types import TracebackType
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.exact import ExactSearcher, Floats, ranked
+from ragtune.knowledge.leases import Reading
 from ragtune.knowledge.manifest import PASSAGES, REPAIR, Manifest, check_encoder
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, resolve
@@ -23,14 +24,24 @@ class ExactKnowledgeBase:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, devices: Sequence[str] = ()):
-        """Map the vectors into memory; `open` is the way in."""
+        """Take a lease on the version, and map its vectors into memory.
+
+        Args:
+            folder, manifest: of the version.
+            devices: as for `open`.
+        """
         self.folder = folder
         self.manifest = manifest
+        self._reading = Reading(folder)
         try:
             self.passages = Passages.open(folder / PASSAGES)
-        except (StorageError, KnowledgeBaseError) as error:
-            raise KnowledgeBaseError(f"{folder}: {PASSAGES} is missing or broken; {REPAIR}") from error
-        self._searcher = ExactSearcher(read_vectors(folder, manifest.rows, manifest.dimension), devices)
+            self._searcher = ExactSearcher(read_vectors(folder, manifest.rows, manifest.dimension), devices)
+        except StorageError as error:
+            self.close()
+            raise KnowledgeBaseError(f"{folder}: {PASSAGES} is missing; {REPAIR}") from error
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -59,11 +70,13 @@ class ExactKnowledgeBase:
         Raises:
             KnowledgeBaseError: the queries have another dimension or are not finite, or k is not possible.
         """
+        self._reading.renew()
         rows, _ = self._searcher.search(queries, k)
         return ranked(queries, rows, self._searcher.vectors)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Give the lease back."""
+        self._reading.release()
 
     def __enter__(self) -> "ExactKnowledgeBase":
         return self

@@ -83,7 +83,7 @@ def open_knowledge(
     several = args.world_size > 1
     with ExitStack() as stack:
         if args.retrieval == "exact":
-            search: Search = ExactKnowledgeBase(folder, manifest, [str(args.device)])
+            search: Search = stack.enter_context(ExactKnowledgeBase(folder, manifest, [str(args.device)]))
         elif args.retrieval == "ray":
             if not is_connected():
                 stack.enter_context(ray_connection(args))

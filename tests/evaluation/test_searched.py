@@ -13,7 +13,7 @@ ROWS = 60
 class Numbers:
     """Knows the vector of passage n beforehand."""
 
-    name, fingerprint, dimension = "numbers", "0" * 64, 8
+    name, fingerprint, dimension, precision = "numbers", "0" * 64, 8, "float32"
     vectors = np.random.default_rng(0).normal(size=(ROWS, 8)).astype(np.float32)
 
     def encode_passages(self, passages):
@@ -53,6 +53,7 @@ def test_an_index_that_misses_the_best_passage_is_told(folder, queries, monkeypa
         monkeypatch.setattr(base, "search", without_the_best)
         side = Searched(base)
         side.search(queries, 20)
+        side.close()
         assert side.index_recall() == {"index_recall@1": 0, "index_recall@5": 0.8, "index_recall@20": 0.95}
 
 

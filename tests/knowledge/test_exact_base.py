@@ -7,6 +7,7 @@ from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
+from ragtune.knowledge.leases import live_holders
 from ragtune.knowledge.pointers import write_pointer
 
 QUESTIONS = ["the otter of the forest", "lynx eats roots", "moth harbour moss"]
@@ -51,7 +52,14 @@ def test_what_does_not_fit_is_refused(folder, encoder):
             base.search(np.zeros((1, 32), np.float32), 0)
 
 
+def test_a_version_that_is_searched_is_leased(folder, version):
+    with ExactKnowledgeBase.open(folder):
+        assert len(live_holders(version, 0)) == 1
+    assert live_holders(version, 0) == []
+
+
 def test_missing_vectors_are_named(folder, version):
     (version / "vectors.npy").unlink()
     with pytest.raises(KnowledgeBaseError, match=r"vectors.npy: cannot be read .*ingest_passages again"):
         ExactKnowledgeBase.open(folder)
+    assert live_holders(version, 0) == []
