@@ -17,7 +17,7 @@ def files_with(world, knowledge_base_folder):
 
 
 def args_with(**parameters):
-    return RagTrainingArguments(output_dir="run", **parameters)
+    return RagTrainingArguments(output_dir="run", **{"n_docs": 3, **parameters})
 
 
 @pytest.fixture(scope="module")
