@@ -145,3 +145,12 @@ def test_a_reader_is_trained_saved_and_gone_on_with(results, minilm, tmp_path):
     second = EncoderDecoderModel.from_pretrained(tmp_path / "second")
     moved = [(mine - theirs).abs().max() for mine, theirs in zip(second.parameters(), first.parameters(), strict=True)]
     assert 0 < max(moved) < 1e-3  # one step, and not from the beginning
+
+
+@pytest.mark.slow
+def test_an_ingestion_that_is_killed_harms_no_reader_and_resumes_exactly(results, tmp_path):
+    import kill_ingestion
+
+    counts = kill_ingestion.run(tmp_path, kills=2, rows=300)
+    assert counts["killed"] == 2 and counts["searches"] > 0
+    assert (counts["failed"], counts["wrong"], counts["inexact"]) == (0, 0, 0)

@@ -48,7 +48,7 @@ from ragtune.knowledge.manifest import (
     whole_versions,
     write_manifest,
 )
-from ragtune.knowledge.milvus import is_open_elsewhere
+from ragtune.knowledge.milvus import check_no_other_owner, is_open_elsewhere
 from ragtune.knowledge.offline_source import count_rows, write_offline_source
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
@@ -172,6 +172,7 @@ def ingest(wanted: Wanted) -> Ingestion:
         if is_intact(version, wanted.token):
             done = Ingestion(_manifest(version))
             break
+        check_no_other_owner(version / EMBEDDED_DATABASE)
         (version / MANIFEST).replace(version / REPAIRING)
     else:
         _check_passages(wanted.passages)
@@ -240,9 +241,10 @@ def _begun(wanted: Wanted) -> Manifest:
     folders = version_folders(wanted.folder)
     for folder in folders:
         for name in UNFINISHED:
-            manifest = read_manifest(folder / name)
-            if manifest and wanted.is_in(folder, manifest):
-                return manifest
+            with contextlib.suppress(KnowledgeBaseError):  # begun by an earlier ragtune, and now abandoned
+                manifest = read_manifest(folder / name)
+                if manifest and wanted.is_in(folder, manifest):
+                    return manifest
     manifest = wanted.manifest(f"kb_v{max((version_number(path.name) for path in folders), default=0) + 1}")
     write_manifest(manifest, wanted.folder / manifest.version / BUILDING)
     return manifest

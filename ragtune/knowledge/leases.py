@@ -24,7 +24,7 @@ _RENEWED_EVERY_SECONDS = 3600.0
 
 
 class Reading:
-    """The lease of a process that has a version open."""
+    """The lease of a process that has a version open; a context manager."""
 
     def __init__(self, version: Path):
         """Take it; on a volume that may not be written there is none, and a warning."""
@@ -38,6 +38,12 @@ class Reading:
             self._renewed = now
             with contextlib.suppress(OSError):
                 os.utime(self._path)
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give it back."""

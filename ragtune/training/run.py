@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from ragtune.errors import TrainingError
 from ragtune.files import atomic_path
+from ragtune.knowledge.leases import Reading
 from ragtune.knowledge.manifest import Manifest
 from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.inputs import PromptBuilder
@@ -142,7 +143,7 @@ def _knowledge(
         return
     with ray_connection(args) if args.retrieval == "ray" else nullcontext():
         refreshed = RefreshedKnowledge(files, args, model.passage_encoder, start, work)
-        with refreshed:
+        with refreshed, Reading(start[0]):  # whose passages are read to the end
             yield Knowledge(refreshed, refreshed.passages)
 
 

@@ -17,6 +17,7 @@ from ragtune.knowledge.manifest import MANIFEST, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import write_pointer
+from ragtune.knowledge.serving import served
 
 
 @pytest.fixture
@@ -238,6 +239,20 @@ def test_a_repair_that_is_interrupted_is_resumed_and_survives_other_ingestions(
     assert ingest_passages(write_passages(tmp_path / "n.parquet", animal_texts(9)), folder, encoder).version == "kb_v2"
     assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
     assert_holds(tmp_path / "artifact", encoder, animal_texts(300))
+
+
+def test_a_damaged_version_that_is_open_elsewhere_stays_as_it_is(folder, version, corpus, encoder):
+    (version / "registry.db").unlink()
+    with served(version / "milvus.db"), pytest.raises(KnowledgeBaseError, match="is open in another process"):
+        ingest_passages(corpus, folder, encoder)
+    assert read_manifest(version / MANIFEST)
+
+
+def test_what_an_earlier_ragtune_had_begun_is_removed(folder, corpus):
+    (folder / "kb_v2").mkdir()
+    (folder / "kb_v2" / "building.json").write_text('{"version": "kb_v2"}')
+    assert ingest_passages(corpus, folder, WordEncoder(seed=1)).version == "kb_v3"
+    assert versions(folder) == ["kb_v1", "kb_v3"]
 
 
 def test_a_base_of_an_earlier_layout_gets_a_version_from_its_embeddings(tmp_path, version, corpus, encoder):
