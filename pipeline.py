@@ -248,6 +248,7 @@ def rag_finetuning(
         tracking_uri=tracking_uri,
         num_beams=num_beams,
         answerable_k=answerable_k,
+        retrieval=retrieval,
     ).set_caching_options(False)  # today's champion may be another than the last time
     registered = register_model(
         model=finetuned.outputs["model"],

@@ -22,6 +22,7 @@ def evaluate_rag(
     tracking_uri: str = "",
     num_beams: int = 2,
     answerable_k: int = 10,
+    retrieval: str = "direct",
 ):
     """Compare the fine-tuned model with the model before, with closed-book and with today's champion."""
     from ragtune.evaluation.evaluate import evaluate
@@ -41,6 +42,7 @@ def evaluate_rag(
             rejected_path=rejected.path,
             num_beams=num_beams,
             answerable_k=answerable_k,
+            retrieval=retrieval,
         )
     for name, value in figures.items():
         metrics.log_metric(name, value)

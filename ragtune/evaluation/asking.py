@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.knowledge.retrieved import Searchable
 from ragtune.models.devices import best_device
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.rag import RagModel
@@ -31,7 +31,7 @@ class Asked:
 
 def ask(
     model: RagModel,
-    knowledge_base: KnowledgeBase,
+    knowledge_base: Searchable,
     questions: Sequence[str],
     *,
     k: int = 0,
@@ -70,7 +70,7 @@ def ask_closed_book(
 
 
 def _retrieve(
-    model: RagModel, knowledge_base: KnowledgeBase, questions: Sequence[str], k: int
+    model: RagModel, knowledge_base: Searchable, questions: Sequence[str], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and inner products, (n, k) each; the vectors are let go of batch by batch."""
     rows, scores = np.empty((len(questions), k), np.int64), np.empty((len(questions), k), np.float64)

@@ -43,6 +43,7 @@ def evaluate(
     num_beams: int = 2,
     batch_size: int = 16,
     answerable_k: int = 10,
+    retrieval: str = "direct",
     seed: int = 0,
 ) -> dict[str, float]:
     """Put all held-out questions to the model before and after, to the closed-book baseline and to today's champion.
@@ -67,6 +68,7 @@ def evaluate(
         num_beams: beams a passage when answers are generated.
         batch_size: questions that are answered at once.
         answerable_k: see above.
+        retrieval: as in training; "exact" searches without the index.
         seed: of the bootstrap.
 
     Returns:
@@ -74,7 +76,8 @@ def evaluate(
         @20, mrr@10, ndcg@10 with `_before`, `_after`, by gold id where gold ids are known, else by answer string, and
         always by answer string with the prefix `answer_`; all of these with `_champion` too, if there is one;
         differences with intervals, see `summarise`; all of it again with the prefix `answerable_`;
-        calibration_error_before and _after; detectable_difference of EM, see `Comparison.detectable`; and the counts
+        calibration_error_before and _after; index_recall@1, @5, @20, what the index finds of what exact search
+        finds, where there is an index; detectable_difference of EM, see `Comparison.detectable`; and the counts
         test_questions, answerable_test_questions, gold_questions, answerable_k, and test_sharing_title, _gold and
         _question: how many have theirs in common with a training question, as `filter_questions` found. What is not
         known, or not finite, is left out.
@@ -94,17 +97,23 @@ def evaluate(
     generation = {"num_beams": num_beams, "batch_size": batch_size}
     model = load_model(model_folder)
     config = model.config
-    after = evaluate_side("after", model, knowledge_base_folder, questions, k, generation)
+    after = evaluate_side("after", model, knowledge_base_folder, questions, k, generation, retrieval=retrieval)
     del model  # before the next one is loaded: a GPU may hold one of them only
     base = RagModel.from_parts(*base_parts, config)
     before = evaluate_side(
-        "before", base, base_knowledge_base_folder or knowledge_base_folder, questions, k, generation
+        "before",
+        base,
+        base_knowledge_base_folder or knowledge_base_folder,
+        questions,
+        k,
+        generation,
+        retrieval=retrieval,
     )
     del base
     closed_book = closed_book_answers(closed_book_folder, questions, generation)
     sides, problem = {"before": before, "after": after}, ""
     if champion:
-        theirs, problem = evaluate_champion(champion, questions, k, generation, by_gold=after.gold_questions > 0)
+        theirs, problem = evaluate_champion(champion, questions, k, generation, after.gold_questions > 0, retrieval)
         sides |= {"champion": theirs} if theirs else {}
 
     columns: Columns = {}
@@ -126,6 +135,7 @@ def evaluate(
         "gold_questions": after.gold_questions,
         **{f"test_sharing_{what}": sum(what in question.overlap for question in questions) for what in SHARED},
         "answerable_k": answerable_k,
+        **{f"{name}_{style}": value for style, side in sides.items() for name, value in side.index_recall.items()},
     }
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     facts = {

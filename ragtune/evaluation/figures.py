@@ -75,7 +75,10 @@ def _recall_figure(metrics: Mapping[str, float], predictions: Sequence[Mapping[s
         y_range=(0, 1),
     )
     found = "a gold passage" if by_gold else "a passage that holds an answer"
-    return _figure("Recall@k", chart, f"Share of questions with {found} among the first k.")
+    note = f"Share of questions with {found} among the first k."
+    if (index := metrics.get("index_recall@5_after")) is not None:
+        note += f" Of the first 5 passages of exact search, the index found {index:.1%}."
+    return _figure("Recall@k", chart, note)
 
 
 def _calibration_figure(metrics: Mapping[str, float], predictions: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from ragtune.evaluation.scoring import RECALL_AT
 from ragtune.knowledge.exact import Floats
 from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.knowledge.pointers import Pointer
 from ragtune.knowledge.retrieved import Retrieved
 
 
@@ -54,7 +55,7 @@ class Searched:
 
 
 @contextmanager
-def searched(place: str | Path, encoder_fingerprint: str, retrieval: str = "direct") -> Iterator[Searched]:
+def searched(place: str | Path | Pointer, encoder_fingerprint: str, retrieval: str = "direct") -> Iterator[Searched]:
     """Open a knowledge base for an evaluation.
 
     Args:

@@ -13,7 +13,7 @@ from ragtune.evaluation.asking import ask, ask_closed_book
 from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.ranking import first_ranks
 from ragtune.evaluation.scoring import Columns, Hits, gold_ids_known, retrieved_entries, score_answers
-from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.evaluation.searched import searched
 from ragtune.knowledge.pointers import Pointer
 from ragtune.models.checkpoint import knowledge_base_of, load_model
 from ragtune.models.rag import RagModel
@@ -35,6 +35,7 @@ class Side:
     calibration_error: float
     gold_questions: int
     manifest: dict[str, Any]
+    index_recall: dict[str, float]
 
 
 def evaluate_side(
@@ -45,6 +46,7 @@ def evaluate_side(
     k: int,
     generation: dict[str, int],
     by_gold: bool | None = None,
+    retrieval: str = "direct",
 ) -> Side:
     """Ask one model all questions and score what comes back.
 
@@ -56,9 +58,10 @@ def evaluate_side(
         k: passages retrieved a question.
         generation: `num_beams` and `batch_size`.
         by_gold: judge the retrieval by gold id; None finds out, see `gold_ids_known`.
+        retrieval: "exact" searches without the index; otherwise exact search beside it tells the index's recall.
     """
     texts = [question.question for question in questions]
-    with KnowledgeBase.open(knowledge_base, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
+    with searched(knowledge_base, model.passage_encoder.fingerprint, retrieval) as base:
         asked = ask(model, base, texts, k=k, progress=True, **generation)
         if by_gold is None:
             by_gold = gold_ids_known(questions, base.passages)
@@ -66,7 +69,7 @@ def evaluate_side(
         retrieved = retrieved_entries(asked.rows, asked.probabilities, hits, base.passages)
         rows = np.unique(asked.rows[:, : asked.probabilities.shape[1]])
         passages = [base.passages[row] for row in rows.tolist() if row >= 0]
-        manifest = asdict(base.manifest)
+        manifest, index_recall = asdict(base.manifest), base.index_recall()
     return Side(
         answers=asked.answers,
         columns=score_answers(questions, asked.answers, style) | hits.columns(style),
@@ -77,11 +80,12 @@ def evaluate_side(
         calibration_error=hits.calibration_error(asked.probabilities),
         gold_questions=int(hits.asked.sum()),
         manifest=manifest,
+        index_recall=index_recall,
     )
 
 
 def evaluate_champion(
-    champion: Champion, questions: Sequence[Question], k: int, generation: dict[str, int], by_gold: bool
+    champion: Champion, questions: Sequence[Question], k: int, generation: dict[str, int], by_gold: bool, retrieval: str
 ) -> tuple[Side | None, str]:
     """Ask today's champion the same questions, on the knowledge base that its lineage names.
 
@@ -93,7 +97,7 @@ def evaluate_champion(
             raise EvaluationError(champion.problem)
         model = load_model(champion.folder)
         base = knowledge_base_of(champion.folder)
-        return evaluate_side("champion", model, base, questions, k, generation, by_gold), ""
+        return evaluate_side("champion", model, base, questions, k, generation, by_gold, retrieval), ""
     except RagtuneError as error:
         problem = " ".join(str(error).split())
         _log.warning("the champion, version %s, cannot be evaluated: %s", champion.version, problem)

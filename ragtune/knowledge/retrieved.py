@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ragtune.knowledge.passages import Passage
+from ragtune.knowledge.passages import Passage, Passages
 
 PADDING_ROW = -1
 
@@ -41,6 +41,17 @@ class Retrieved:
     def __len__(self) -> int:
         """B, the number of queries."""
         return len(self.rows)
+
+
+class Searchable(Protocol):
+    """Whatever finds passages by vectors: `KnowledgeBase`, `ExactKnowledgeBase`, or what wraps one."""
+
+    @property
+    def passages(self) -> Passages:
+        """By row, as `search` names them."""
+
+    def search(self, queries: npt.NDArray[np.float32], k: int) -> Retrieved:
+        """The best k passages for each of the (B, d) queries."""
 
 
 class PassageEncoder(Protocol):

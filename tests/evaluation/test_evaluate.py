@@ -100,6 +100,12 @@ def test_overlap_with_training_is_counted_and_told_in_the_report(evaluated):
     assert told in (output / "report.html").read_text()
 
 
+def test_the_index_is_compared_with_exact_search_on_the_questions_themselves(evaluated):
+    output, metrics = evaluated
+    assert {metrics[f"index_recall@{k}_{style}"] for k in (1, 5, 20) for style in ("before", "after")} == {1}
+    assert "Of the first 5 passages of exact search, the index found 100.0%." in (output / "report.html").read_text()
+
+
 def test_metrics_are_flat_finite_fractions(evaluated):
     output, metrics = evaluated
     assert json.loads((output / "metrics.json").read_text()) == metrics
