@@ -132,7 +132,7 @@ def of_shape(rows: int, dimension: int, norms: float, options: argparse.Namespac
             with KnowledgeBase.open(f"{folder}/base", token=token) as base:
                 row_of = np.array([int(identifier[1:]) for identifier in base.passages.ids])
                 figures = measured(lambda q, k, b=base, r=row_of: r[b.search(q, k).rows], asked, queries, answers)
-                built = base.manifest.built_index
+                built = {"kind": base.manifest.built_index, "index_recall": base.manifest.index_recall}
         lines.append(shape | {"index": f"ragtune, index={choice}"} | figures | {"ingest_seconds": seconds} | built)
         print(lines[-1], flush=True)
     return lines
