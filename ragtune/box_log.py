@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from ragtune.progress import PROGRESS_LINE
+from ragtune.uris import shown
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
@@ -52,7 +53,7 @@ class BoxLog(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        self._log.write(text)
+        self._log.write(shown(text))
         self._log.flush()
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:

@@ -61,8 +61,11 @@ def _check_source(uri: str) -> None:
 
 def _check_writable(workspace: str) -> None:
     place = Path(workspace).absolute()
-    while not place.exists():
-        place = place.parent
+    try:
+        while not place.exists():
+            place = place.parent
+    except OSError as error:
+        raise StorageError(f"workspace {workspace}: {error.strerror}; choose another folder") from error
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise StorageError(f"workspace {workspace}: nothing may be written in {place}; choose another folder")
 

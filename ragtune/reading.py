@@ -13,6 +13,7 @@ import fsspec
 from fsspec.utils import infer_compression
 
 from ragtune.errors import RagtuneError, StorageError
+from ragtune.uris import holds_secret
 
 SILENCE_SECONDS = 60.0
 """How long an HTTP server may send nothing."""
@@ -81,7 +82,9 @@ def readable(uri: str, line: int = 0) -> Iterator[None]:
     except (RagtuneError, MemoryError):
         raise
     except Exception as error:
-        raise StorageError(f"{uri}: {_explain(error, uri, line)}") from error
+        told = StorageError(f"{uri}: {_explain(error, uri, line)}")
+        # a traceback shows all causes, perhaps with a signed URL that the server redirected to
+        raise told from (None if any(map(holds_secret, map(str, _causes(error)))) else error)
 
 
 def not_utf8(file: str, line: int, error: UnicodeDecodeError) -> StorageError:
@@ -102,11 +105,19 @@ def _http_options(scheme: str) -> dict[str, Any]:
     return {"client_kwargs": {**asked, "headers": {"Accept-Encoding": "identity", **asked.get("headers", {})}}}
 
 
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _explain(error: BaseException, uri: str, line: int) -> str:
     if is_http(uri) and isinstance(error, FileNotFoundError) and error.__cause__:
         error = error.__cause__  # fsspec calls every failure that
     after = f"after line {line:,}"
     status = getattr(error, "status", 0)
+    if isinstance(error, BadGzipFile) and str(error).startswith("Not a gzipped file"):
+        return f"is not gzip, though its name says so ({error}); rename it without .gz, or compress it"
     if isinstance(error, _COMPRESSION_ERRORS):
         kind = infer_compression(uri.partition("?")[0]) or "gzip"
         return f"broken {kind} {after} ({error}); copy or download it again"
@@ -125,6 +136,8 @@ def _explain(error: BaseException, uri: str, line: int) -> str:
         return f"this kind of URI needs another package: {error}" + (
             f'; pip install "ragtune[{extra}]"' if extra else ""
         )
+    if "Credential" in type(error).__name__:
+        return f'no credentials for it ({error}); README.md, "Secrets", says where they are looked for'
     if isinstance(error, ValueError) and not line:
         return f"cannot be read ({error})"
     return f"reading stopped {after} ({type(error).__name__}: {error})"

@@ -6,9 +6,12 @@ from urllib.parse import unquote_plus
 HIDDEN = "***"
 
 _URI = re.compile(r"([A-Za-z][\w+.-]*)://(?!/)(\S*)")  # as it stands in a text; without a host it holds no password
-_QUERY = re.compile(rf"([?&;#]([^=&;?#\s]+)=)(?!{re.escape(HIDDEN)})(\S+?)(?=[:,.)\]]*(?:[&#'\"\s]|$))")
+_NAME = re.compile(r"[?&;#]([^=&;?#\s]+)=")
+_VALUE = re.compile(rf"(?!{re.escape(HIDDEN)})\S+?(?=[:,.)\]]*(?:[&#'\"\s]|;[^=&;?#\s]+=|$))")
 _SECRET_NAME = re.compile(
-    r".*(signature|token|secret|passw|credential|apikey|api[-_]key|accesskey).*|(.*[-_.])?(sig|key|pwd|auth|sas)", re.I
+    r".*(signature|token|secret|passw|passphrase|credential|apikey|api[-_]key|accesskey).*"
+    r"|(.*[-_.])?(sig|key|pass|pwd|pw|auth|sas|jwt|hmac|bearer|session|sessionid)",
+    re.I,
 )
 _COLON_IS_NO_PASSWORD = ("github",)  # github://owner:repository@revision/path
 
@@ -23,8 +26,7 @@ def shown(text: str) -> str:
     'http://***@host/x?sig=***&page=2: no such file'
     """
     text = _URI.sub(_without_user, text)
-    text = _QUERY.sub(lambda match: f"{match[1]}{HIDDEN}" if _is_secret(match[2]) else match[0], text)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _without_values(text).encode("utf-8", "backslashreplace").decode()
 
 
 def holds_secret(text: str) -> bool:
@@ -47,5 +49,18 @@ def _without_user(match: re.Match[str]) -> str:
     return f"{scheme}://{HIDDEN}@{host}" if secret else match[0]
 
 
-def _is_secret(name: str) -> bool:
-    return _SECRET_NAME.fullmatch(unquote_plus(name)) is not None
+def _without_values(text: str) -> str:
+    """Hide the values of secret queries, also of those in a URI that is itself a value, as proxies take them."""
+    shown_parts = []
+    start = 0
+    for name in _NAME.finditer(text):
+        value = _VALUE.match(text, name.end())
+        if value and name.end() >= start and _is_secret(name[1], value[0]):
+            shown_parts += [text[start : name.end()], HIDDEN]
+            start = value.end()
+    return "".join(shown_parts) + text[start:]
+
+
+def _is_secret(name: str, value: str) -> bool:
+    decoded = unquote_plus(value)
+    return _SECRET_NAME.fullmatch(unquote_plus(name)) is not None or (decoded != value and holds_secret(decoded))

@@ -98,3 +98,10 @@ def test_a_box_is_not_blamed_for_an_exception_that_it_or_another_survived(run, e
     assert "TimeoutError: a passage that came late" in log
     assert ("ValueError: a passage that was tried once more" in log) == (end != "exit")
     assert (box_log.failed, box_log.failure) == ("survive", failure)
+
+
+def test_no_secret_of_a_uri_comes_into_the_log():
+    log = io.StringIO()
+    box_log = BoxLog(log, io.StringIO(), 1, lambda box: {})
+    box_log.write("aiohttp: 403, url='https://host/x?sig=s3cr3t', see s3://key:s3cr3t@bucket/x\n")
+    assert log.getvalue() == "aiohttp: 403, url='https://host/x?sig=***', see s3://***@bucket/x\n"

@@ -71,6 +71,11 @@ def test_a_workspace_in_a_file_is_refused(values, tmp_path):
     assert "nothing may be written in" in message(values, workspace=str(tmp_path / "file" / "workspace"))
 
 
+def test_a_workspace_that_no_file_system_can_name_is_refused(values, tmp_path):
+    with pytest.raises(RagtuneError, match="File name too long; choose another folder"):
+        check_reachable({**values, "workspace": str(tmp_path / ("a" * 300))})
+
+
 def test_model_names_that_are_none_are_refused(values):
     for name in ("question_encoder", "passage_encoder", "generator"):
         assert "nobody/nothing: " in message(values, **{name: "nobody/nothing"})

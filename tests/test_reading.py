@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+import traceback
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,7 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         how, _, name = self.path.removeprefix("/").partition("?")[0].partition("/")
         self.server.requests.append((self.command, how))
         content = self.server.files.get(name, LINES)
-        if how == "hang" or (how == "headless-hang" and not body):
+        if how == "moved":  # to a signed URL, as releases and data hubs do it
+            self.send_response(302)
+            self.send_header("Location", f"/403/{name}?X-Amz-Signature=s3cr3t")
+            self.end_headers()
+        elif how == "hang" or (how == "headless-hang" and not body):
             self.server.over.wait(30)
         elif how.isdigit() or (how == "no-head" and not body):
             self.send_error(int(how) if how.isdigit() else 403)
@@ -191,6 +196,13 @@ def test_a_signed_url_is_read_and_stands_in_no_source(server, tmp_path):
     written = "".join(path.read_text() for path in outputs)
     assert f"{server.uri}/ok/q.jsonl?X-Amz-Date=1&X-Amz-Signature=***&sig=***:1" in written
     assert "s3cr3t" not in written
+
+
+@pytest.mark.parametrize("read", [lambda uri: list(read_rows(uri)), fingerprint], ids=["rows", "fingerprint"])
+def test_a_traceback_does_not_show_the_signed_url_that_a_server_redirects_to(server, read):
+    with pytest.raises(StorageError, match="no permission to read it") as caught:
+        read(f"{server.uri}/moved/x.jsonl")
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("uri", ["https://host/q", "http://host/q"])

@@ -25,6 +25,10 @@ SECRET = "s3cr3t"
         (f"https://a.blob.org/x?sv=1&sig={SECRET}%3D", "https://a.blob.org/x?sv=1&sig=***"),
         (f"https://b/x?access%5Ftoken={SECRET}", "https://b/x?access%5Ftoken=***"),
         (f"https://b/x?api_key={SECRET}#row", "https://b/x?api_key=***#row"),
+        (f"https://b/x?a=1;sig={SECRET};b=2", "https://b/x?a=1;sig=***;b=2"),
+        (f"https://b/x?pass={SECRET}&jwt={SECRET}", "https://b/x?pass=***&jwt=***"),
+        (f"https://proxy/?url=https://b/x?sig={SECRET}", "https://proxy/?url=https://b/x?sig=***"),
+        (f"https://proxy/?url=https%3A%2F%2Fb%2Fx%3Fsig%3D{SECRET}&a=b", "https://proxy/?url=***&a=b"),
     ],
 )  # fmt: skip
 def test_secrets_are_hidden_and_nothing_else(uri, expected):
