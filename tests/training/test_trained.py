@@ -6,6 +6,8 @@ from ragtune.training.methods.end2end import RagEnd2End
 from ragtune.training.methods.rag import Rag
 from ragtune.training.trained import TrainedParts
 
+QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05}
+
 
 @pytest.fixture
 def shared(still_world):
@@ -37,3 +39,17 @@ def test_parts_that_the_method_does_not_train_are_frozen_and_left_out(still_worl
         True,
     ]
     assert [name for name, _ in parts.named_children()] == ["generator", "question_encoder"]
+
+
+def test_biases_and_norms_do_not_decay_and_each_part_has_its_rate(make_trainer):
+    rates = {"learning_rate": 1e-3, "question_encoder_learning_rate": 1e-4, "passage_encoder_learning_rate": 1e-5}
+    trainer = make_trainer(max_steps=1, weight_decay=0.1, method="rag-end2end", **QUIET, **rates)
+    groups = trainer.create_optimizer().param_groups
+    told = {id(weight): (group["lr"], group["weight_decay"]) for group in groups for weight in group["params"]}
+    rate = {"generator": 1e-3, "question_encoder": 1e-4, "passage_encoder": 1e-5}
+    learning = {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    assert {name.partition(".")[0] for name in learning} == set(rate)
+    for name, weight in learning.items():
+        decay = 0.0 if weight.dim() == 1 or "bias" in name else 0.1  # vectors are biases and norms
+        assert told.pop(id(weight)) == (rate[name.partition(".")[0]], decay), name
+    assert not told
