@@ -187,7 +187,7 @@ def rag_finetuning(
         name=knowledge_base,
         milvus_uri=milvus_uri,
         index=index,
-    )
+    ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
     checked = check_answerability(
         questions=filtered.outputs["train"],
         knowledge_base=ingested.outputs["knowledge_base"],

@@ -14,13 +14,13 @@ def check_answerability(
     k: int = 10,
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
-    from ragtune.knowledge.knowledge_base import KnowledgeBase
+    from ragtune.knowledge.opening import open_to_read
     from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
     from ragtune.questions.answerability import split_by_answerability
 
     encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
-    with KnowledgeBase.open(knowledge_base.path) as base:
+    with open_to_read(knowledge_base.path) as base:
         counts = split_by_answerability(questions.path, encoder, base, answerable.path, unanswerable.path, k=k)
     for name, count in counts.items():
         metrics.log_metric(name, count)

@@ -97,12 +97,12 @@ def answering(options: argparse.Namespace) -> Iterator[Answering]:
     """
     quiet_transformers()
     from ragtune.evaluation.asking import ask
-    from ragtune.knowledge.knowledge_base import KnowledgeBase
+    from ragtune.knowledge.opening import open_to_read
     from ragtune.models.checkpoint import load_model
 
     place = options.knowledge_base or _trained_with(options.model)
     model = load_model(options.model)
-    with KnowledgeBase.open(place, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
+    with open_to_read(place, encoder_fingerprint=model.passage_encoder.fingerprint) as base:
 
         def answer(questions: list[str]) -> list[dict[str, Any]]:
             asked = ask(model, base, questions, num_beams=options.num_beams, batch_size=options.batch_size)

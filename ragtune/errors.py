@@ -29,6 +29,10 @@ class UnavailableError(KnowledgeBaseError):
     """A knowledge base that does not answer now, and may in a while."""
 
 
+class TakenError(KnowledgeBaseError):
+    """An embedded database that another process has open."""
+
+
 class ModelError(RagtuneError):
     """A checkpoint that cannot be loaded or does not fit the rest."""
 

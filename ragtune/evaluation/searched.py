@@ -9,6 +9,7 @@ from ragtune.evaluation.scoring import RECALL_AT
 from ragtune.knowledge.exact import Floats
 from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.knowledge.opening import open_to_read
 from ragtune.knowledge.pointers import Pointer
 from ragtune.knowledge.retrieved import Retrieved
 
@@ -60,11 +61,12 @@ def searched(place: str | Path | Pointer, encoder_fingerprint: str, retrieval: s
 
     Args:
         place, encoder_fingerprint: as for `KnowledgeBase.open`.
-        retrieval: as in training; "exact" searches without the index, all others search with it.
+        retrieval: as in training; "exact" searches without the index, all others search with it, unless another
+            process has it open.
 
     Raises:
         KnowledgeBaseError: it cannot be opened.
     """
-    opened = ExactKnowledgeBase if retrieval == "exact" else KnowledgeBase
-    with opened.open(place, encoder_fingerprint=encoder_fingerprint) as base, closing(Searched(base)) as both:
+    opened = ExactKnowledgeBase.open if retrieval == "exact" else open_to_read
+    with opened(place, encoder_fingerprint=encoder_fingerprint) as base, closing(Searched(base)) as both:
         yield both

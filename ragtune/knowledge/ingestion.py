@@ -1,7 +1,6 @@
 """Make a version of a knowledge base from a file of passages, resume one, or repair one; then serve it."""
 
 import contextlib
-import fcntl
 import logging
 import shutil
 import tempfile
@@ -14,7 +13,6 @@ import pyarrow as pa
 from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError, StorageError
-from ragtune.files import describe_write_error
 from ragtune.knowledge import ledger
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
 from ragtune.knowledge.feature_repo import (
@@ -55,6 +53,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows
 from ragtune.knowledge.vectors import MEAN, read_mean, read_vectors, write_mean, write_vectors
+from ragtune.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -131,27 +130,24 @@ class Wanted:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the right to change a knowledge base; the system gives it back if the process is killed.
 
+    Args:
+        folder: of the knowledge base.
+        wait_seconds: how long to wait for another process; 0 does not wait.
+
     Raises:
-        KnowledgeBaseError: another process holds it.
+        KnowledgeBaseError: another process holds it still.
         StorageError: the folder may not be written, or its volume has no locks.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _LOCK).touch()
-    except OSError as error:
-        raise describe_write_error(error, folder) from error
-    with open(folder / _LOCK, "r+b") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise KnowledgeBaseError(f"{folder}: another process is ingesting into it; wait for it") from error
-        except OSError as error:
-            raise StorageError(
-                f"{folder / _LOCK}: cannot be locked ({error.strerror}); choose a folder on a volume with file locks"
-            ) from error
+            stack.enter_context(locked(folder / _LOCK, wait_seconds))
+        except StorageError as error:
+            if isinstance(error.__cause__, BlockingIOError):
+                raise KnowledgeBaseError(f"{folder}: another process is ingesting into it; wait for it") from error
+            raise
         yield
 
 

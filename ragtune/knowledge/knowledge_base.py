@@ -30,6 +30,7 @@ from ragtune.knowledge.vectors import VECTORS, read_mean, read_vectors
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
+_INGESTION_WAIT_SECONDS = 6 * 3600.0  # for another ingestion into the same knowledge base
 _FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
 
 
@@ -182,7 +183,7 @@ def ingest_passages(
     A version holds one corpus, embedded with one encoder, and never changes. A new one is written beside those that are
     there, whose readers go on, from vectors that all versions share: only passages that were never embedded with this
     encoder are. It is served once it is verified. A killed ingestion resumes when it is run again, and a version that
-    has lost files or rows is repaired.
+    has lost files or rows is repaired. Another process that ingests into the same folder is waited for.
 
     Args:
         passages_path: what `split_passages` wrote.
@@ -277,7 +278,7 @@ def _ingest(
     try:
         passages = Passages.open(passages_path)
         check_choices(name, uri, index)
-        with only_one(folder):
+        with only_one(folder, _INGESTION_WAIT_SECONDS):
             done = ingest(Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows))
             if pointer_folder:
                 point_at(pointer_folder, pointer_to(folder / done.manifest.version, done.manifest))

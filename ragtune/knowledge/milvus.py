@@ -13,7 +13,7 @@ import grpc
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient, MilvusException
 
-from ragtune.errors import KnowledgeBaseError, UnavailableError
+from ragtune.errors import KnowledgeBaseError, TakenError, UnavailableError
 from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
@@ -33,13 +33,18 @@ def connect_embedded(path: Path) -> MilvusClient:
     """Open the Milvus Lite database in a folder; clients in this process share it, other processes are shut out.
 
     Raises:
-        KnowledgeBaseError: another process has it open, or it cannot be opened.
+        TakenError: another process has it open.
+        KnowledgeBaseError: it cannot be opened.
     """
     place = str(path.absolute())
     with _users_lock, translated_errors(place):
         path.parent.mkdir(parents=True, exist_ok=True)
         check_no_other_owner(path)
-        client = MilvusClient(place, grpc_options=_CHANNEL)
+        try:
+            client = MilvusClient(place, grpc_options=_CHANNEL)
+        except MilvusException:
+            check_no_other_owner(path)  # which may have come first by a moment
+            raise
         _users[place] += 1
     return client
 
@@ -114,10 +119,11 @@ def check_no_other_owner(path: Path) -> None:
     """Refuse an embedded database that another process has open.
 
     Raises:
-        KnowledgeBaseError: one has, or its lock cannot be asked.
+        TakenError: one has.
+        KnowledgeBaseError: its lock cannot be asked.
     """
     if is_open_elsewhere(path):
-        raise KnowledgeBaseError(
+        raise TakenError(
             f"{path}: is open in another process, and an embedded Milvus has only one owner. Wait until that one "
             f"is done, or let both use a server: `milvus-lite server --data-dir {path} --host 127.0.0.1`"
         )

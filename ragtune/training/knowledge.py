@@ -104,9 +104,9 @@ def _is_embedded(folder: Path, files: RunFiles) -> bool:
 
 @contextmanager
 def _opened(folder: Path, uri: str) -> Iterator[Search]:
-    from ragtune.knowledge.knowledge_base import KnowledgeBase  # Feast takes seconds to import
+    from ragtune.knowledge.opening import open_to_read  # Feast takes seconds to import
 
-    search = Retrying(lambda: KnowledgeBase.open(folder, uri=uri))
+    search = Retrying(lambda: open_to_read(folder, uri=uri))
     with closing(search):
         search.connect()
         yield search

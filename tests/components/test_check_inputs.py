@@ -31,6 +31,7 @@ def test_the_compiled_pipeline_hands_it_all_of_them_and_no_box_begins_before_it(
         name: name for name in spec["root"]["inputDefinitions"]["parameters"]
     }
     assert not tasks["check-inputs"].get("cachingOptions", {}).get("enableCache")
+    assert not tasks["ingest-passages"].get("cachingOptions", {}).get("enableCache")
     first = [name for name, task in tasks.items() if not task.get("dependentTasks")]
     assert first == ["check-inputs"]
 

@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from elsewhere import elsewhere, ingest_and_die
 
 from ragtune.errors import KnowledgeBaseError
-from ragtune.knowledge import ingestion, online_store, rows
+from ragtune.knowledge import ingestion, knowledge_base, online_store, rows
 from ragtune.knowledge.feature_repo import batched_store, open_feature_store, passages_view
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.manifest import MANIFEST, read_manifest
@@ -267,7 +268,19 @@ def test_a_base_of_an_earlier_layout_gets_a_version_from_its_embeddings(tmp_path
     assert_holds(old, encoder, animal_texts(300))
 
 
-def test_two_ingestions_at_once_are_one_too_many(folder, corpus, encoder):
+def test_another_ingestion_is_waited_for(folder, corpus, encoder, monkeypatch, caplog):
+    monkeypatch.setattr("ragtune.locks._SAID_AFTER_SECONDS", 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        with ingestion.only_one(folder):
+            waiting = pool.submit(ingest_passages, corpus, folder, encoder)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        assert waiting.result(timeout=60).version == "kb_v1"
+    assert ".ingestion.lock: waiting for another process, at most 21600 seconds" in caplog.text
+
+
+def test_another_ingestion_is_not_waited_for_for_ever(folder, corpus, encoder, monkeypatch):
+    monkeypatch.setattr(knowledge_base, "_INGESTION_WAIT_SECONDS", 0.2)
     with ingestion.only_one(folder), pytest.raises(KnowledgeBaseError, match="another process is ingesting into it"):
         ingest_passages(corpus, folder, encoder)
 
