@@ -10,6 +10,7 @@ from pathlib import Path
 from ragtune.errors import StorageError
 from ragtune.files import describe_write_error
 
+IN_USE = ".in-use.lock"  # in a temporary folder: held as long as it is needed, however long nothing changes in it
 _POLL_SECONDS = 0.1
 _SAID_AFTER_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -41,6 +42,18 @@ def locked(path: str | Path, wait_seconds: float = 0.0) -> Iterator[None]:
     with stream:
         _acquire(stream.fileno(), path, wait_seconds)
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """True where a process holds the lock of a file, or the lock cannot be asked; nothing is made."""
+    try:
+        with open(path, "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:

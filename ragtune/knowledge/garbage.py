@@ -1,7 +1,6 @@
 """What a workspace holds that nothing refers to any more, and its removal: `ragtune gc`."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from ragtune.knowledge.manifest import (
 )
 from ragtune.knowledge.milvus import is_open_elsewhere
 from ragtune.knowledge.pointers import POINTER, Pointer, pointer_from
+from ragtune.locks import IN_USE, is_locked, locked
 
 KEEP_DAYS = 30.0
 _DAY_SECONDS = 86_400.0  # a temporary folder that is older belongs to no process any more
@@ -115,23 +115,18 @@ class Search:
                 found.warnings.append(str(error))
         training = self.workspace / "training"
         for folder in sorted(path for path in training.glob("[!.]*") if path.is_dir()):
-            if self._is_old(folder) and not _is_locked(training / f".{folder.name}.lock"):
-                found.add("work folder", folder, "its training was not resumed", _drop_work_folder)
+            if self._is_old(folder) and not is_locked(_lock_of(folder)):
+                found.add("work folder", folder, "its training was not resumed", self._drop_work_folder)
         for folder in _temporary_folders(self.workspace):
-            found.add("temporary folder", folder, "its process is gone")
+            found.add("temporary folder", folder, "its process is gone", _drop_temporary_folder)
         return found
 
     def _look_into(self, root: Path, named: Sequence[tuple[Path, Pointer]], found: Found) -> None:
         encoders: set[str] = set()
         served = read_served(root)
         for version in version_folders(root):
-            state = next((name for name in (MANIFEST, *UNFINISHED) if (version / name).exists()), "")
-            holders = _holders(version, named, self._seconds)
-            if version.name == served and not (_OF_ONE_RUN.fullmatch(root.name) and self._is_old(version)):
-                holders.insert(0, "served")
-            if not holders and state != MANIFEST and state and not self._is_old(version):
-                holders.append("unfinished, and can be resumed")
-            if holders:
+            state = _state(version)
+            if holders := self._own_reasons(version) or _holders(version, named, self._seconds):
                 found.kept[version] = holders[0] + (f" and {len(holders) - 1} more" if holders[1:] else "")
                 encoders |= _encoders(version)
             else:
@@ -148,10 +143,24 @@ class Search:
             remove = partial(ledger.drop, collection, self.token)
             found.garbage.append(Garbage("collection", place, "its version's folder is gone", 0, remove))
 
+    def _own_reasons(self, version: Path) -> list[str]:
+        """Why a version is needed, whoever refers to it: it is served, or can be resumed."""
+        root = version.parent
+        if read_served(root) == version.name and not (_OF_ONE_RUN.fullmatch(root.name) and self._is_old(version)):
+            return ["served"]
+        if _state(version) in UNFINISHED and not self._is_old(version):
+            return ["unfinished, and can be resumed"]
+        return []
+
     def _remove_version(self, version: Path) -> None:
-        """Make it unfinished first: who takes a lease after that is told that it is gone, who has taken one is seen."""
+        """Look again, as the list may be old, and make it unfinished before the leases are read.
+
+        Who takes a lease after that is told that it is gone, who has taken one is seen.
+        """
         root = version.parent
         with only_one(root):
+            if reasons := self._own_reasons(version):
+                raise KnowledgeBaseError(f"{version}: is needed again ({reasons[0]}); it stays")
             if whole := (version / MANIFEST).exists():
                 (version / MANIFEST).replace(version / REPAIRING)
             if holders := _holders(version, (), self._seconds):
@@ -162,12 +171,26 @@ class Search:
                 (root / SERVED).unlink()
             remove_version(version, self.token)
 
+    def _drop_work_folder(self, folder: Path) -> None:
+        """With the knowledge bases that its refreshes have made, on a server too."""
+        with locked(_lock_of(folder)):
+            if not self._is_old(folder):
+                raise KnowledgeBaseError(f"{folder}: its training was resumed meanwhile; it stays")
+            for base in folder.glob("refresh/step_*/knowledge_base"):
+                drop_knowledge_base(base, self.token)
+            _delete(folder)
+
     @property
     def _seconds(self) -> float:
         return self.keep_days * _DAY_SECONDS
 
     def _is_old(self, folder: Path) -> bool:
         return _idle_seconds(folder) > self._seconds
+
+
+def _state(version: Path) -> str:
+    """The note of a version, of how far it is; "" where it has none that is known."""
+    return next((name for name in (MANIFEST, *UNFINISHED) if (version / name).exists()), "")
 
 
 def _holders(version: Path, named: Sequence[tuple[Path, Pointer]], keep_seconds: float) -> list[str]:
@@ -197,15 +220,23 @@ def _temporary_folders(workspace: Path) -> Iterator[Path]:
     ]
     for path in [*candidates, *Path(tempfile.gettempdir()).glob(_EXCHANGE)]:
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_uid == own and _idle_seconds(path) > _DAY_SECONDS:
+            if path.stat().st_uid == own and _is_abandoned(path):
                 yield path
 
 
-def _drop_work_folder(folder: Path) -> None:
-    """With the knowledge bases that its refreshes have made, on a server too."""
-    for base in folder.glob("refresh/step_*/knowledge_base"):
-        drop_knowledge_base(base)
+def _is_abandoned(folder: Path) -> bool:
+    return _idle_seconds(folder) > _DAY_SECONDS and not is_locked(folder / IN_USE)
+
+
+def _drop_temporary_folder(folder: Path) -> None:
+    if not _is_abandoned(folder):
+        raise KnowledgeBaseError(f"{folder}: is in use; it stays")
     _delete(folder)
+
+
+def _lock_of(work_folder: Path) -> Path:
+    """The lock that a training holds, as `ragtune.training.run` has it."""
+    return work_folder.with_name(f".{work_folder.name}.lock")
 
 
 def _remove_embeddings(folder: Path) -> None:
@@ -227,17 +258,6 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise KnowledgeBaseError(f"{path}: cannot be removed ({error.strerror})") from error
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with open(lock, "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:  # held, or not to be asked
-        return True
-    return False
 
 
 def _idle_seconds(folder: Path) -> float:

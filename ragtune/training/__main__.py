@@ -3,6 +3,7 @@
 Arguments are those of `RunFiles` and `RagTrainingArguments`, as --name value, or one JSON file that holds them.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         given = _given(parser, arguments)
         if os.environ.get(ENDS_WITH_STARTER):
             threading.Thread(target=_end_with_starter, daemon=True).start()
-        figures = _run(parser, given)
+        _run(parser, given)
     except RagtuneError as error:
         return _fail(given, type(error).__name__, " ".join(str(error).split()))
     except Exception as error:
@@ -42,8 +43,6 @@ def main(arguments: Sequence[str]) -> int:
         if "by peer" in str(error):  # another process of the run has died, and why is for that one to say
             return 1
         return _fail(given, TrainingError.__name__, f"{type(error).__name__}: {error}")
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        _leave(given, {"results": figures})
     if dist.is_initialized():
         dist.destroy_process_group()
     return 0
@@ -64,12 +63,12 @@ def _given(parser: HfArgumentParser, arguments: Sequence[str]) -> dict[str, Any]
     return vars(parser.parse_args(arguments))
 
 
-def _run(parser: HfArgumentParser, given: dict[str, Any]) -> dict[str, float]:
+def _run(parser: HfArgumentParser, given: dict[str, Any]) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         files, args = parser.parse_dict(given)
-        return run(files, args)
+        run(files, args, published=lambda results: _leave(given, {"results": results}))
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"the GPU's memory is full ({str(error).splitlines()[0]}); lower per_device_train_batch_size and raise "
@@ -79,18 +78,28 @@ def _run(parser: HfArgumentParser, given: dict[str, Any]) -> dict[str, float]:
 
 def _fail(given: dict[str, Any], kind: str, message: str) -> int:
     print(f"ragtune.training: {message}", file=sys.stderr, flush=True)
-    _leave(given, {"error": kind, "message": message})
+    with contextlib.suppress(TrainingError):  # the folder for it is gone, and the line above tells
+        _leave(given, {"error": kind, "message": message})
     return 1
 
 
 def _leave(given: dict[str, Any], outcome: dict[str, Any]) -> None:
-    """For whoever started the run; of several processes that fail the first tells why."""
+    """Tell whoever started the run; of several processes that fail the first tells why.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     if path := given.get("outcome_file"):
         try:
             with open(path, "x", encoding="utf-8") as stream:
                 json.dump(outcome, stream)
         except FileExistsError:
             return
+        except OSError as error:
+            raise TrainingError(
+                f"{path}: the run's outcome cannot be left there ({error.strerror}); start it again with the same "
+                "parameters: what it has trained is kept"
+            ) from error
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from ragtune import errors
 from ragtune.errors import RagtuneError, TrainingError
+from ragtune.locks import IN_USE, locked
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.ranges import SHORT_NAMES
 
@@ -88,7 +89,7 @@ def finetune(
     if processes < 0:
         raise TrainingError(f"processes={processes}: must be at least 1, or 0 for one a GPU")
     parameters = _long_names(parameters)
-    with tempfile.TemporaryDirectory(prefix="ragtune-") as exchange:
+    with tempfile.TemporaryDirectory(prefix="ragtune-") as exchange, locked(Path(exchange) / IN_USE):
         outcome_file = Path(exchange) / "outcome.json"
         arguments = asdict(files) | {"tensorboard_folder": str(tensorboard_folder)} | parameters
         (Path(exchange) / "arguments.json").write_text(

@@ -8,9 +8,11 @@ import os
 import secrets
 import sys
 import tempfile
+from pathlib import Path
 
 from ragtune.companion import announce, announced_errors, wait_for_end
 from ragtune.errors import TrainingError
+from ragtune.locks import IN_USE, locked
 
 NAMESPACE = "ragtune"
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray wants 75 MiB at least; an answer has a few hundred KiB
@@ -33,7 +35,10 @@ def own_ray(token: str) -> dict[str, str]:
 def main(cpus: int) -> None:
     """Start Ray, announce `address` and `token`, and wait for the end."""
     token = secrets.token_hex(32)
-    with tempfile.TemporaryDirectory(prefix="ragtune-ray-", ignore_cleanup_errors=True) as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="ragtune-ray-", ignore_cleanup_errors=True) as temporary,
+        locked(Path(temporary) / IN_USE),
+    ):
         with announced_errors():
             try:
                 address = _start(token, cpus, temporary)

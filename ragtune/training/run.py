@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -44,11 +44,17 @@ _EXPERIMENT = "ragtune-training"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME say
 _HIGH_TEMPERATURE = 0.3  # for unit vectors
 
 
-def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
+def run(
+    files: RunFiles, args: RagTrainingArguments, published: Callable[[dict[str, float]], object] | None = None
+) -> dict[str, float]:
     """Train, and leave the model in `files.output_folder`; every process of a run calls it.
 
     What a killed run of the same inputs and parameters has left in `files.work_folder` is gone on from; what it had
     finished is not done again.
+
+    Args:
+        files, args: of the run.
+        published: is given the results in the first process, before what a restart would need is dropped.
 
     Returns:
         What `ragtune.training.training_log.results` says, of rag-end2end refreshes and refresh_seconds too, and the
@@ -103,6 +109,9 @@ def run(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
         _wait()
         if first:
             _publish(work, files, args)
+            if published:
+                published(figures)
+            shutil.rmtree(work)
     return figures
 
 
@@ -235,21 +244,20 @@ def _results(work: Path) -> dict[str, float]:
 
 
 def _publish(work: Path, files: RunFiles, args: RagTrainingArguments) -> None:
-    """Copy what was trained to where it was asked for, the model last, and drop the checkpoints."""
+    """Copy what was trained to where it was asked for, the model last."""
     outputs = [(work / "model", files.output_folder)]
     if _trains_closed_book(files, args):
         outputs.insert(0, (work / "closed_book_model", files.closed_book_folder))
     for source, target in outputs:
         with atomic_path(target) as temporary:
             shutil.copytree(source, temporary)
-    shutil.rmtree(work)
 
 
 @contextmanager
 def _only_run(work: Path) -> Iterator[None]:
     """Keep a second start of the same run out, as long as this one goes on."""
     lock = work.parent / f".{work.name}.lock"
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -257,6 +265,7 @@ def _only_run(work: Path) -> Iterator[None]:
             raise TrainingError(
                 f"{work}: this very run is going on in another process; wait for it or end it"
             ) from error
+        work.mkdir(exist_ok=True)
         yield
         lock.unlink(missing_ok=True)
 

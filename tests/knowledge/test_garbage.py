@@ -15,6 +15,7 @@ from ragtune.knowledge.garbage import Search
 from ragtune.knowledge.ingestion import only_one
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.pointers import pointer_to, resolve, write_pointer
+from ragtune.locks import IN_USE, locked
 
 YEAR_AGO = 1.7e9
 
@@ -99,6 +100,26 @@ def test_a_version_that_is_taken_between_listing_and_removal_stays(workspace, ro
         assert base.manifest.rows == 300
 
 
+def test_a_version_that_is_served_between_listing_and_removal_stays(workspace, root, corpus, encoder):
+    (item,) = Search(workspace).run().garbage
+    assert ingest_passages(corpus, root, encoder).version == "kb_v1"
+    with pytest.raises(KnowledgeBaseError, match=r"kb_v1: is needed again \(served\)"):
+        item.remove()
+    with KnowledgeBase.open(root) as base:
+        assert base.manifest.rows == 300
+
+
+def test_an_ingestion_that_is_resumed_between_listing_and_removal_stays(workspace, root):
+    shutil.copytree(root / "kb_v1", root / "kb_v3")
+    (root / "kb_v3" / "manifest.json").rename(root / "kb_v3" / "building.json")
+    age(root / "kb_v3")
+    item = next(item for item in Search(workspace).run().garbage if item.place.endswith("kb_v3"))
+    (root / "kb_v3" / "passages.arrow").touch()
+    with pytest.raises(KnowledgeBaseError, match="can be resumed"):
+        item.remove()
+    assert (root / "kb_v3" / "building.json").exists()
+
+
 def test_embeddings_of_an_encoder_without_a_version_go_with_the_last_one(workspace, root, tmp_path):
     other = WordEncoder(seed=1)
     ingest_passages(tmp_path / "few.parquet", root, other)
@@ -114,7 +135,7 @@ def test_what_is_unfinished_can_be_resumed_for_a_while(workspace, root, tmp_path
     def fail(*args):
         raise KnowledgeBaseError("the probe failed")
 
-    monkeypatch.setattr(rows, "probe_recall", fail)
+    monkeypatch.setattr(rows, "build_index", fail)
     with pytest.raises(KnowledgeBaseError):
         ingest_passages(corpus, root, WordEncoder(seed=1))
     assert garbage(workspace) == {"version": ["kb_v1"]}
@@ -132,6 +153,31 @@ def test_work_folders_that_were_not_resumed_are_found(workspace):
         assert garbage(workspace)["work folder"] == ["old"]
     delete(workspace)
     assert (workspace / "training" / "new").exists() and not (workspace / "training" / "old").exists()
+
+
+def test_a_work_folder_that_is_resumed_between_listing_and_removal_stays(workspace):
+    folder = workspace / "training" / "mine"
+    folder.mkdir(parents=True)
+    age(folder)
+    (item,) = (item for item in Search(workspace).run().garbage if item.kind == "work folder")
+    with locked(folder.with_name(".mine.lock")), pytest.raises(StorageError, match="held by another process"):
+        item.remove()
+    (folder / "rag").mkdir()
+    with pytest.raises(KnowledgeBaseError, match="was resumed meanwhile"):
+        item.remove()
+    assert folder.exists()
+
+
+def test_a_temporary_folder_that_is_used_again_stays(workspace, tmp_path):
+    folder = tmp_path / "tmp" / "ragtune-x"
+    folder.mkdir()
+    age(folder)
+    (item,) = (item for item in Search(workspace).run().garbage if item.kind == "temporary folder")
+    with locked(folder / IN_USE):
+        age(folder)
+        with pytest.raises(KnowledgeBaseError, match="is in use"):
+            item.remove()
+    assert folder.exists()
 
 
 def test_temporary_folders_of_killed_processes_are_found(workspace, root, tmp_path):

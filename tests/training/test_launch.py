@@ -2,10 +2,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from ragtune.errors import KnowledgeBaseError, TrainingError
+from ragtune.knowledge.garbage import Search
 from ragtune.training import launch
 from ragtune.training.launch import finetune
 
@@ -30,6 +33,26 @@ def test_the_error_of_the_run_is_raised_here_with_its_own_type(start, tmp_path, 
         start(max_steps=1)
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_the_folder_of_a_run_that_goes_on_is_no_garbage_however_old(start, tmp_path, monkeypatch):
+    exchange = []
+
+    def days_later(command, environment):
+        exchange.append(Path(command[-1]).parent)
+        for path in [exchange[0], *exchange[0].iterdir()]:
+            os.utime(path, (0, 0))
+        (tmp_path / "workspace").mkdir()
+        exchange.extend(Search(tmp_path / "workspace").run().garbage)
+        return 1, []
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(launch, "_stream", days_later)
+    with pytest.raises(TrainingError):
+        start(max_steps=1)
+    (folder,) = exchange
+    assert folder.name.startswith("ragtune-") and not folder.exists()
 
 
 def test_an_ended_run_is_named_by_its_signal():

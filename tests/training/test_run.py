@@ -32,6 +32,8 @@ def test_what_was_trained_is_not_trained_again_if_only_the_end_was_missing(files
         patch.setattr(run_module, "_publish", killed)
         run(files(), RagTrainingArguments(**PARAMETERS))
     assert "training: 2 of 2 steps" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        run(files(), RagTrainingArguments(**PARAMETERS), published=killed)
     results = run(files(), RagTrainingArguments(**PARAMETERS))
     assert "training:" not in capsys.readouterr().err
     assert results["steps"] == results["closed_book_steps"] == 2
