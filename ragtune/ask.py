@@ -1,7 +1,6 @@
 """`ragtune ask`: questions given, in a file, on standard input or at a prompt, answered by a model loaded once."""
 
 import argparse
-import codecs
 import contextlib
 import itertools
 import json
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ragtune.errors import ModelError, ParameterError, QuestionError, RagtuneError
-from ragtune.files import open_uri
+from ragtune import strict_json
+from ragtune.errors import ModelError, ParameterError, QuestionError, RagtuneError, StorageError
+from ragtune.files import describe_write_error, open_uri
 from ragtune.knowledge.pointers import Pointer, pointer_from
 from ragtune.progress import progress, say
-from ragtune.reading import readable
+from ragtune.questions.lines import TOO_LONG, raw_lines
 
 STDIN = "-"
 _NARROWEST, _WIDEST = 60, 120  # columns of the table
@@ -74,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
     if file and options.questions not in ([], [STDIN]):
         raise ParameterError("give questions, or --file, not both")
     if not file and not options.questions:
-        if sys.stdin.isatty() and sys.stdout.isatty():
+        if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty():
             return _prompt(options)
-        if sys.stdin.isatty():
+        if not sys.stdin or sys.stdin.isatty():  # None where it is closed
             raise ParameterError("no question: give one, or --file FILE")
         file = STDIN
     if file:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     with answering(options) as answer:
         for row in _answers(questions, answer, options.batch_size):
             table = _as_table(row) if len(questions) == 1 else f"{row['question']}\n{_as_table(row)}\n"
-            print(_as_json(row) if options.json else table, flush=True)
+            _print(_as_json(row) if options.json else table)
     return 0
 
 
@@ -135,6 +135,8 @@ def _answers(questions: Iterable[Asked], answer: Answering, batch_size: int) -> 
 def _answer_file(file: str, options: argparse.Namespace) -> int:
     wrong: list[int] = []
     name = "standard input" if file == STDIN else file
+    if file == STDIN and not sys.stdin:
+        raise ParameterError("standard input is closed; give a question, or --file FILE")
     with _opened(file) as stream:
         questions: Iterator[Asked] = _questions_of(stream, name, wrong)
         first = list(itertools.islice(questions, 1))  # before the model is loaded: there may be none
@@ -145,7 +147,7 @@ def _answer_file(file: str, options: argparse.Namespace) -> int:
             questions = progress(questions, "answering", unit="questions")
         with answering(options) as answer:
             for row in _answers(questions, answer, options.batch_size):
-                print(_as_json(row), flush=True)
+                _print(_as_json(row))
     return 1 if wrong else 0
 
 
@@ -155,15 +157,9 @@ def _opened(file: str) -> Any:
 
 def _questions_of(stream: BinaryIO, name: str, wrong: list[int]) -> Iterator[Asked]:
     """A line that is no question is told on stderr and left out; its number goes into `wrong`."""
-    number = 0
-    while True:
-        with readable(name, number):
-            line = stream.readline()
-        if not line:
-            break
-        number += 1
+    for number, line in raw_lines(stream, name):
         try:
-            asked = _read_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, number)
+            asked = _read_line(line, number)
         except QuestionError as error:
             say(f"ragtune: {name}:{number}: {error}")
             wrong.append(number)
@@ -172,8 +168,10 @@ def _questions_of(stream: BinaryIO, name: str, wrong: list[int]) -> Iterator[Ask
             yield asked
 
 
-def _read_line(line: bytes, number: int) -> Asked | None:
+def _read_line(line: bytes | None, number: int) -> Asked | None:
     """The question of a line; None of an empty one."""
+    if line is None:
+        raise QuestionError(TOO_LONG)
     try:
         text = line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
@@ -194,6 +192,8 @@ def _read_line(line: bytes, number: int) -> Asked | None:
 def _checked(text: str) -> str:
     if not text.strip():
         raise QuestionError("the question is empty")
+    if "\0" in text:
+        raise QuestionError("the question holds NUL; is this UTF-16? Convert it to UTF-8")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -213,7 +213,7 @@ def _prompt(options: argparse.Namespace) -> int:
                 continue
             try:
                 row = answer([_checked(question)])[0]
-                print(_as_json(row) if options.json else f"{_as_table(row)}\n", flush=True)
+                _print(_as_json(row) if options.json else f"{_as_table(row)}\n")
             except RagtuneError as error:
                 say(f"ragtune: {' '.join(str(error).split())}")
     print()
@@ -235,7 +235,21 @@ def _trained_with(model_folder: str) -> Pointer:
 
 
 def _as_json(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    everything = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"  # what else can be printed is ASCII
+    return strict_json.dumps(row, ensure_ascii=not everything)
+
+
+def _print(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise describe_write_error(error, "standard output") from error
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"standard output takes no {error.object[error.start]!a}; give --json, or set PYTHONIOENCODING=utf-8"
+        ) from error
 
 
 def _as_table(row: dict[str, Any]) -> str:

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -123,7 +124,7 @@ def test_a_file_of_text_and_json_is_answered_line_by_line_and_bad_lines_are_told
     file = tmp_path / "questions.jsonl"
     rows = ["\ufeff" + QUESTION, json.dumps({"id": "q2", "question": QUESTION}), "", '{"question": ', '{"id": 4}']
     rows += ['{"question": " "}', '{"question": "\\ud800"}', json.dumps({"id": 8, "question": "who"})]
-    file.write_bytes("\n".join(rows).encode() + b"\nwh\xe9re\n")
+    file.write_bytes("\n".join(rows).encode() + b"\nwh\xe9re\nw\0h\0o\0\n" + b"a" * ((64 << 20) + 1) + b"\n")
     assert main(["ask", "--model", str(world / "model"), "--file", str(file)]) == 1
     output = capsys.readouterr()
     found = [json.loads(line) for line in output.out.splitlines()]
@@ -134,8 +135,9 @@ def test_a_file_of_text_and_json_is_answered_line_by_line_and_bad_lines_are_told
     ]
     assert found[0]["passages"] == found[1]["passages"] and len(found[2]["passages"]) == 3
     told = [line.removeprefix(f"ragtune: {file}:") for line in output.err.splitlines()]
-    assert [line.split(":")[0] for line in told] == ["4", "5", "6", "7", "9"]
+    assert [line.split(":")[0] for line in told] == ["4", "5", "6", "7", "9", "10", "11"]
     assert "broken JSON" in told[0] and 'no "question"' in told[1] and "not UTF-8" in told[4]
+    assert "is this UTF-16?" in told[5] and "is longer than 64 MiB" in told[6]
 
 
 class Pipe(io.RawIOBase):
@@ -165,6 +167,39 @@ def test_no_question_on_standard_input_is_an_error(world, capsys, monkeypatch, a
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     assert main(["ask", "--model", str(world / "model"), *arguments]) == 1
     assert capsys.readouterr().err == "ragtune: standard input: holds no question\n"
+
+
+def test_a_closed_standard_input_is_an_error(world, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    for arguments, message in ([], "no question: give one"), (["-"], "standard input is closed"):
+        assert main(["ask", "--model", str(world / "model"), *arguments]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--json"], ""), ([], r"ragtune: standard output takes no '\xe9'; give --json, or set PYTHONIOENCODING=utf-8")],
+)
+def test_a_terminal_that_knows_ascii_alone_gets_json_all_the_same(world, capsys, monkeypatch, arguments, message):
+    output = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", output)
+    asked = ["ask", "--model", str(world / "model"), *arguments, "wh\xe9re", "and 北京"]
+    assert main(asked) == (1 if message else 0)
+    assert capsys.readouterr().err.strip() == message
+    if not message:
+        rows = [json.loads(line) for line in output.buffer.getvalue().decode("ascii").splitlines()]
+        assert [row["question"] for row in rows] == ["wh\xe9re", "and 北京"]
+
+
+def test_a_full_disk_is_told(world, capsys, monkeypatch):
+    def full(line, **options):
+        if options.get("file") is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sys.stderr.write(f"{line}\n")
+
+    monkeypatch.setattr("builtins.print", full)
+    assert main(["ask", "--model", str(world / "model"), "--json", QUESTION]) == 1
+    assert "standard output: the disk is full" in capsys.readouterr().err
 
 
 def test_questions_come_from_one_place(world, capsys):

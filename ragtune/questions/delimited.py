@@ -53,6 +53,9 @@ def delimited_rows(
         problem = "names a column twice"
     if not problem and not quoted and any(name.startswith('"') for name in header):
         problem = "is quoted; pass quoting=minimal"
+    if not problem and len(header) == 1 and (other := re.search(r"[;\t,\r]", header[0])):
+        kind = {";": "a semicolon", "\t": "a tab", ",": "a comma", "\r": "a carriage return"}[other[0]]
+        problem = f"has {kind} in its only name; write a .csv with commas or a .tsv with tabs, a row a line"
     if problem:
         raise StorageError(f"{file}:{first}: the header {problem}")
     for line, cells, problem in records:
@@ -131,7 +134,7 @@ class _Source:
 def _list(name: str, cell: str) -> Any:
     """Split a cell that holds a list; `gold_ids` are one in any case, answers may be a text."""
     text = cell.strip()
-    if not text.startswith(("[", "{")):
+    if not text.startswith(("[", "{", "array(")):
         return cell if name != "gold_ids" else [text] if text else []
     parse: Callable[[str], Any] = ast.literal_eval if _PYTHON_LIST.fullmatch(text) else _json
     try:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ragtune.errors import QuestionError
 from ragtune.files import atomic_file
-from ragtune.progress import progress
+from ragtune.progress import progress, say
 from ragtune.questions.gathered import LINKS, Gathered
 from ragtune.questions.normalization import normalize_question
 from ragtune.questions.nq import AUTO, read_questions
@@ -71,12 +71,14 @@ def filter_questions(
 
     Returns:
         Counts: `questions_read` (rows), `questions_kept`, `questions_rejected`, `questions_over_limit` (fit, but beyond
-        a maximum), `rejected_<reason>` for each of `REASONS`, `train`, `validation`, `test`, and `test_sharing_title`,
-        `_gold`, `_question`, `validation_sharing_title` …: how many held-out questions have theirs in common with a
-        training question; each such question's `overlap` says so too.
+        a maximum), `rejected_<reason>` for each of `REASONS`, `train`, `validation`, `test`, `largest_group` (questions
+        that `split_by` keeps together), and `test_sharing_title`, `_gold`, `_question`, `validation_sharing_title` …:
+        how many held-out questions have theirs in common with a training question; each such question's `overlap`
+        says so too.
 
     Raises:
-        QuestionError: a parameter makes no sense, too many rows are malformed, or a split that was asked for is empty.
+        QuestionError: a parameter makes no sense, too many rows are malformed, a split that was asked for is empty, or
+            one group of connected questions, most of them, fell to a held-out split.
         StorageError: a source cannot be read or an output not written. No output is written in any of these cases.
     """
     shares = {"test": 0.0 if test_uri else test_fraction, "validation": 0.0 if validation_uri else validation_fraction}
@@ -98,33 +100,74 @@ def filter_questions(
                 chosen = drawn(held_out.digests(), np.ones(len(held_out), bool), limit)
                 sources.append((held_out, np.where(chosen, split, "")))
         rest = sieve.sift(str(questions_uri), gathered())
-        sources.append((rest, _splits(rest, str(questions_uri), shares, split_by, max_questions, max_test_questions)))
+        groups = rest.links[split_by].groups() if split_by != "question" and any(shares.values()) else {}
+        splits = _splits(rest, str(questions_uri), shares, split_by, groups, max_questions, max_test_questions)
+        sources.append((rest, splits))
         sieve.counts.update(_write(sources, files))
+        sieve.counts["largest_group"] = _largest_group(groups)[1]
         sieve.counts["over_limit"] = sum(int((splits == "").sum()) for _, splits in sources)
     return _metrics(sieve.counts)
 
 
 def _splits(
-    questions: Gathered, uri: str, shares: dict[str, float], split_by: str, max_questions: int, max_test_questions: int
+    questions: Gathered,
+    uri: str,
+    shares: dict[str, float],
+    split_by: str,
+    groups: dict[int, int],
+    max_questions: int,
+    max_test_questions: int,
 ) -> npt.NDArray[np.str_]:
     """The split of each question, "" for one that was not drawn."""
     digests = questions.digests()
-    groups = questions.links[split_by].groups() if split_by != "question" and any(shares.values()) else {}
     if split_by != "question" and any(shares.values()) and not groups:
         wanted = "title" if split_by == "title" else "gold_ids, context or long answer"
         raise QuestionError(f"{uri}: split_by = {split_by}, but no question has a {wanted}; split by question")
     splits = split_names(places(digests, groups), shares)
+    if groups:
+        _check_widths(splits, uri, shares, split_by, groups)
     test = splits == "test"
     kept = drawn(digests, test, max_test_questions) | drawn(digests, ~test, max_questions)
     splits[~kept] = ""
     for split in ("train", *(split for split, share in shares.items() if share)):
         if not (splits == split).any():
             apart = f", in {len(set(groups.values())):,} groups by {split_by}," if groups else ""
+            apart += f" at max_questions = {max_questions:,}" if max_questions and split != "test" else ""
             raise QuestionError(
                 f"{uri}: none of its {len(questions):,} usable questions{apart} fell to the {split} split; give more,"
                 " or change validation_fraction and test_fraction (0 goes without)"
             )
     return splits
+
+
+def _check_widths(
+    splits: npt.NDArray[np.str_], uri: str, shares: dict[str, float], split_by: str, groups: dict[int, int]
+) -> None:
+    """Tell where groups make a split far from as wide as asked for; refuse to train on the small rest of a large one.
+
+    Raises:
+        QuestionError: more than half of all questions are one group, which is not for training.
+    """
+    questions = len(splits)
+    key, size = _largest_group(groups)
+    fell_to = str(splits[next(question for question, own in groups.items() if own == key)])
+    if size > questions / 2 and fell_to != "train":
+        raise QuestionError(
+            f"{uri}: split_by = {split_by} connects {size:,} of {questions:,} questions, and all of them fell to the"
+            f" {fell_to} split; split otherwise, or give {fell_to}_questions of their own"
+        )
+    for split, share in shares.items():
+        found = float((splits == split).mean())
+        if not share / 2 <= found <= 2 * share:
+            say(
+                f"{uri}: {found:.2%} of the questions fell to the {split} split, {split}_fraction = {share:g}:"
+                f" split_by = {split_by} keeps up to {size:,} of {questions:,} together"
+            )
+
+
+def _largest_group(groups: dict[int, int]) -> tuple[int, int]:
+    """Its key, and how many questions are in it; 0 where there is no group."""
+    return Counter(groups.values()).most_common(1)[0] if groups else (0, 0)
 
 
 def _write(sources: list[tuple[Gathered, npt.NDArray[np.str_]]], files: dict[str, IO[Any]]) -> Counter[str]:
@@ -237,6 +280,7 @@ def _metrics(counts: Counter[str]) -> dict[str, int | float]:
             for split in ("validation", "test")
             for what in SHARED
         },
+        "largest_group": counts["largest_group"],
     }
 
 

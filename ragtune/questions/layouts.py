@@ -283,8 +283,9 @@ def _records(value: Any, key: str) -> list[Row]:
 
 
 def _encodable(text: str, key: str) -> str:
+    """The text, with spaces for NUL, which databases end a text at."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise MalformedError(f'"{key}" holds half a character (a lone surrogate)') from error
-    return text
+    return text.replace("\0", " ")

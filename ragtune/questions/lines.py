@@ -3,7 +3,9 @@
 import codecs
 import io
 from collections.abc import Iterator
+from typing import Any
 
+from ragtune.errors import StorageError
 from ragtune.reading import not_utf8, readable
 
 MAX_ROW_BYTES = 64 << 20
@@ -14,10 +16,29 @@ _CHUNK_BYTES = 1 << 20
 
 
 def lines_of(stream: io.BufferedIOBase, file: str) -> Iterator[tuple[int, str | None]]:
-    """Yield each line with its number, None for one of more than `MAX_ROW_BYTES`, of which the rest is skipped.
+    """Yield each line as `raw_lines` does, decoded.
 
     Raises:
         StorageError: the file breaks off, or is not UTF-8.
+    """
+    for number, raw in raw_lines(stream, file):
+        if number == 1 and raw and b"\0" in raw[:2]:  # ASCII in UTF-16 is valid UTF-8, full of NUL
+            raise StorageError(
+                f"{file}:1: is UTF-16, not UTF-8; convert it, for instance with iconv -f utf-16 -t utf-8"
+            )
+        try:
+            yield number, None if raw is None else raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise not_utf8(file, number, error) from error
+
+
+def raw_lines(stream: Any, file: str) -> Iterator[tuple[int, bytes | None]]:
+    """Yield each line with its number, None for one of more than `MAX_ROW_BYTES`, of which the rest is skipped.
+
+    A byte order mark before the first one is left out.
+
+    Raises:
+        StorageError: the file breaks off.
     """
     number = 0
     while True:
@@ -32,7 +53,4 @@ def lines_of(stream: io.BufferedIOBase, file: str) -> Iterator[tuple[int, str | 
         number += 1
         if number == 1:
             raw = raw.removeprefix(codecs.BOM_UTF8)
-        try:
-            yield number, None if too_long else raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, number, error) from error
+        yield number, None if too_long else raw

@@ -18,6 +18,7 @@ class _AllPunctuation(dict[int, int | None]):
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ALL_PUNCTUATION = _AllPunctuation()
+_IN_NUMBERS = re.compile(r"(?<=\d)([.:/]|,(?!\d{3}(?!\d)))(?=\d)")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
@@ -41,12 +42,13 @@ def distinct_answers(answers: Iterable[str]) -> tuple[str, ...]:
 
 
 def normalize_question(text: str) -> str:
-    """What two spellings of one question share: case, punctuation and white space do not count, words do.
+    """What two spellings of one question share: case, punctuation and white space do not count, words and numbers do.
 
-    "" for a question without a letter or digit.
+    "1,000" is 1000, but "1.5" is not 15, nor "1/2" 12. "" for a question without a letter or digit.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = folded.translate(_ALL_PUNCTUATION)
+    parts = _IN_NUMBERS.split(unicodedata.normalize("NFKC", text).casefold())
+    parts[::2] = [part.translate(_ALL_PUNCTUATION) for part in parts[::2]]  # the others are what was split at
+    kept = "".join(parts)
     return " ".join(fold(kept).split()) if any(map(str.isalnum, kept)) else ""
 
 

@@ -26,7 +26,7 @@ from ragtune.uris import shown
 
 _CHUNK_BYTES = 1 << 20
 _PARQUET_BATCH_ROWS = 128  # a row of Natural Questions is a whole Wikipedia page
-_PARQUET, _ZIP, _GZIP = b"PAR1", b"PK\x03\x04", b"\x1f\x8b"  # first bytes
+_PARQUET, _ZIP, _GZIP, _ZSTD = b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # first bytes
 _COMPRESSIONS = (".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
@@ -94,6 +94,8 @@ def _file_rows(uri: str, skip: Sequence[str], quoting: str) -> Iterator[Row]:
                 unpacked: Any = gzip.GzipFile(fileobj=stream)
                 stream = io.BufferedReader(unpacked, _CHUNK_BYTES)
                 head = stream.peek(4)[:4]
+        if head == _ZSTD:
+            raise StorageError(f"{file}: is Zstandard, which is not unpacked here; unpack it, or compress it with gzip")
         if head == _PARQUET:
             with readable(file):  # from S3 it is read piece by piece
                 yield from _parquet_rows(stream, file, skip)

@@ -28,7 +28,7 @@ _SYLLABIC_CHARACTER = re.compile(f"[{_SYLLABIC}]")
 _LEADING_VOWELS = "\u0e40-\u0e44\u0ec0-\u0ec4"  # Thai and Lao; written before the consonant that they follow in speech
 _FOLLOWING_VOWELS = "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"  # letters to Unicode, but parts of a syllable
 _SUBJOINING = "\u17d2\u1039\u1a60"  # the next letter is written below this one
-_MINUS = "−"  # part of a number, unlike a dash: "5" does not stand in "−5"
+_BINDING = "−\u200c\u200d"  # a minus is part of a number, unlike a dash; joiners stand within Persian and Indic words
 _MARKS = _FOLLOWING_VOWELS + "".join(
     character for character in map(chr, range(0x0E00, 0xAAE0)) if unicodedata.category(character)[0] == "M"
 )
@@ -46,7 +46,7 @@ _SEPARATORS = re.compile(
 )
 _IN_NUMBERS = re.compile(rf"(?<=\d)[{_WIDE_PUNCTUATION}](?=\d)")
 _FOLDED = re.compile(f"[{UNSPACED}\u1100-\u11ff\u3000-\u303f\ufe30-\ufe6b\uff01-\uffee]")
-_SPACES = re.compile(rf"(?<=[{UNSPACED}])\s+|\s+(?=[{UNSPACED}])")
+_SPACES = re.compile(rf"(?<=[{UNSPACED}])\s+|(?<!\s)\s+(?=[{UNSPACED}])")  # each run of spaces is tried once
 _PUNCTUATION = re.escape(
     "".join(character for character in map(chr, range(0x80, 0xFE30)) if unicodedata.category(character)[0] == "P")
 )
@@ -155,7 +155,7 @@ def _one_word(edge: str, neighbour: str) -> bool:
         return True
     if has_unspaced(edge) or has_unspaced(neighbour):
         return False
-    return neighbour.isalnum() or neighbour == _MINUS
+    return neighbour.isalnum() or (neighbour != "" and neighbour in _BINDING)
 
 
 def _quarters(word: str) -> int:

@@ -76,6 +76,8 @@ def test_quoting_may_be_left_out_of_csv():
     [
         ('"id"\t"text"\n1\ta\n', "file:1: the header is quoted; pass quoting=minimal"),
         ("a\ta\n", "names a column twice"),
+        ("question;answers\nwho;x\n", "has a semicolon in its only name; write a .csv with commas or a .tsv with tabs"),
+        ("question,answers\nwho,x\n", "has a comma in its only name"),
     ],
 )
 def test_a_header_that_cannot_be_right_is_refused(text, message):
@@ -103,7 +105,9 @@ def test_lists_in_cells_are_split(cell, answers):
     assert rows(f"question\tanswers\nwho\t{cell}\n", "\t") == [(2, {"question": "who", "answers": answers}, "")]
 
 
-@pytest.mark.parametrize("cell", ["['a' 'b']", "[a, b]", "['a', 1]", "[", "{'text': ['a']}", '["a"] b', "[" * 100_000])
+@pytest.mark.parametrize(
+    "cell", ["['a' 'b']", "[a, b]", "['a', 1]", "[", "{'text': ['a']}", "array(['a'])", '["a"] b', "[" * 100_000]
+)
 def test_what_looks_like_a_list_and_is_none_is_a_problem(cell):
     ((line, row, problem),) = rows(f"question\tanswers\nwho\t{cell}\n", "\t")
     assert (line, row) == (2, {})

@@ -235,6 +235,28 @@ def test_gold_passages_connect_questions_over_others(tmp_path):
         assert sorted(sum("link" in question.question for question in kept[split]) for split in SPLITS) == [0, 0, 30]
 
 
+def connected(prefix):
+    """90 questions that hang together by their gold passages, and 10 that do not."""
+    chain = [row(f"link {number}", gold_ids=[f"{prefix}{number}", f"{prefix}{number + 1}"]) for number in range(90)]
+    return [*chain, *(row(f"free {number}", gold_ids=[f"free {number}"]) for number in range(10))]
+
+
+def test_most_questions_in_one_group_are_trained_on_or_refused_and_the_widths_are_told(tmp_path, capsys):
+    refused = 0
+    for prefix in "abcdefghij":
+        try:
+            counts, kept, _ = run(
+                tmp_path, connected(prefix), split_by="gold", test_fraction=0.3, validation_fraction=0
+            )
+        except QuestionError as error:
+            assert "split_by = gold connects 90 of 100 questions, and all of them fell to the test split" in str(error)
+            refused += 1
+        else:
+            assert len(kept["train"]) >= counts["largest_group"] == 90
+            assert "of the questions fell to the test split, test_fraction = 0.3" in capsys.readouterr().err
+    assert 0 < refused < 10
+
+
 @pytest.mark.parametrize("split_by", ["question", "title", "gold"])
 def test_more_rows_move_no_question_to_another_split(tmp_path, split_by):
     few, more = about(60, 3), [*about(90, 3), *many(200)]
@@ -282,6 +304,7 @@ def test_half_a_character_is_written_to_the_rejected_rows_all_the_same(tmp_path)
         ([row("who", "a b c d e f")] * 3, {}, r"no usable question \(3 over_long\)"),
         ([row("who", "")] * 3, {}, r"no usable question \(3 empty\)"),
         (many(3), {"test_fraction": 1e-6}, "none of its 3 usable questions fell to the test split"),
+        (many(1000), {"max_questions": 1}, "1,000 usable questions at max_questions = 1 fell to the validation split"),
         (many(3), {"test_fraction": 0.5, "validation_fraction": 0.5}, "nothing is left to train on"),
         (many(3), {"test_fraction": -0.1}, "test_fraction = -0.1"),
         (many(3), {"max_rejected_fraction": 2}, "max_rejected_fraction = 2"),

@@ -98,6 +98,8 @@ def test_an_answer_stands_in_a_passage_on_word_boundaries(passage, answer, stand
         ("Tokyo (東京) is", "Tokyo", True),
         ("Tokyo (東京) is", "東京", True),
         ("मुंबई की", "क", False),
+        ("من می\u200cخواهم", "می", False),  # a joiner within the word
+        ("من می\u200cخواهم", "می\u200cخواهم", True),
     ],
 )
 def test_no_word_boundaries_are_asked_for_where_a_script_has_none(passage, answer, stands):
@@ -138,6 +140,12 @@ def test_normalising_a_question_twice_changes_nothing(text):
 @pytest.mark.parametrize("same", ["Who  wrote IT ?", "who wrote it", "“Who wrote it”", "who wrote, it…"])
 def test_spellings_of_one_question_are_the_same(same):
     assert normalize_question(same) == "who wrote it"
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.5", "15"), ("1/2", "12"), ("at 3:30", "at 330"), ("(1,2)", "(12)")])
+def test_questions_about_different_numbers_are_not_the_same(one, other):
+    assert normalize_question(f"what is {one}?") != normalize_question(f"what is {other}?")
+    assert normalize_question("1,000.") == normalize_question("1000") == "1000"
 
 
 def test_spaces_in_a_question_without_word_boundaries_do_not_count():

@@ -118,6 +118,9 @@ def test_an_empty_file_has_no_rows(tmp_path):
     [
         ("q.jsonl", LINES.encode() + b'{"a": "\xe9"}\n', r"q\.jsonl:3: is not UTF-8.*iconv"),
         ("q.jsonl", LINES.encode("utf-16"), r"q\.jsonl:1: is not UTF-8"),
+        ("q.jsonl", LINES.encode("utf-16-le"), r"q\.jsonl:1: is UTF-16, not UTF-8.*iconv"),
+        ("q.csv", "id,text\n".encode("utf-16-be"), r"q\.csv:1: is UTF-16"),
+        ("q.jsonl.zst", b"\x28\xb5\x2f\xfd\x04", "is Zstandard, which is not unpacked here"),
         ("q.json", b'[{"a": 1},\n{"a": "\xe9"}]', r"q\.json:2: is not UTF-8"),
         (
             "q.jsonl.gz",
@@ -126,7 +129,7 @@ def test_an_empty_file_has_no_rows(tmp_path):
         ),
         ("q.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-8] + b"12345678", r"broken gzip.*CRC"),
         ("q.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)[:-8] + b"12345678", r"broken gzip.*CRC"),
-        ("q.jsonl.gz", b"this is no gzip", r"broken gzip"),
+        ("q.jsonl.gz", b"this is no gzip", r"is not gzip, though its name says so .*rename it"),
         ("q", b"PAR1 and then nothing that is Parquet", r"broken Parquet"),
         ("q.json", b'[{"a": 1}, {"a": ', r"q\.json:1: the JSON breaks off"),
         ("q.json", b'[{"a": 1}', r"q\.json:1: the JSON breaks off"),
