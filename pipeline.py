@@ -148,7 +148,7 @@ def rag_finetuning(
         seed: of all chance.
         model_name: under which the registry knows the model.
         promote: `auto` (champion only if better than today's), `never`, or `force` (whatever the evaluation says).
-        min_test_questions: fewest held-out questions that `auto` promotes a model on.
+        min_test_questions: fewest held-out questions that `auto` promotes on; those on one document count once.
         tracking_uri: MLflow's, for curves and models; empty is SQLite in the workspace, without the curves.
         model_registry_url: Kubeflow Model Registry's; empty registers in MLflow alone.
         workspace: folder that outlives the run: knowledge bases, checkpoints, MLflow.

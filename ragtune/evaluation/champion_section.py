@@ -25,7 +25,7 @@ def champion_section(
     evaluated = "em_champion" in metrics
     opponent = "champion" if evaluated else "before"
     after, theirs = ([row[f"em_{style}"] for row in predictions] for style in ("after", opponent))
-    comparison = compare(after, theirs)
+    comparison = compare(after, theirs, groups=[row["group"] for row in predictions])
     parts = [f'<p class="note">{_situation(champion, evaluated)}</p>']
     if evaluated:
         parts.append(_table(metrics))
@@ -53,23 +53,36 @@ def _finding(comparison: Comparison, evaluated: bool) -> str:
     return (
         f"By exact match this model wins {comparison.wins:,} questions and loses {comparison.losses:,} against "
         f"{'the champion' if evaluated else 'the model before'}: {points(comparison.interval.difference)} points, 95 % "
-        f"interval {points(low)} to {points(high)}, exact sign test p = {comparison.p_value:.3f}. To be promoted, a "
-        f"model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
+        f"interval {points(low)} to {points(high)}, exact permutation test p = {comparison.p_value:.3f}. To be "
+        f"promoted, a model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
         f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, if the champion is still "
         "the same by then and the questions are enough."
     )
 
 
 def _power(comparison: Comparison) -> str:
+    grouped = f" in {comparison.groups:,} groups" if comparison.groups < comparison.questions else ""
     differing = percent((comparison.wins + comparison.losses) / comparison.questions)
-    begun = f"Power: with {comparison.questions:,} questions, of which the two answer {differing} differently, "
+    begun = (
+        f"Power: with {comparison.questions:,} questions{grouped}, of which the two answer {differing} differently, "
+    )
     smallest, chance = comparison.detectable, comparison.power(_A_SMALL_DIFFERENCE)
     if smallest is None:
         return f"{begun}no difference, however large, would pass with {whole_percent(POWER)} probability: take more."
     return (
         f"{begun}a true difference of {points(smallest)} points would pass with {whole_percent(POWER)} probability, "
         f"and one of {points(_A_SMALL_DIFFERENCE)} with {whole_percent(chance)}. More held-out questions tell smaller "
-        "differences."
+        f"differences.{_about_groups(comparison)}"
+    )
+
+
+def _about_groups(comparison: Comparison) -> str:
+    if comparison.groups == comparison.questions:
+        return ""
+    return (
+        " Questions that share a document or gold passage are one group: they are resampled and change sides together, "
+        f"as they are right or wrong together, so that these tell as much as "
+        f"{comparison.questions / comparison.design_effect:,.0f} questions that are all apart."
     )
 
 

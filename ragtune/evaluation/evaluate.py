@@ -21,6 +21,7 @@ from ragtune.evaluation.sides import Side, closed_book_answers, evaluate_champio
 from ragtune.files import atomic_path, open_uri
 from ragtune.models.checkpoint import load_model, read_description
 from ragtune.models.rag import RagModel
+from ragtune.questions.groups import groups_of
 from ragtune.questions.question import SHARED, Question, read_kept_questions
 
 _KEPT_SCORES = ("em_", "f1_", "recall@5_")  # what a question's line of predictions.jsonl has, for each model
@@ -78,9 +79,9 @@ def evaluate(
         differences with intervals, see `summarise`; all of it again with the prefix `answerable_`;
         calibration_error_before and _after; index_recall@1, @5, @20, what the index finds of what exact search
         finds, where there is an index; detectable_difference of EM, see `Comparison.detectable`; and the counts
-        test_questions, answerable_test_questions, gold_questions, answerable_k, and test_sharing_title, _gold and
-        _question: how many have theirs in common with a training question, as `filter_questions` found. What is not
-        known, or not finite, is left out.
+        test_questions, test_groups (`groups_of` them), answerable_test_questions, gold_questions, answerable_k, and
+        test_sharing_title, _gold and _question: how many have theirs in common with a training question, as
+        `filter_questions` found. What is not known, or not finite, is left out.
 
     Raises:
         EvaluationError: there is no question to evaluate on, or num_beams is below 1.
@@ -122,15 +123,18 @@ def evaluate(
     if closed_book is not None:
         columns |= score_answers(questions, closed_book, "closed_book")
     answerable = np.array([rank is not None and rank <= answerable_k for rank in before.answer_ranks])
-    metrics = summarise(columns, np.ones(len(questions), bool), seed=seed)
+    groups = groups_of(questions)
+    metrics = summarise(columns, np.ones(len(questions), bool), seed=seed, groups=groups)
     if answerable.any():
-        metrics |= summarise(columns, answerable, "answerable_", seed=seed)
+        metrics |= summarise(columns, answerable, "answerable_", seed=seed, groups=groups)
     opponent = "champion" if "champion" in sides else "before"
+    compared = compare(columns["em_after"], columns[f"em_{opponent}"], groups=groups)
     metrics |= {
-        "detectable_difference": compare(columns["em_after"], columns[f"em_{opponent}"]).detectable or math.nan,
+        "detectable_difference": compared.detectable or math.nan,
         "calibration_error_before": before.calibration_error,
         "calibration_error_after": after.calibration_error,
         "test_questions": len(questions),
+        "test_groups": len(set(groups.tolist())),
         "answerable_test_questions": int(answerable.sum()),
         "gold_questions": after.gold_questions,
         **{f"test_sharing_{what}": sum(what in question.overlap for question in questions) for what in SHARED},
@@ -150,7 +154,7 @@ def evaluate(
         folder.mkdir()
         _write_json(folder / "metrics.json", metrics)
         _write_json(folder / "facts.json", facts)
-        _write_lines(folder / "predictions.jsonl", _records(questions, sides, closed_book, columns, answerable))
+        _write_lines(folder / "predictions.jsonl", _records(questions, groups, sides, closed_book, columns, answerable))
         shown = {name: passage for side in reversed(sides.values()) for name, passage in side.passages.items()}
         _write_lines(folder / "passages.jsonl", ({"id": name, **passage} for name, passage in shown.items()))
         report_from_folder(folder, folder / "report.html")
@@ -162,6 +166,7 @@ def evaluate(
 
 def _records(
     questions: Sequence[Question],
+    groups: np.ndarray,
     sides: Mapping[str, Side],
     closed_book: Sequence[str] | None,
     columns: Columns,
@@ -170,7 +175,7 @@ def _records(
     """One line of predictions.jsonl per question."""
     for number, question in enumerate(questions):
         record = {name: value for name, value in asdict(question).items() if name not in ("title", "source")}
-        record["answerable"] = bool(answerable[number])
+        record |= {"group": int(groups[number]), "answerable": bool(answerable[number])}
         for style, side in sides.items():
             record[f"prediction_{style}"] = side.answers[number]
             record[f"gold_rank_{style}"] = side.gold_ranks[number]

@@ -75,7 +75,7 @@ def write_report(
         cards="".join(_card(metrics, name, label) for name, label in _CARDS),
         legend=_legend(metrics),
         sections="".join(sections),
-        footer=f"ragtune {escape(__version__)}. Intervals: paired bootstrap over questions, 95 %, 10,000 resamples.",
+        footer=f"ragtune {escape(__version__)}. Intervals: paired bootstrap by groups of questions, 95 %.",
     )
     with atomic_file(path) as stream:
         stream.write(page)

@@ -104,7 +104,11 @@ def gold_ids_known(questions: Sequence[Question], passages: Passages) -> bool:
 
 
 def summarise(
-    columns: Mapping[str, np.ndarray], chosen: np.ndarray, prefix: str = "", seed: int = 0
+    columns: Mapping[str, np.ndarray],
+    chosen: np.ndarray,
+    prefix: str = "",
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Means over the chosen questions, and 95 % intervals of the differences after − before and after − champion.
 
@@ -113,6 +117,7 @@ def summarise(
         chosen: (n,) bool; at least one.
         prefix: put before every name.
         seed: of the bootstrap.
+        groups: the group of each question, (n,), see `paired_bootstrap`.
 
     Returns:
         `em_before`, `em_after` …; `em_difference`, `em_difference_low`, `em_difference_high` for `WITH_INTERVAL`, and
@@ -125,7 +130,8 @@ def summarise(
         if f"{name}_{opponent}" in kept:
             theirs, after = kept[f"{name}_{opponent}"], kept[f"{name}_after"]
             known = ~(np.isnan(theirs) | np.isnan(after))
-            interval = paired_bootstrap(theirs[known], after[known], seed=seed)
+            own = None if groups is None else groups[chosen][known]
+            interval = paired_bootstrap(theirs[known], after[known], seed=seed, groups=own)
             metrics[f"{prefix}{name}_{label}"] = interval.difference
             metrics[f"{prefix}{name}_{label}_low"] = interval.low
             metrics[f"{prefix}{name}_{label}_high"] = interval.high

@@ -90,7 +90,8 @@ def evaluate_champion(
     """Ask today's champion the same questions, on the knowledge base that its lineage names.
 
     Returns:
-        Its side, and ""; or None, and why it cannot be asked: model or knowledge base are gone or do not fit.
+        Its side, and ""; or None, and why it cannot be asked: model or knowledge base are gone or do not fit, memory
+        does not suffice, or whatever else goes wrong with it.
     """
     try:
         if champion.folder is None:
@@ -101,6 +102,10 @@ def evaluate_champion(
     except RagtuneError as error:
         problem = " ".join(str(error).split())
         _log.warning("the champion, version %s, cannot be evaluated: %s", champion.version, problem)
+        return None, problem
+    except Exception as error:  # whatever an old model or a full GPU raises: today's model is evaluated all the same
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        _log.warning("the champion, version %s, cannot be evaluated", champion.version, exc_info=True)
         return None, problem
 
 

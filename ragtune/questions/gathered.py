@@ -7,7 +7,8 @@ from typing import IO
 
 import numpy as np
 
-from ragtune.questions.normalization import distinct_answers, normalize_question
+from ragtune.questions.groups import golds_of, title_of
+from ragtune.questions.normalization import distinct_answers
 from ragtune.questions.question import Question
 from ragtune.questions.splits import Keys, Links
 
@@ -62,10 +63,8 @@ class Gathered:
         return np.frombuffer(b"".join(self._numbers), ">u8").reshape(-1, 2).astype(np.uint64)
 
     def _link(self, number: int, question: Question) -> None:
-        if question.title:
-            title = question.title.replace("_", " ")  # as addresses spell it
-            self.links["title"].add(number, [normalize_question(title) or title])
-        self.links["gold"].add(number, [*question.gold_ids, *question.paragraphs])
+        self.links["title"].add(number, title_of(question))
+        self.links["gold"].add(number, golds_of(question))
 
 
 def merged(first: Question, other: Question) -> Question:

@@ -53,12 +53,12 @@ def decide_promotion(
     not promoted either, or of two that were judged side by side against one champion the worse could follow the better.
 
     Args:
-        predictions: lines of predictions.jsonl, with `em_after`, and `em_champion` or `em_before`.
+        predictions: lines of predictions.jsonl, with `em_after`, and `em_champion` or `em_before`, and `group`.
         evaluated: version of the champion that they were evaluated against; "" if there was none.
         today: version of today's champion; "" if there is none.
         problem: why the champion could not be evaluated; "" if it was.
         promote: `auto` goes by the rule, `never` leaves the champion, `force` promotes whatever the rule says.
-        min_questions: fewest questions that a promotion by the rule may rest on.
+        min_questions: fewest questions that a promotion by the rule may rest on; those of one group count once.
         metric: the score per question that decides: `em`, or `recall@5` where only a retriever was trained.
         seed: of the bootstrap.
 
@@ -100,10 +100,11 @@ def _by_rule(
         )
     opponent = f"the champion, version {today}," if today else "its own base, as there is no champion,"
     comparison = _compared(predictions, "champion" if today else "before", metric, seed)
-    enough = comparison.questions >= min_questions
+    enough = comparison.groups >= min_questions
     reason = f"against {opponent} {_in_words(comparison, metric)}"
     if not enough:
-        reason += f": fewer questions than min_test_questions={min_questions:,}"
+        counted = "questions" if comparison.questions < min_questions else "groups"
+        reason += f": fewer {counted} than min_test_questions={min_questions:,}"
     promote = comparison.better and enough
     return Decision(promote, reason, baseline=not today and not promote, comparison=comparison)
 
@@ -114,18 +115,22 @@ def _compared(predictions: Predictions, opponent: str, metric: str, seed: int) -
             [math.nan if row[name] is None else row[name] for row in predictions]
             for name in (f"{metric}_after", f"{metric}_{opponent}")
         )
+        groups = [row["group"] for row in predictions]
     except KeyError as error:
         raise RegistryError(
             f"predictions.jsonl has no {error}; was it written by this version's evaluation?"
         ) from error
-    return compare(ours, theirs, seed)
+    return compare(ours, theirs, seed, groups)
 
 
 def _in_words(comparison: Comparison, metric: str) -> str:
     interval, name = comparison.interval, "EM" if metric == "em" else metric
+    grouped = ""
+    if comparison.groups < comparison.questions:
+        grouped = f" in {comparison.groups:,} groups that share a document or gold passage"
     side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "not above zero"
     return (
         f"{name} differs by {100 * interval.difference:+.1f} points, 95 % interval {100 * interval.low:+.1f} to "
         f"{100 * interval.high:+.1f}, {side}, {comparison.wins:,} won and {comparison.losses:,} lost (p = "
-        f"{comparison.p_value:.3f}), over {comparison.questions:,} questions"
+        f"{comparison.p_value:.3f}), over {comparison.questions:,} questions{grouped}"
     )

@@ -43,6 +43,7 @@ def _prediction(number, chooser):
     ]
     return {
         "id": f"q{number}",
+        "group": number,
         "question": f"which number is {number} <script>alert(1)</script>?",
         "answers": [f"Answer {number}"],
         "gold_ids": [f"w{number}"],

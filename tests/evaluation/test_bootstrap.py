@@ -52,3 +52,21 @@ def test_different_questions_on_both_sides_are_an_error():
 def test_no_questions_are_an_error():
     with pytest.raises(EvaluationError, match="at least one"):
         paired_bootstrap([], [])
+
+
+def test_groups_are_drawn_whole_whatever_their_sizes():
+    generator = np.random.default_rng(6)
+    groups = generator.integers(0, 40, 300)
+    before = (generator.random(300) < 0.4).astype(float)
+    after = np.maximum(before, (generator.random(40) < 0.3)[groups])
+    members = [np.flatnonzero(groups == group) for group in range(40)]
+    means = []
+    for _ in range(3000):
+        drawn = np.concatenate([members[group] for group in generator.integers(0, 40, 40)])
+        means.append((after - before)[drawn].mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    interval = paired_bootstrap(before, after, groups=groups)
+    assert interval.difference == pytest.approx(np.mean(after - before))
+    assert interval.low == pytest.approx(low, abs=0.01)
+    assert interval.high == pytest.approx(high, abs=0.01)
+    assert interval.low < paired_bootstrap(before, after).low

@@ -1,8 +1,11 @@
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from ragtune.errors import EvaluationError
-from ragtune.evaluation.comparison import compare, detectable_difference, power, sign_test
+from ragtune.evaluation.comparison import compare, detectable_difference, permutation_test, power
 
 
 def outcomes(generator, difference, questions, discordance):
@@ -19,11 +22,59 @@ def test_wins_losses_and_the_interval_of_a_worked_example():
     assert comparison.p_value == 1.0
 
 
-def test_the_sign_test_is_the_binomial_counted_by_hand():
-    assert sign_test(3, 0) == pytest.approx(0.25)
-    assert sign_test(0, 6) == pytest.approx(2 / 64)
-    assert sign_test(5, 1) == pytest.approx(2 * (1 + 6) / 64)
-    assert sign_test(2, 2) == sign_test(0, 0) == 1.0
+def sign_test(wins, losses):
+    return min(1.0, 2 * binom.cdf(min(wins, losses), wins + losses, 0.5))
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(3, 0), (0, 6), (5, 1), (2, 2), (0, 0), (40, 21), (300, 240), (1500, 0)])
+def test_of_single_questions_the_permutation_test_is_the_exact_sign_test(wins, losses):
+    sums = [1.0] * wins + [-1.0] * losses + [0.0] * 10
+    assert permutation_test(sums) == pytest.approx(sign_test(wins, losses), abs=1e-12)
+
+
+def test_the_permutation_test_equals_counting_all_signs():
+    sums = np.array([3, -1, 2, 2, 5, 0, 1])
+    signs = np.array(list(product((1, -1), repeat=len(sums))))
+    assert permutation_test(sums) == pytest.approx(np.mean(np.abs(signs @ sums) >= abs(sums.sum())))
+    halves = np.abs(signs @ (sums / 2 + 0.01 * (sums > 2)))
+    by_chance = permutation_test(sums / 2 + 0.01 * (sums > 2))
+    assert by_chance == pytest.approx(np.mean(halves >= halves[0] - 1e-9), abs=0.01)
+
+
+def clustered(generator, groups=60, questions=5):
+    """Equally good models; on 3 paragraphs of 10 one of them, either, answers nearly all questions better."""
+    leads = generator.choice([-1, 0, 1], size=groups, p=[0.15, 0.7, 0.15]).repeat(questions)
+    kept = leads * (generator.random(groups * questions) < 0.9)
+    return np.arange(groups).repeat(questions), (kept > 0).astype(float), (kept < 0).astype(float)
+
+
+def test_equal_models_on_five_questions_a_paragraph_pass_no_oftener_than_the_level_says():
+    """Each question taken for itself, more than one in ten of them passes."""
+    generator = np.random.default_rng(3)
+    passed = {"apart": 0, "grouped": 0}
+    for _ in range(100):
+        groups, ours, theirs = clustered(generator)
+        passed["apart"] += compare(ours, theirs).better
+        passed["grouped"] += compare(ours, theirs, groups=groups).better
+    assert passed["apart"] / 100 > 0.1
+    assert passed["grouped"] / 100 <= 0.05
+
+
+def test_the_power_of_grouped_questions_is_that_of_the_fewer_that_tell_as_much():
+    generator = np.random.default_rng(4)
+    groups, ours, theirs = clustered(generator, groups=400)
+    comparison = compare(ours, theirs, groups=groups)
+    assert (comparison.questions, comparison.groups) == (2000, 400)
+    assert comparison.design_effect == pytest.approx(1 + 4 * 0.9, rel=0.1)  # 5 questions that go together at .9
+    apart = compare(ours, theirs)
+    assert apart.design_effect == 1
+    assert comparison.detectable == pytest.approx(apart.detectable * 4.6**0.5, rel=0.1)
+    assert comparison.power(0.05) < apart.power(0.05)
+
+
+def test_questions_without_a_score_leave_their_group_smaller():
+    comparison = compare([1, 1, np.nan, 1], [0, 0, 0, 1], groups=[4, 4, 4, 9])
+    assert (comparison.questions, comparison.groups) == (3, 2)
 
 
 def test_three_wins_of_five_are_not_better_though_the_bootstrap_says_so():

@@ -12,6 +12,7 @@ pytest.importorskip("pymilvus")
 from tiny_models import save_tiny_parts
 
 from ragtune.errors import EvaluationError, KnowledgeBaseError
+from ragtune.evaluation import sides
 from ragtune.evaluation.asking import ask
 from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.evaluate import evaluate
@@ -110,13 +111,24 @@ def test_metrics_are_flat_finite_fractions(evaluated):
     output, metrics = evaluated
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert all(isinstance(value, int | float) and math.isfinite(value) for value in metrics.values())
-    counts = {"test_questions", "answerable_test_questions", "gold_questions", "answerable_k"}
+    counts = {"test_questions", "test_groups", "answerable_test_questions", "gold_questions", "answerable_k"}
     counts |= {f"test_sharing_{name}" for name in SHARED}
     assert all(-1 <= value <= 1 for name, value in metrics.items() if name not in counts)
     for name in ("em", "f1", "rouge1", "rouge2", "rougeL"):
         assert {f"{name}_before", f"{name}_after", f"{name}_closed_book"} <= metrics.keys()
     for name in ("recall@1", "recall@5", "recall@20", "mrr@10", "ndcg@10"):
         assert {f"{name}_before", f"{name}_after", f"answer_{name}_before", f"answer_{name}_after"} <= metrics.keys()
+
+
+def test_questions_with_a_gold_passage_in_common_are_one_group(world, evaluated, tmp_path):
+    rows = lines(world / "test.jsonl")
+    for row in rows[:5]:
+        row["gold_ids"].append("w0")
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = run(world, tmp_path / "out", questions_path=tmp_path / "test.jsonl")
+    assert [row["group"] for row in lines(tmp_path / "out" / "predictions.jsonl")][:7] == [0, 0, 0, 0, 0, 1, 2]
+    assert (metrics["test_groups"], evaluated[1]["test_groups"]) == (20, 24)
+    assert metrics["em_difference_high"] != evaluated[1]["em_difference_high"]
 
 
 def test_half_the_questions_are_right_after_as_they_were_made_to_be(evaluated):
@@ -267,3 +279,20 @@ def test_before_may_have_a_knowledge_base_of_its_own(world, tmp_path):
     metrics = run(world, tmp_path / "out", base_parts=parts, base_knowledge_base_folder=tmp_path / "kb")
     assert metrics["test_questions"] == len(QUESTIONS)
     shutil.rmtree(tmp_path / "kb")
+
+
+@pytest.mark.parametrize("error", [KeyError("marginalization"), MemoryError("CUDA out of memory")])
+def test_whatever_the_champion_raises_todays_model_is_evaluated(world, champion, tmp_path, monkeypatch, error):
+    """Such as an older ragtune.json, or a GPU that is too small for it."""
+    load = sides.load_model
+
+    def failing(folder, *args):
+        if folder == champion.folder:
+            raise error
+        return load(folder, *args)
+
+    monkeypatch.setattr(sides, "load_model", failing)
+    metrics = run(world, tmp_path / "out", champion=champion)
+    told = json.loads((tmp_path / "out" / "facts.json").read_text())["champion"]
+    assert told["problem"] == f"{type(error).__name__}: {error}"
+    assert "em_champion" not in metrics and metrics["em_after"] >= 0.5

@@ -110,9 +110,17 @@ def test_the_champion_stands_beside_the_model_with_the_power_of_the_test(with_ch
     shown = str(Text(render(tmp_path / "report.html")))
     assert "The champion, version 3, was asked the same questions" in shown
     assert "wins 30 questions and loses 15 against the champion: +25.0 points" in shown
-    assert "exact sign test p = 0.036" in shown and "this one passes" in shown.replace("  ", " ")
+    assert "exact permutation test p = 0.036" in shown and "this one passes" in shown.replace("  ", " ")
     assert f"Power: with 60 questions, of which the two answer 75.0{NBSP}% differently, a true difference of +" in shown
     assert f"points would pass with 80{NBSP}% probability" in shown
+
+
+def test_questions_that_go_together_are_told_and_weigh_less(with_champion, tmp_path):
+    rows = [row | {"group": number // 5} for number, row in enumerate(with_champion["predictions"])]
+    write_report(tmp_path / "report.html", **with_champion | {"predictions": rows})
+    html = (tmp_path / "report.html").read_text()
+    assert "Power: with 60 questions in 12 groups, of which" in html
+    assert "does not pass" in html and "these tell as much as 12 questions that are all apart" in html
 
 
 def test_without_a_champion_the_base_is_what_the_first_has_to_beat(page):

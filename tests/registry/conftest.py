@@ -22,7 +22,12 @@ def make_run(tmp_path):
         (evaluation / "metrics.json").write_text(json.dumps(metrics))
         with open(evaluation / "predictions.jsonl", "w") as stream:
             for number in range(200):
-                row = {"question": f"What is {number}?", "answers": ["yes"], "em_before": float(number < 20)}
+                row = {
+                    "question": f"What is {number}?",
+                    "group": number,
+                    "answers": ["yes"],
+                    "em_before": float(number < 20),
+                }
                 row |= {"prediction_after": "yes" if number < right else "no", "em_after": float(number < right)}
                 row |= {"em_champion": float(number < champion[1])} if champion else {}
                 stream.write(json.dumps(row) + "\n")

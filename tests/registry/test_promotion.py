@@ -8,7 +8,7 @@ from ragtune.registry.promotion import decide_promotion
 def predictions(right, champion=None, questions=200, base=0):
     """The first `right` of `questions` are answered right, by the champion the first `champion`, by the base `base`."""
     rows = [
-        {"question": f"What is number {number}?", "em_after": float(number < right), "em_before": float(number < base)}
+        {"group": number, "em_after": float(number < right), "em_before": float(number < base)}
         for number in range(questions)
     ]
     return rows if champion is None else [row | {"em_champion": float(n < champion)} for n, row in enumerate(rows)]
@@ -58,6 +58,20 @@ def test_too_few_questions_promote_nothing_however_clear():
     assert against_champion(90, 10, questions=99, min_questions=99).promote
 
 
+def test_questions_of_one_paragraph_count_once():
+    """Seen: of equal models on 60 paragraphs of 5 questions, up to .175 were promoted."""
+    rows = [row | {"group": row["group"] // 5} for row in predictions(115, 100, questions=300)]
+    decision = decide_promotion(rows, evaluated="1", today="1", min_questions=60)
+    assert not decision.promote and decision.comparison.groups == 60
+    assert "(p = 0.250), over 300 questions in 60 groups that share a document" in decision.reason
+    apart = decide_promotion(predictions(115, 100, questions=300), evaluated="1", today="1")
+    assert apart.promote
+    clear = [row | {"group": row["group"] // 5} for row in predictions(250, 50, questions=300)]
+    assert decide_promotion(clear, evaluated="1", today="1", min_questions=60).promote
+    few = decide_promotion(clear, evaluated="1", today="1")
+    assert not few.promote and few.reason.endswith("fewer groups than min_test_questions=100")
+
+
 @pytest.mark.parametrize(("evaluated", "today"), [("1", "2"), ("", "2"), ("1", "")])
 def test_a_champion_that_changed_since_the_evaluation_stays(evaluated, today):
     """Two candidates judged side by side against version 1 must not both become champion, the worse one last."""
@@ -103,7 +117,8 @@ def test_an_equal_model_is_promoted_once_in_forty_times_at_most():
     promoted = 0
     for _ in range(200):
         ours, theirs = generator.random((2, 150)) < 0.5
-        rows = [{"em_after": float(a), "em_champion": float(b)} for a, b in zip(ours, theirs, strict=True)]
+        pairs = enumerate(zip(ours, theirs, strict=True))
+        rows = [{"group": number, "em_after": float(a), "em_champion": float(b)} for number, (a, b) in pairs]
         promoted += decide_promotion(rows, evaluated="1", today="1").promote
     assert promoted / 200 <= 0.045
 
