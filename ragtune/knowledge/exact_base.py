@@ -5,13 +5,14 @@ from pathlib import Path
 from types import TracebackType
 
 from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.knowledge.damage import damaged_files
 from ragtune.knowledge.exact import ExactSearcher, Floats, ranked
 from ragtune.knowledge.leases import Reading
 from ragtune.knowledge.manifest import PASSAGES, REPAIR, Manifest, check_encoder
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, resolve
 from ragtune.knowledge.retrieved import Retrieved
-from ragtune.knowledge.vectors import read_vectors
+from ragtune.knowledge.vectors import VECTORS, read_vectors
 
 
 class ExactKnowledgeBase:
@@ -24,7 +25,7 @@ class ExactKnowledgeBase:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, devices: Sequence[str] = ()):
-        """Take a lease on the version, and map its vectors into memory.
+        """Take a lease on the version, compare its files with their checksums, and map its vectors into memory.
 
         Args:
             folder, manifest: of the version.
@@ -34,6 +35,8 @@ class ExactKnowledgeBase:
         self.manifest = manifest
         self._reading = Reading(folder)
         try:
+            if damaged := damaged_files(folder, manifest.checksums, (PASSAGES, VECTORS)):
+                raise KnowledgeBaseError(f"{folder}: {', '.join(damaged)}: missing or damaged; {REPAIR}")
             self.passages = Passages.open(folder / PASSAGES)
             self._searcher = ExactSearcher(read_vectors(folder, manifest.rows, manifest.dimension), devices)
         except StorageError as error:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.address import TOKEN_VARIABLE, check_milvus_uri, check_name
+from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.index import Index, check_index
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, REPAIR, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
@@ -137,6 +138,7 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
         store = FeatureStore(repo_path=str(folder))
         online = store.config.online_store
     except Exception as error:  # Feast raises whatever its YAML, pydantic and registry raise
+        raise_if_unavailable(path, error)
         reason = str(error)
         if secret := os.environ.get(TOKEN_VARIABLE):  # pydantic repeats what it was given
             reason = reason.replace(secret, "***")
@@ -212,7 +214,8 @@ def registered_view(store: FeatureStore, version: str) -> FeatureView:
     """
     try:
         return store.get_feature_view(version)
-    except (FeatureViewNotFoundException, DecodeError) as error:
+    except (FeatureViewNotFoundException, DecodeError, OSError) as error:
+        raise_if_unavailable(f"{store.repo_path}/{REGISTRY}", error)
         raise KnowledgeBaseError(
             f"{store.repo_path}: {version} is not in Feast's registry, {REGISTRY}; {REPAIR}"
         ) from error

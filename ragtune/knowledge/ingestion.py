@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 from feast import FeatureStore, FeatureView
 
-from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
 from ragtune.knowledge import ledger
+from ragtune.knowledge.damage import checksums_of
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
 from ragtune.knowledge.feature_repo import (
     FEATURE_STORE,
@@ -23,11 +23,11 @@ from ragtune.knowledge.feature_repo import (
     milvus_uri_of,
     open_feature_store,
     passages_view,
-    registered_view,
     write_feature_repo,
 )
 from ragtune.knowledge.index import first_index
 from ragtune.knowledge.indexing import Built
+from ragtune.knowledge.integrity import files_are_intact, rows_are_intact
 from ragtune.knowledge.leases import LEASES
 from ragtune.knowledge.manifest import (
     BUILDING,
@@ -47,12 +47,12 @@ from ragtune.knowledge.manifest import (
     write_manifest,
 )
 from ragtune.knowledge.milvus import check_no_other_owner, is_open_elsewhere
-from ragtune.knowledge.offline_source import count_rows, write_offline_source
+from ragtune.knowledge.offline_source import write_offline_source
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows
-from ragtune.knowledge.vectors import MEAN, read_mean, read_vectors, write_mean, write_vectors
+from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors, write_mean, write_vectors
 from ragtune.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -120,11 +120,22 @@ class Wanted:
             created=_now(),
         )
 
+    def as_in(self, folder: Path, manifest: Manifest) -> "Wanted":
+        """The same passages and encoder, with the choices that a version was made with."""
+        uri = milvus_uri_of(folder) if (folder / FEATURE_STORE).exists() else self.uri
+        return replace(self, name=manifest.name, index=manifest.index, uri=uri)
+
     def is_in(self, folder: Path, manifest: Manifest | None) -> bool:
         """True where the version in a folder, finished or not, is one of it."""
         own = self.manifest()
         like = manifest and replace(
-            manifest, version=own.version, encoder=own.encoder, created=own.created, built_index="", index_recall=0.0
+            manifest,
+            version=own.version,
+            encoder=own.encoder,
+            created=own.created,
+            built_index=own.built_index,
+            index_recall=own.index_recall,
+            checksums=own.checksums,
         )
         return like == own and (not (folder / FEATURE_STORE).exists() or milvus_uri_of(folder) == self.uri)
 
@@ -155,7 +166,8 @@ def ingest(wanted: Wanted) -> Ingestion:
     """Serve what is wanted: the version that holds it already, repaired where it is damaged, or a new one.
 
     A version is written in a folder of its own, its manifest last; until served.json is replaced, the one before is
-    served. What Milvus holds is asked, not remembered, so that a killed ingestion can be resumed wherever it was.
+    served. What Milvus holds is asked, not remembered, so that a killed ingestion can be resumed wherever it was. A
+    damaged version is served on while it is repaired: each of its files is replaced at once by a whole one.
 
     Raises:
         KnowledgeBaseError: Milvus or the encoder fail, or what was written cannot be found again.
@@ -164,52 +176,16 @@ def ingest(wanted: Wanted) -> Ingestion:
     folder = wanted.folder
     served = read_served(folder)
     known = [path for path, manifest in whole_versions(folder).items() if wanted.is_in(path, manifest)]
-    for version in sorted(known, key=lambda path: path.name != served):
-        if is_intact(version, wanted.token):
-            done = Ingestion(_manifest(version))
-            break
-        check_no_other_owner(version / EMBEDDED_DATABASE)
-        (version / MANIFEST).replace(version / REPAIRING)
+    if known:
+        done = _mended(wanted, min(known, key=lambda path: path.name != served))
     else:
         _check_passages(wanted.passages)
         done = _write(wanted, _begun(wanted))
     if done.manifest.version != served:
         serve(folder, done.manifest.version)
     _remove_abandoned(folder, wanted.token)
+    _mend_others(wanted, done.manifest)
     return done
-
-
-def is_intact(folder: Path, token: str) -> bool:
-    """False where a version lacks files or rows. Texts and vectors are not read: that takes too long.
-
-    Raises:
-        KnowledgeBaseError: its Milvus server cannot be reached.
-    """
-    manifest = _manifest(folder)
-    try:
-        rows = len(Passages.open(folder / PASSAGES)), count_rows(folder / OFFLINE_SOURCE)
-        store = open_feature_store(folder, token)
-        view = registered_view(store, manifest.version)
-        read_vectors(folder, manifest.rows, manifest.dimension)
-        read_mean(folder)
-    except (KnowledgeBaseError, StorageError, OSError, pa.ArrowException):
-        return False
-    if rows != (manifest.rows, manifest.rows):
-        return False
-    database = None if milvus_uri_of(folder) else folder / EMBEDDED_DATABASE
-    if database and is_open_elsewhere(database):  # and was asked for its rows when it was opened
-        return True
-    if database and not database.is_dir():
-        return False
-    online = batched_store(store)
-    try:
-        return online.count(store.config, view) == manifest.rows
-    except KnowledgeBaseError:
-        if database:
-            return False
-        raise
-    finally:
-        online.disconnect()
 
 
 def remove_version(folder: Path, token: str = "") -> None:
@@ -232,6 +208,33 @@ def remove_version(folder: Path, token: str = "") -> None:
     shutil.rmtree(folder.parent / LEASES / folder.name, ignore_errors=True)
 
 
+def _mended(wanted: Wanted, folder: Path) -> Ingestion:
+    """A version that is whole, once what is damaged of it is written again; it stays in its place for its readers."""
+    manifest = _manifest(folder)
+    rows_intact = rows_are_intact(folder, manifest, wanted.token)
+    if files_are_intact(folder, manifest):
+        if rows_intact:
+            return Ingestion(manifest)
+    elif rows_intact:
+        embedded, checksums = _write_files(wanted, manifest, open_feature_store(folder, wanted.token))
+        if checksums == manifest.checksums:
+            return Ingestion(manifest, embedded=embedded)
+    check_no_other_owner(folder / EMBEDDED_DATABASE)
+    write_manifest(manifest, folder / REPAIRING)
+    return _write(wanted, manifest)
+
+
+def _mend_others(wanted: Wanted, done: Manifest) -> None:
+    """Repair versions of the same passages and encoder that were made with other choices: pointers may name them."""
+    of_it = (done.content_hash, done.encoder_fingerprint)
+    for folder, manifest in whole_versions(wanted.folder).items():
+        if manifest.version != done.version and (manifest.content_hash, manifest.encoder_fingerprint) == of_it:
+            try:
+                _mended(wanted.as_in(folder, manifest), folder)
+            except RagtuneError as error:
+                logger.warning("%s: may be damaged, and was not repaired: %s", folder, error)
+
+
 def _begun(wanted: Wanted) -> Manifest:
     """A version to write: one that was begun before or is to be repaired, or a new one."""
     folders = version_folders(wanted.folder)
@@ -248,8 +251,6 @@ def _begun(wanted: Wanted) -> Manifest:
 
 def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     folder, passages = wanted.folder / begun.version, wanted.passages
-    vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
-    cache = EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
     write_feature_repo(folder, wanted.name, wanted.uri, first_index(wanted.index, len(passages), begun.dimension))
     ledger.enter(wanted.folder, folder)
     store = open_feature_store(folder, wanted.token)
@@ -257,18 +258,17 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     view = passages_view(begun.version, begun.dimension, begun.metric)
     try:
         _connect(folder, store, online, view)  # before minutes of embedding
-        embedded = embed_missing(passages, wanted.encoder, cache)
-        passages.save(folder / PASSAGES)
-        earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
-        write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
-        mean = write_vectors(folder, cache.vectors(passages.content_hashes))
-        if index_of(store).kind != "FLAT" or (folder / MEAN).exists():  # FLAT may have followed a graph
-            write_mean(folder, mean)
+        embedded, checksums = _write_files(wanted, begun, store)
+        cache = _cache(wanted, begun)
         rows = Rows(store, view, folder, passages, cache, read_mean(folder), begun.created, wanted.chunk_rows)
         written = rows.write_missing()
         built = rows.index(read_vectors(folder, len(passages), begun.dimension))
         manifest = replace(
-            begun, created=_now(), built_index=str(built.index), index_recall=round(built.found.recall, 4)
+            begun,
+            created=_now(),
+            built_index=str(built.index),
+            index_recall=round(built.found.recall, 4),
+            checksums=checksums,
         )
         write_manifest(manifest, folder / MANIFEST)
         for name in UNFINISHED:
@@ -278,11 +278,37 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     return Ingestion(manifest, written, embedded, built)
 
 
+def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[int, dict[str, str]]:
+    """Write a version's files, each at once; how many texts were embedded, and the files' checksums."""
+    folder, passages, cache = wanted.folder / begun.version, wanted.passages, _cache(wanted, begun)
+    if wanted.encoder.precision != begun.precision and len(cache.missing(passages.content_hashes)):
+        raise KnowledgeBaseError(
+            f"{cache.folder}: lacks vectors of {folder}, and the encoder computes in {wanted.encoder.precision} here; "
+            f"ingest those passages where it computes in {begun.precision}"
+        )
+    embedded = embed_missing(passages, wanted.encoder, cache)
+    passages.save(folder / PASSAGES)
+    earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
+    write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
+    mean = write_vectors(folder, cache.vectors(passages.content_hashes))
+    # FLAT may have followed a graph.
+    if index_of(store).kind != "FLAT" or (folder / MEAN).exists() or MEAN in begun.checksums:
+        write_mean(folder, mean)
+    return embedded, checksums_of(folder, (PASSAGES, VECTORS, MEAN))
+
+
+def _cache(wanted: Wanted, begun: Manifest) -> EmbeddingCache:
+    vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
+    return EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
+
+
 def _connect(folder: Path, store: FeatureStore, online: BatchedMilvusOnlineStore, view: FeatureView) -> None:
     """Connect; an embedded database that is broken is removed, as all that it held can be written again."""
     try:
         online.connect(store.config)
         online.count(store.config, view)
+    except (UnavailableError, TakenError):  # which says nothing of what it holds
+        raise
     except KnowledgeBaseError:
         database = folder / EMBEDDED_DATABASE
         if milvus_uri_of(folder) or is_open_elsewhere(database) or not database.exists():
@@ -312,8 +338,7 @@ def _remove_abandoned(folder: Path, token: str) -> None:
     """Remove what interrupted ingestions of something else have begun; versions that were whole once stay."""
     for path in version_folders(folder):
         if (path / MANIFEST).exists():
-            for name in UNFINISHED:  # killed between the manifest and this
-                (path / name).unlink(missing_ok=True)
+            (path / BUILDING).unlink(missing_ok=True)  # killed between the manifest and this
         elif (path / BUILDING).exists() or not any(path.glob("[!.]*")):
             remove_version(path, token)
 

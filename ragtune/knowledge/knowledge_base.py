@@ -8,7 +8,8 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.errors import KnowledgeBaseError, StorageError, UnavailableError
+from ragtune.knowledge.damage import damaged_files
 from ragtune.knowledge.exact import ranked
 from ragtune.knowledge.feature_repo import (
     OFFLINE_SOURCE,
@@ -26,7 +27,7 @@ from ragtune.knowledge.offline_source import count_rows
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, point_at, pointer_to, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
-from ragtune.knowledge.vectors import VECTORS, read_mean, read_vectors
+from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
@@ -50,6 +51,8 @@ class KnowledgeBase:
         self.manifest = manifest
         try:
             self.passages = Passages.open(folder / PASSAGES)
+        except UnavailableError:
+            raise
         except (StorageError, KnowledgeBaseError) as error:
             raise KnowledgeBaseError(f"{folder}: {PASSAGES} is missing or broken; {REPAIR}") from error
         if count_rows(folder / OFFLINE_SOURCE) != manifest.rows:  # Feast's; nothing else here reads it
@@ -60,6 +63,8 @@ class KnowledgeBase:
         self._online = batched_store(self._store)
         self._vectors = read_vectors(folder, manifest.rows, manifest.dimension)
         self._mean = read_mean(folder)
+        if self._mean is None and MEAN in manifest.checksums:
+            raise KnowledgeBaseError(f"{folder}: {MEAN} is missing; {REPAIR}")
         try:
             self._view = registered_view(self._store, manifest.version)
             self._check_rows()
@@ -157,6 +162,10 @@ class KnowledgeBase:
         # Milvus' own scores, where they are those of our vectors, tell that ours are its vectors.
         expected = found.scores if self._mean is None else found.scores - (queries @ self._mean)[:, None]
         if not np.allclose(scores[rows != PADDING_ROW], expected[found.mask], rtol=1e-3, atol=1e-3):
+            if damaged := damaged_files(self.folder, self.manifest.checksums):
+                raise KnowledgeBaseError(
+                    f"{self.folder}: Milvus holds other vectors than {VECTORS}; damaged: {', '.join(damaged)}; {REPAIR}"
+                )
             raise self._changed(f"holds other vectors than {VECTORS}")
         return found
 
@@ -183,7 +192,9 @@ def ingest_passages(
     A version holds one corpus, embedded with one encoder, and never changes. A new one is written beside those that are
     there, whose readers go on, from vectors that all versions share: only passages that were never embedded with this
     encoder are. It is served once it is verified. A killed ingestion resumes when it is run again, and a version that
-    has lost files or rows is repaired. Another process that ingests into the same folder is waited for.
+    has lost files or rows, or whose files hold other bytes than were written, is repaired in its place; so are those of
+    the same passages and encoder with another index or precision. Another process that ingests into the same folder is
+    waited for.
 
     Args:
         passages_path: what `split_passages` wrote.

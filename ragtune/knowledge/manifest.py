@@ -2,14 +2,15 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
+from ragtune.knowledge.damage import raise_if_unavailable
 
 MANIFEST = "manifest.json"  # in a version's folder, written last: where it is, the version is whole
-UNFINISHED = ("building.json", "repairing.json")  # there instead while it is written, or written again
+UNFINISHED = ("building.json", "repairing.json")  # while it is written, or its rows in Milvus are again
 BUILDING, REPAIRING = UNFINISHED
 SERVED = "served.json"  # in the knowledge base's folder: which version is served
 PASSAGES = "passages.arrow"  # in a version's folder
@@ -37,6 +38,7 @@ class Manifest:
         created: when it was finished (or, where it is not, begun), ISO 8601, UTC.
         built_index: which index serves it; "" before one is built.
         index_recall: of the passages that made-up questions ask for and exact search finds, the share that it finds.
+        checksums: of files in its folder, by name; empty where an earlier ragtune wrote it.
     """
 
     version: str
@@ -52,6 +54,7 @@ class Manifest:
     created: str
     built_index: str = ""
     index_recall: float = 0.0
+    checksums: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -62,10 +65,11 @@ def read_manifest(path: Path) -> Manifest | None:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{field.name: values[field.name] for field in fields(Manifest) if field.name in values})
+        return Manifest(**{known.name: values[known.name] for known in fields(Manifest) if known.name in values})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_if_unavailable(path, error)
         raise KnowledgeBaseError(
             f"{path}: is no manifest of a knowledge base ({error!r}); ingest the passages into another folder"
         ) from error
@@ -103,6 +107,7 @@ def read_served(folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_if_unavailable(path, error)
         raise KnowledgeBaseError(
             f"{path}: does not say which version is served ({error!r}); delete it and run ingest_passages again"
         ) from error

@@ -1,9 +1,11 @@
 """Connections to Milvus, embedded or a server, and what its errors mean to a user."""
 
 import contextlib
+import errno
 import fcntl
 import gc
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
+_SYSTEM_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up.
 _CHANNEL = {"grpc.keepalive_time_ms": 310_000}
 
@@ -76,7 +79,7 @@ def translated_errors(place: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        kind = UnavailableError if _does_not_answer(error) else KnowledgeBaseError
+        kind = UnavailableError if _does_not_answer(error) or _system_failed(error) else KnowledgeBaseError
         raise kind(f"{place}: {_explain(error)}") from error
 
 
@@ -113,6 +116,12 @@ def _explain(error: MilvusException) -> str:
 def _does_not_answer(error: MilvusException) -> bool:
     text = str(error.message).lower()
     return any(sign in text for sign in ("fail connecting", "unavailable", "deadline", "timeout"))
+
+
+def _system_failed(error: MilvusException) -> bool:
+    """True where an embedded database met what says nothing of its content, such as a full disk."""
+    text = str(error.message).lower()
+    return "enospc" in text or any(os.strerror(number).lower() in text for number in _SYSTEM_FAILURES)
 
 
 def check_no_other_owner(path: Path) -> None:

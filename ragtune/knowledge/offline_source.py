@@ -1,7 +1,8 @@
 """Feast's offline source of a version: a folder of Parquet parts, of which versions share those that are equal.
 
 The parts hold the passages in their order. Where one ends follows from the content of its last passage alone, so that a
-changed passage changes its own part, and the others are hard links to an earlier version's.
+changed passage changes its own part, and the others are hard links to an earlier version's. A part is named by its
+number, what it holds, and the checksum of its bytes: 000007-<digest>-<checksum>.parquet.
 """
 
 import hashlib
@@ -14,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragtune.files import atomic_path
+from ragtune.errors import StorageError
+from ragtune.files import atomic_path, content_hash
+from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.embedding import EmbeddingCache
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, hex_digits
 from ragtune.knowledge.passages import Passages
@@ -58,19 +61,37 @@ def write_offline_source(
         for number, rows in enumerate(_bounds(passages.content_hashes)):
             table = passages.table.slice(rows.start, rows.stop - rows.start)
             digest = _digest(table, passages.content_hashes[rows], cache)
-            part = temporary / f"{number:06d}-{digest}.parquet"
-            if not _link(known.get(digest), part, len(table)):
+            if not _link(known.get(digest), temporary, number, len(table)):
+                part = temporary / "part"
                 _write(part, table, passages.content_hashes[rows], cache, timestamp)
+                part.rename(temporary / f"{number:06d}-{digest}-{_checksum(part)}.parquet")
                 written += 1
     return written
 
 
 def count_rows(path: Path) -> int:
-    """Number of rows that its parts say they hold; -1 where one cannot be read."""
-    try:
-        return sum(pq.read_metadata(part).num_rows for part in _parts(path))
-    except (OSError, pa.ArrowException):
-        return -1
+    """Number of rows that its parts say they hold; -1 where one is broken.
+
+    Raises:
+        UnavailableError: one cannot be read now.
+    """
+    rows = 0
+    for part in _parts(path):
+        try:
+            rows += pq.read_metadata(part).num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise_if_unavailable(part, error)
+            return -1
+    return rows
+
+
+def parts_are_whole(path: Path) -> bool:
+    """False where a part holds other bytes than were written; all of them are read.
+
+    Raises:
+        StorageError: one cannot be read.
+    """
+    return all(map(_is_whole, _parts(path)))
 
 
 def _parts(path: Path) -> list[Path]:
@@ -78,7 +99,17 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _digest_of(part: Path) -> str:
-    return part.stem.partition("-")[2]
+    return part.stem.split("-")[1]
+
+
+def _is_whole(part: Path) -> bool:
+    """True also for a part of an earlier ragtune, whose name has no checksum."""
+    _, _, *checksum = part.stem.split("-")
+    return not checksum or checksum == [_checksum(part)]
+
+
+def _checksum(part: Path) -> str:
+    return content_hash(part)[: 2 * HASH_BYTES]
 
 
 def _bounds(hashes: Hashes) -> Iterator[slice]:
@@ -102,13 +133,13 @@ def _digest(table: pa.Table, hashes: Hashes, cache: EmbeddingCache) -> str:
     return digest.hexdigest()
 
 
-def _link(known: Path | None, part: Path, rows: int) -> bool:
+def _link(known: Path | None, folder: Path, number: int, rows: int) -> bool:
     """Link a part that is whole; False where there is none, or the volume has no hard links."""
     try:
-        if known is None or pq.read_metadata(known).num_rows != rows:
+        if known is None or not _is_whole(known) or pq.read_metadata(known).num_rows != rows:
             return False
-        os.link(known, part)
-    except (OSError, pa.ArrowException):
+        os.link(known, folder / f"{number:06d}-{known.name.partition('-')[2]}")
+    except (OSError, StorageError, pa.ArrowException):
         return False
     return True
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.files import atomic_path
 from ragtune.knowledge.corpus import CorpusRow, read_corpus
+from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, hash_array
 from ragtune.knowledge.splitting import split_text
 from ragtune.progress import progress
@@ -74,7 +75,8 @@ class Passages:
         """Open a Parquet file, or map an Arrow one (`.arrow`) into memory.
 
         Raises:
-            StorageError: nothing is there, or it may not be read.
+            StorageError: nothing is there.
+            UnavailableError: it cannot be read now.
             KnowledgeBaseError: it is broken, or lacks a column.
         """
         try:
@@ -85,6 +87,7 @@ class Passages:
         except FileNotFoundError as error:
             raise StorageError(f"{path}: no such file; split_passages writes it") from error
         except (OSError, pa.ArrowInvalid) as error:
+            raise_if_unavailable(path, error)
             raise KnowledgeBaseError(
                 f"{path}: cannot be read as passages ({error}); let split_passages write it again"
             ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
+from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.leases import take
 from ragtune.knowledge.manifest import (
     MANIFEST,
@@ -69,6 +70,7 @@ def read_pointer(path: Path) -> Pointer:
     try:
         return pointer_from(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_if_unavailable(path, error)
         raise KnowledgeBaseError(f"{path}: is no pointer to a knowledge base ({error!r})") from error
 
 
@@ -111,8 +113,6 @@ def _found_in(folder: Path) -> tuple[Path, Manifest]:
 def _pointed_at(pointer: Pointer) -> tuple[Path, Manifest]:
     root = Path(pointer.path)
     folder = root / pointer.version
-    if any((folder / name).exists() for name in UNFINISHED):
-        return folder, _whole(folder)  # says so
     versions = whole_versions(root)
     # The version of that name, or one that was ingested again with the same passages and encoder.
     for path, manifest in sorted(versions.items(), key=lambda item: item[0] != folder):
@@ -121,6 +121,8 @@ def _pointed_at(pointer: Pointer) -> tuple[Path, Manifest]:
             manifest.encoder_fingerprint,
         ):
             return path, manifest
+    if any((folder / name).exists() for name in UNFINISHED):
+        return folder, _whole(folder)  # says so
     there = f"there is {', '.join(path.name for path in versions)}" if versions else "there is none"
     encoder = f" and encoder {pointer.encoder_fingerprint[:12]}" if pointer.encoder_fingerprint else ""
     raise KnowledgeBaseError(

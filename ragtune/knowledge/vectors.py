@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
+from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.exact import Floats, Vectors
 from ragtune.knowledge.manifest import REPAIR
 
@@ -67,6 +68,7 @@ def _load(path: Path, mapped: bool = False) -> npt.NDArray[np.float32]:
     try:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False).view(np.ndarray)
     except (OSError, ValueError, EOFError) as error:
+        raise_if_unavailable(path, error)
         raise _broken(path, str(error)) from error
 
 

@@ -58,8 +58,12 @@ def test_a_version_that_is_searched_is_leased(folder, version):
     assert live_holders(version, 0) == []
 
 
-def test_missing_vectors_are_named(folder, version):
-    (version / "vectors.npy").unlink()
-    with pytest.raises(KnowledgeBaseError, match=r"vectors.npy: cannot be read .*ingest_passages again"):
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_missing_and_damaged_vectors_are_named(folder, version, damage):
+    if damage == "gone":
+        (version / "vectors.npy").unlink()
+    else:
+        np.save(version / "vectors.npy", np.roll(np.load(version / "vectors.npy"), 1, axis=0))
+    with pytest.raises(KnowledgeBaseError, match=r"kb_v1: vectors.npy: missing or damaged; run ingest_passages again"):
         ExactKnowledgeBase.open(folder)
     assert live_holders(version, 0) == []

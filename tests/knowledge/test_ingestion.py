@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -10,9 +11,11 @@ import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from elsewhere import elsewhere, ingest_and_die
 
-from ragtune.errors import KnowledgeBaseError
+from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge import ingestion, knowledge_base, online_store, rows
+from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.feature_repo import batched_store, open_feature_store, passages_view
+from ragtune.knowledge.integrity import files_are_intact
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.manifest import MANIFEST, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
@@ -214,6 +217,110 @@ def test_a_damaged_version_is_repaired_by_the_ingestion_of_its_passages(
     assert versions(folder) == ["kb_v1"]
 
 
+def flip(path):
+    """Change 200 bytes in the middle, and nothing else."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(255 - byte for byte in content[middle : middle + 200])
+    path.write_bytes(content)
+
+
+FLIPPED = {
+    "vectors": lambda version: version / "vectors.npy",
+    "texts": lambda version: version / "passages.arrow",
+    "Parquet part": lambda version: next((version / "features.parquet").iterdir()),
+}
+
+
+@pytest.mark.parametrize("file", FLIPPED)
+def test_bytes_that_change_inside_a_file_are_noticed_and_repaired(folder, version, corpus, encoder, written, file):
+    path = FLIPPED[file](version)
+    before = path.read_bytes()
+    flip(path)
+    manifest = ingest_passages(corpus, folder, encoder)
+    assert manifest == read_manifest(version / MANIFEST)
+    assert (versions(folder), written, encoder.embedded) == (["kb_v1"], [], 0)
+    after = FLIPPED[file](version)
+    assert after.read_bytes() == before or after.suffix == ".parquet"
+    assert files_are_intact(version, manifest)
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+def test_bytes_that_change_are_repaired_beside_a_reader(folder, version, corpus, encoder):
+    flip(version / "vectors.npy")
+    with served(version / "milvus.db"):
+        ingest_passages(corpus, folder, encoder)
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+def test_a_mean_that_is_gone_is_noticed_and_repaired(tmp_path, corpus, encoder):
+    version = tmp_path / "base" / "kb_v1"
+    ingest_passages(corpus, tmp_path / "base", encoder, index="HNSW")
+    (version / "mean.npy").unlink()
+    with pytest.raises(KnowledgeBaseError, match=r"mean.npy is missing; run ingest_passages again"):
+        KnowledgeBase.open(tmp_path / "base")
+    ingest_passages(corpus, tmp_path / "base", encoder, index="HNSW")
+    assert_holds(tmp_path / "base", encoder, animal_texts(300))
+
+
+def test_an_error_of_the_volume_is_no_damage(folder, version, corpus, encoder, monkeypatch):
+    """As NFS answers where a file was replaced on its server."""
+
+    def stale(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    before = {path: path.read_bytes() for path in version.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr("ragtune.knowledge.offline_source.pq.read_metadata", stale)
+        with pytest.raises(KnowledgeBaseError, match=r"parquet: cannot be read \(Stale file handle\)"):
+            ingest_passages(corpus, folder, encoder)
+    assert before == {path: path.read_bytes() for path in version.rglob("*") if path.is_file()}
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+@pytest.mark.parametrize("place", ["write_vectors", "write_offline_source"])
+def test_a_repair_that_fails_leaves_what_is_served_as_it_was(
+    folder, version, tmp_path, corpus, encoder, monkeypatch, place
+):
+    write_pointer(tmp_path / "artifact", folder)
+    flip(FLIPPED["Parquet part"](version))
+
+    def full(*args):
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingestion, place, full)
+        with pytest.raises(KnowledgeBaseError, match="the disk is full"):
+            ingest_passages(corpus, folder, encoder)
+    for place in (folder, tmp_path / "artifact"):
+        assert_holds(place, encoder, animal_texts(300))
+
+
+def test_a_damaged_version_with_another_index_is_repaired_too_for_those_who_point_to_it(
+    folder, version, tmp_path, corpus, encoder
+):
+    ingest_passages(corpus, folder, encoder, index="FLAT")
+    write_pointer(tmp_path / "artifact", folder)
+    shutil.rmtree(folder / "kb_v2" / "milvus.db")
+    flip(folder / "kb_v2" / "vectors.npy")
+    with pytest.raises(KnowledgeBaseError, match="run ingest_passages again"):
+        KnowledgeBase.open(tmp_path / "artifact")
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
+    assert_holds(tmp_path / "artifact", encoder, animal_texts(300))
+    assert read_manifest(folder / "kb_v2" / MANIFEST).index == "FLAT"
+
+
+def test_a_damaged_version_that_cannot_be_repaired_here_is_told(folder, version, corpus, encoder, caplog):
+    half = WordEncoder()
+    half.precision = "bfloat16"
+    ingest_passages(corpus, folder, half)
+    flip(folder / "kb_v2" / "vectors.npy")
+    shutil.rmtree(next((folder / "embeddings").glob("*-bfloat16")))
+    assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
+    assert "kb_v2: may be damaged, and was not repaired" in caplog.text
+    assert "ingest those passages where it computes in bfloat16" in caplog.text
+
+
 def test_only_rows_that_milvus_lost_are_written_again(folder, version, corpus, encoder, written):
     store = open_feature_store(version)
     online = batched_store(store)
@@ -235,8 +342,8 @@ def test_a_repair_that_is_interrupted_is_resumed_and_survives_other_ingestions(
         patch.setattr(rows, "build_index", fail)
         with pytest.raises(KnowledgeBaseError, match="the probe failed"):
             ingest_passages(corpus, folder, encoder)
-    with pytest.raises(KnowledgeBaseError, match="is being written, or that was interrupted"):
-        KnowledgeBase.open(tmp_path / "artifact")
+    with ExactKnowledgeBase.open(tmp_path / "artifact") as base:  # no worse than before
+        assert base.search(encoder.encode(["an otter"]), 1).mask.all()
     assert ingest_passages(write_passages(tmp_path / "n.parquet", animal_texts(9)), folder, encoder).version == "kb_v2"
     assert ingest_passages(corpus, folder, encoder).version == "kb_v1"
     assert_holds(tmp_path / "artifact", encoder, animal_texts(300))

@@ -8,7 +8,7 @@ from animals import WordEncoder, animal_texts
 
 from ragtune.knowledge import offline_source
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
-from ragtune.knowledge.offline_source import count_rows, write_offline_source
+from ragtune.knowledge.offline_source import count_rows, parts_are_whole, write_offline_source
 from ragtune.knowledge.passages import Passages
 
 BEFORE, AFTER = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
@@ -96,6 +96,18 @@ def test_without_hard_links_every_part_is_written(tmp_path, encoder, monkeypatch
     write(tmp_path / "one", animal_texts(100), encoder)
     passages, vectors, written = write(tmp_path / "two", animal_texts(100), encoder, AFTER, [tmp_path / "one"])
     assert written == len(parts(tmp_path / "two"))
+    assert_holds(tmp_path / "two", passages, vectors)
+
+
+def test_a_part_whose_bytes_changed_is_noticed_and_written_again(tmp_path, encoder):
+    write(tmp_path / "one", animal_texts(100), encoder)
+    assert parts_are_whole(tmp_path / "one")
+    part = parts(tmp_path / "one")[0]
+    part.write_bytes(part.read_bytes()[:200] + b"changed" + part.read_bytes()[207:])
+    assert count_rows(tmp_path / "one") == 100
+    assert not parts_are_whole(tmp_path / "one")
+    passages, vectors, written = write(tmp_path / "two", animal_texts(100), encoder, AFTER, [tmp_path / "one"])
+    assert written == 1
     assert_holds(tmp_path / "two", passages, vectors)
 
 

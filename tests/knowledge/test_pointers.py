@@ -43,6 +43,12 @@ def test_a_version_that_is_gone_is_replaced_by_one_with_the_same_passages_and_en
     assert resolve(pointer)[0] == base / "kb_v1"
 
 
+def test_a_version_that_is_not_whole_is_replaced_by_one_with_the_same_passages_and_encoder(base):
+    serve_other(base)
+    (base / "kb_v1" / MANIFEST).rename(base / "kb_v1" / REPAIRING)
+    assert resolve(Pointer(str(base), "kb_v1", "c" * 64, "f" * 64))[0] == base / "kb_v2"
+
+
 @pytest.mark.parametrize("change", [{"content_hash": "d" * 64}, {"encoder_fingerprint": "e" * 64}])
 def test_nothing_else_is_taken_for_a_version_that_is_gone(base, change):
     meant = {"content_hash": "c" * 64, "encoder_fingerprint": "f" * 64} | change
