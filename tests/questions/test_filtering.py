@@ -154,6 +154,11 @@ def test_a_smaller_draw_is_part_of_a_larger_one_and_of_the_same_splits(tmp_path)
         assert {question.question for question in few[split]} <= {question.question for question in more[split]}
 
 
+def test_a_draw_leaves_the_shares_as_they_are(tmp_path):
+    counts, _, _ = run(tmp_path, many(2000), max_questions=400, validation_fraction=0.25, test_fraction=0)
+    assert counts["validation"] == pytest.approx(100, abs=30) and counts["train"] == 400 - counts["validation"]
+
+
 def test_a_test_limit_alone_keeps_all_for_training(tmp_path):
     counts, _, _ = run(tmp_path, many(500), max_test_questions=10)
     assert counts["test"] == 10

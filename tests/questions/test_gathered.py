@@ -17,6 +17,16 @@ def test_what_two_duplicates_know_is_kept_once_under_the_first_ones_name():
     assert merged(FIRST, OTHER) == both
 
 
+def test_what_a_duplicate_knows_connects_its_question_too():
+    gathered = Gathered(io.StringIO())
+    for number, passage in enumerate(("w1", "w2", "w3")):
+        gathered.add(digest(number), Question(str(number), f"who {number}", ("x",), (passage,)))
+    gathered.merge(digest(0), Question("4", "who 0", ("x",), ("w2",), "T"))
+    groups = gathered.links["gold"].groups()
+    assert groups[0] == groups[1] != groups[2]
+    assert 0 in gathered.links["title"].groups()
+
+
 def test_questions_come_out_in_the_order_of_their_first_coming():
     gathered = Gathered(io.StringIO())
     gathered.add(digest(7), FIRST)
