@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from feast import FeatureStore, FeatureView
@@ -14,7 +13,7 @@ from feast import FeatureStore, FeatureView
 from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
 from ragtune.knowledge import ledger
 from ragtune.knowledge.damage import checksums_of
-from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
+from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feature_repo import (
     FEATURE_STORE,
     OFFLINE_SOURCE,
@@ -33,11 +32,11 @@ from ragtune.knowledge.manifest import (
     BUILDING,
     EMBEDDED_DATABASE,
     MANIFEST,
-    METRIC,
     PASSAGES,
     REPAIRING,
     UNFINISHED,
     Manifest,
+    now,
     read_manifest,
     read_served,
     serve,
@@ -50,9 +49,9 @@ from ragtune.knowledge.milvus import check_no_other_owner, is_open_elsewhere
 from ragtune.knowledge.offline_source import write_offline_source
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
-from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.rows import Rows
 from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors, write_mean, write_vectors
+from ragtune.knowledge.wanted import Wanted
 from ragtune.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -76,68 +75,6 @@ class Ingestion:
     written: int = 0
     embedded: int = 0
     built: Built | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What shall be served, and how it is made.
-
-    Attributes:
-        folder: of the knowledge base.
-        passages: to serve.
-        encoder: makes the vectors that the cache lacks.
-        name: of the knowledge base.
-        index: "auto", "HNSW" or "FLAT".
-        uri: of a Milvus server; "" is embedded.
-        token: for the server.
-        embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
-        chunk_rows: rows per call of Feast's `write_to_online_store`.
-    """
-
-    folder: Path
-    passages: Passages
-    encoder: PassageEncoder
-    name: str
-    index: str
-    uri: str
-    token: str
-    embedding_cache: str | Path
-    chunk_rows: int
-
-    def manifest(self, version: str = "") -> Manifest:
-        """The manifest that a version of it has."""
-        return Manifest(
-            version=version,
-            name=self.name,
-            encoder=self.encoder.name,
-            encoder_fingerprint=self.encoder.fingerprint,
-            dimension=self.encoder.dimension,
-            precision=self.encoder.precision,
-            metric=METRIC,
-            index=self.index,
-            rows=len(self.passages),
-            content_hash=self.passages.content_hash,
-            created=_now(),
-        )
-
-    def as_in(self, folder: Path, manifest: Manifest) -> "Wanted":
-        """The same passages and encoder, with the choices that a version was made with."""
-        uri = milvus_uri_of(folder) if (folder / FEATURE_STORE).exists() else self.uri
-        return replace(self, name=manifest.name, index=manifest.index, uri=uri)
-
-    def is_in(self, folder: Path, manifest: Manifest | None) -> bool:
-        """True where the version in a folder, finished or not, is one of it."""
-        own = self.manifest()
-        like = manifest and replace(
-            manifest,
-            version=own.version,
-            encoder=own.encoder,
-            created=own.created,
-            built_index=own.built_index,
-            index_recall=own.index_recall,
-            checksums=own.checksums,
-        )
-        return like == own and (not (folder / FEATURE_STORE).exists() or milvus_uri_of(folder) == self.uri)
 
 
 @contextlib.contextmanager
@@ -259,13 +196,13 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     try:
         _connect(folder, store, online, view)  # before minutes of embedding
         embedded, checksums = _write_files(wanted, begun, store)
-        cache = _cache(wanted, begun)
+        cache = wanted.cache(begun)
         rows = Rows(store, view, folder, passages, cache, read_mean(folder), begun.created, wanted.chunk_rows)
         written = rows.write_missing()
         built = rows.index(read_vectors(folder, len(passages), begun.dimension))
         manifest = replace(
             begun,
-            created=_now(),
+            created=now(),
             built_index=str(built.index),
             index_recall=round(built.found.recall, 4),
             checksums=checksums,
@@ -280,7 +217,7 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
 
 def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[int, dict[str, str]]:
     """Write a version's files, each at once; how many texts were embedded, and the files' checksums."""
-    folder, passages, cache = wanted.folder / begun.version, wanted.passages, _cache(wanted, begun)
+    folder, passages, cache = wanted.folder / begun.version, wanted.passages, wanted.cache(begun)
     if wanted.encoder.precision != begun.precision and len(cache.missing(passages.content_hashes)):
         raise KnowledgeBaseError(
             f"{cache.folder}: lacks vectors of {folder}, and the encoder computes in {wanted.encoder.precision} here; "
@@ -295,11 +232,6 @@ def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[
     if index_of(store).kind != "FLAT" or (folder / MEAN).exists() or MEAN in begun.checksums:
         write_mean(folder, mean)
     return embedded, checksums_of(folder, (PASSAGES, VECTORS, MEAN))
-
-
-def _cache(wanted: Wanted, begun: Manifest) -> EmbeddingCache:
-    vectors_of = (begun.encoder_fingerprint, begun.dimension, begun.precision)
-    return EmbeddingCache(wanted.embedding_cache or wanted.folder / "embeddings", *vectors_of)
 
 
 def _connect(folder: Path, store: FeatureStore, online: BatchedMilvusOnlineStore, view: FeatureView) -> None:
@@ -347,7 +279,3 @@ def _manifest(folder: Path) -> Manifest:
     manifest = read_manifest(folder / MANIFEST)
     assert manifest is not None
     return manifest
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -19,7 +19,7 @@ from ragtune.knowledge.feature_repo import (
     open_feature_store,
     registered_view,
 )
-from ragtune.knowledge.ingestion import Ingestion, Wanted, ingest, only_one, remove_version
+from ragtune.knowledge.ingestion import Ingestion, ingest, only_one, remove_version
 from ragtune.knowledge.leases import Reading
 from ragtune.knowledge.manifest import PASSAGES, Manifest, check_encoder, version_folders, version_number
 from ragtune.knowledge.milvus import collector_paused
@@ -28,6 +28,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, point_at, pointer_to, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors
+from ragtune.knowledge.wanted import Wanted
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2

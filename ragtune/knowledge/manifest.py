@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ragtune.errors import KnowledgeBaseError
@@ -128,6 +129,11 @@ def whole_versions(folder: Path) -> dict[Path, Manifest]:
 def version_folders(folder: Path) -> list[Path]:
     """The folders of all versions of a knowledge base, whole or not, newest first."""
     return sorted(filter(is_version, folder.glob("kb_v*")), key=lambda path: version_number(path.name), reverse=True)
+
+
+def now() -> str:
+    """The time, as a manifest has it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def is_version(folder: Path) -> bool:

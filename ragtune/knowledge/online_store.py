@@ -3,7 +3,7 @@
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import repeat
 from pathlib import Path
@@ -177,12 +177,6 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             pages.close()
         return stored
 
-    def delete(self, config: RepoConfig, table: FeatureView, ids: Sequence[str]) -> None:
-        """Delete rows by their ids; ids that are not there are passed over."""
-        keys = [_row_key(config, identifier) for identifier in ids]
-        with translated_errors(self._place):
-            self._collected(config, table).delete(_collection(config, table), ids=keys, timeout=CALL_SECONDS)
-
     def drop(self, config: RepoConfig, table: FeatureView) -> None:
         """Drop a table's collection, if there is one."""
         with translated_errors(self._place):
@@ -320,11 +314,6 @@ def _stored_vectors(found: Any, dimension: int) -> npt.NDArray[np.float32]:
 
 def _collection(config: RepoConfig, table: FeatureView) -> str:
     return compute_table_id(config.project, table, config.registry.enable_online_feature_view_versioning)
-
-
-def _row_key(config: RepoConfig, identifier: str) -> str:
-    key = EntityKey(join_keys=[_ID], entity_values=[Value(string_val=identifier)])
-    return serialize_entity_key(key, config.entity_key_serialization_version).hex()
 
 
 def _microseconds(moment: datetime) -> int:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragtune.errors import TrainingError
+from ragtune.errors import TakenError, TrainingError
 from ragtune.knowledge.exact_base import ExactKnowledgeBase
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, PASSAGES, Manifest
 from ragtune.knowledge.passages import Passages
@@ -73,7 +73,8 @@ def open_knowledge(
 ) -> Iterator[Knowledge]:
     """Open the knowledge base in the processes where `args.retrieval` wants it; every process must call it.
 
-    An embedded one that several processes search is served by a process of its own meanwhile.
+    An embedded one that several processes search is served by a process of its own meanwhile; one that another run has
+    open is searched exactly.
 
     Raises:
         KnowledgeBaseError: it cannot be opened.
@@ -89,12 +90,12 @@ def open_knowledge(
                 stack.enter_context(ray_connection(args))
             search = stack.enter_context(ray_retrieval(folder, uri, args))
         elif several and args.retrieval == "gather":
-            base = None if process else stack.enter_context(_opened(folder, uri))
+            base = None if process else stack.enter_context(_opened(folder, uri, args))
             search = stack.enter_context(closing(Gather(base, manifest.dimension)))
         else:
             if several and _is_embedded(folder, files):
-                uri = stack.enter_context(of_first_process(process, served(folder / EMBEDDED_DATABASE)))
-            search = stack.enter_context(_opened(folder, uri))
+                uri = stack.enter_context(of_first_process(process, _served(folder / EMBEDDED_DATABASE)))
+            search = stack.enter_context(_opened(folder, uri, args))
         yield Knowledge(search, Passages.open(folder / PASSAGES))
 
 
@@ -103,10 +104,21 @@ def _is_embedded(folder: Path, files: RunFiles) -> bool:
 
 
 @contextmanager
-def _opened(folder: Path, uri: str) -> Iterator[Search]:
+def _served(database: Path) -> Iterator[str]:
+    """As `served`; "" where another process has it open, so that each process searches exactly."""
+    with ExitStack() as stack:
+        try:
+            uri = stack.enter_context(served(database))
+        except TakenError:
+            uri = ""
+        yield uri
+
+
+@contextmanager
+def _opened(folder: Path, uri: str, args: RagTrainingArguments) -> Iterator[Search]:
     from ragtune.knowledge.opening import open_to_read  # Feast takes seconds to import
 
-    search = Retrying(lambda: open_to_read(folder, uri=uri))
+    search = Retrying(lambda: open_to_read(folder, uri=uri, devices=[str(args.device)]))
     with closing(search):
         search.connect()
         yield search

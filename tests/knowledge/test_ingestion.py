@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from ragtune.knowledge.feature_repo import batched_store, open_feature_store, pa
 from ragtune.knowledge.integrity import files_are_intact
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.manifest import MANIFEST, read_manifest
+from ragtune.knowledge.milvus import close_embedded, connect_embedded
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import write_pointer
@@ -164,11 +166,16 @@ def test_while_another_corpus_is_ingested_the_old_one_is_served_and_never_not_wh
     assert_holds(folder, encoder, animal_texts(310))
 
 
+def delete_rows(version, ids):
+    client = connect_embedded(version / "milvus.db")
+    (collection,) = client.list_collections()
+    client.load_collection(collection)
+    assert len(client.delete(collection, filter=f"id in {json.dumps(ids)}")) == len(ids)
+    close_embedded(version / "milvus.db", client)
+
+
 def empty_milvus(version):
-    store = open_feature_store(version)
-    online = batched_store(store)
-    online.delete(store.config, passages_view("kb_v1", 32), list(animal_texts(300)))
-    online.disconnect()
+    delete_rows(version, list(animal_texts(300)))
 
 
 def drop_collection(version):
@@ -322,10 +329,7 @@ def test_a_damaged_version_that_cannot_be_repaired_here_is_told(folder, version,
 
 
 def test_only_rows_that_milvus_lost_are_written_again(folder, version, corpus, encoder, written):
-    store = open_feature_store(version)
-    online = batched_store(store)
-    online.delete(store.config, passages_view("kb_v1", 32), ["w3", "w4"])
-    online.disconnect()
+    delete_rows(version, ["w3", "w4"])
     with pytest.raises(KnowledgeBaseError, match="has 300 rows, but Milvus holds 298 rows"):
         KnowledgeBase.open(folder)
     ingest_passages(corpus, folder, encoder)

@@ -7,9 +7,10 @@ from world import save_encoder
 
 from ragtune.errors import KnowledgeBaseError, TrainingError
 from ragtune.knowledge.pointers import write_pointer
+from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.knowledge import check_knowledge, open_knowledge
+from ragtune.training.knowledge import _served, check_knowledge, open_knowledge
 
 
 def files_with(world, knowledge_base_folder):
@@ -49,6 +50,16 @@ def test_exact_search_needs_no_milvus_and_finds_what_the_index_finds(world, know
     assert np.array_equal(exact.rows, indexed.rows)
     assert np.array_equal(exact.scores, indexed.scores)
     assert np.array_equal(exact.embeddings, indexed.embeddings)
+
+
+def test_a_base_that_another_run_has_open_is_searched_exactly(world, knowledge_base_folder, model, tmp_path, capsys):
+    copy = shutil.copytree(knowledge_base_folder, tmp_path / "copy")
+    files, args = files_with(world, copy), args_with(retrieval="direct")
+    with served(copy / "kb_v1" / "milvus.db"), _served(copy / "kb_v1" / "milvus.db") as uri:
+        assert uri == ""
+        with open_knowledge(*check_knowledge(files, args, model), files, args) as knowledge:
+            assert knowledge.search.search(model.question_encoder.encode(["what is it ?"]), 3).mask.all()
+    assert "is open in another process; searching exactly" in capsys.readouterr().err
 
 
 def test_a_base_of_another_encoder_is_refused(world, knowledge_base_folder, tmp_path):
