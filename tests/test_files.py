@@ -2,9 +2,11 @@ import errno
 import gzip
 import os
 import subprocess
+import threading
 
 import pytest
 
+from ragtune import files
 from ragtune.errors import StorageError
 from ragtune.files import atomic_file, atomic_path, content_hash, open_uri
 
@@ -27,6 +29,42 @@ def test_a_folder_replaces_a_folder_whole(tmp_path):
         temporary.mkdir()
         (temporary / "weights").write_text("w")
     assert [path.name for path in target.iterdir()] == ["weights"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_is_there_at_every_moment_while_another_takes_its_place(tmp_path):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    if not files._swap(target, target):
+        pytest.skip("the file system cannot exchange two names")
+    gone, done = [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            try:
+                target.stat()
+            except FileNotFoundError:
+                gone.append(1)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(40):
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / "weights").write_text(str(number))
+    done.set()
+    looking.join()
+    assert not gone and (target / "weights").read_text() == "39"
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_swap", lambda one, other: False)
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "model") as temporary:
+            temporary.mkdir()
+            (temporary / "weights").write_text(content)
+    assert (tmp_path / "model" / "weights").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -1,3 +1,5 @@
+import json
+import math
 import re
 import subprocess
 import sys
@@ -6,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ragtune import run_folder
 from ragtune.errors import RagtuneError, StorageError
-from ragtune.run_folder import box_folder, new_folder, only_run, point_latest, summary
+from ragtune.run_folder import box_folder, finish, new_folder, only_run, point_latest, summary
 
 HOLD = "import sys; from pathlib import Path; from ragtune.run_folder import only_run\n"
 HOLD += (
@@ -95,6 +98,25 @@ def test_latest_points_at_a_run_among_the_runs_and_at_no_other(tmp_path):
 def test_a_box_that_never_ran_is_named(tmp_path):
     with pytest.raises(RagtuneError, match="no outputs of finetune_rag"):
         box_folder(tmp_path, "finetune_rag")
+
+
+def test_the_metrics_of_a_run_are_strict_json_whatever_a_box_logged(tmp_path, monkeypatch):
+    logged = {
+        "filter_questions": {"questions_kept": 5, "questions_rejected": 1},
+        "split_passages": {"passages": 7},
+        "finetune_rag": {"loss": math.inf},
+        "evaluate_rag": {"em_after": 0.5, "f1_after": math.nan},
+    }
+    for box in (*logged, "ingest_passages", "register_model"):
+        folder = tmp_path / "boxes" / "first" / box.replace("_", "-")
+        folder.mkdir(parents=True)
+        artifacts = {"metrics": {"artifacts": [{"metadata": logged.get(box, {})}]}}
+        (folder / "executor_output.json").write_text(json.dumps({"artifacts": artifacts}))
+    monkeypatch.setattr(run_folder, "report_from_folder", lambda *args: None)  # of no matter here
+    finish(tmp_path, tmp_path / "boxes", {"finetune_rag": math.nan})
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert (metrics["training_loss"], metrics["f1_after"], metrics["seconds_finetune_rag"]) == (None, None, None)
+    assert (metrics["em_after"], metrics["passages"]) == (0.5, 7)
 
 
 def test_the_summary_shows_before_after_and_change(tmp_path):
