@@ -30,6 +30,35 @@ def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
         raise
 
 
+def move_champion(
+    client: "MlflowClient", name: str, version: "ModelVersion", beaten: "ModelVersion | None", force: bool = False
+) -> str:
+    """Make a version champion in place of `beaten`; read the alias directly before and after.
+
+    MLflow has no lock, and registrations with different workspaces on one server have none in common.
+
+    Args:
+        version: the new one.
+        beaten: the champion that it was found better than; None if there was none.
+        force: whatever the champion is by now.
+
+    Returns:
+        "", or who has moved the alias meanwhile, in words; it is then left as they set it.
+    """
+    now = find_champion(client, name)
+    if force or _number(now) in (_number(beaten), str(version.version)):
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+        now = find_champion(client, name)
+        if _number(now) == str(version.version):
+            return ""
+    other = f"version {_number(now)}" if now else "none"
+    return f"another registration, which did not wait for this one, made {other} champion meanwhile"
+
+
+def _number(version: "ModelVersion | None") -> str:
+    return str(version.version) if version else ""
+
+
 def champion_model(name: str, tracking_uri: str) -> str:
     """The URI of the model folder of today's champion.
 

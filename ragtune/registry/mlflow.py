@@ -5,23 +5,21 @@ The version's model lies where the next run can read it, as a run's own folder m
 """
 
 import contextlib
-import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragtune.errors import RegistryError
-from ragtune.files import content_hash
 from ragtune.locks import locked
-from ragtune.registry.champion import CHAMPION, find_champion
+from ragtune.registry.champion import find_champion, move_champion
 from ragtune.registry.connection import artifact_root, connected, database_file, is_server
+from ragtune.registry.evaluated import PREDICTIONS, Evaluated, hash_of
 from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
-from ragtune.registry.promotion import AUTO, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
+from ragtune.registry.promotion import AUTO, FORCE, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,8 +30,7 @@ _NAME = re.compile(r"\w[\w.\- ]*")
 _KEY_TAG, _EVALUATION_TAG = "ragtune.registration", "ragtune.evaluation"  # of the run
 _PROMOTED_TAG, _REASON_TAG = "ragtune.promoted", "ragtune.promotion_reason"  # of the version, as the next two
 _BASELINE_TAG, _EVIDENCE_TAG = "ragtune.baseline", "ragtune.evidence"
-_PREDICTIONS = "predictions.jsonl"
-_EVALUATION_FILES = ("metrics.json", _PREDICTIONS, "facts.json", "report.html")
+_EVALUATION_FILES = ("metrics.json", PREDICTIONS, "facts.json", "report.html")
 _PARAMETER_PREFIXES = ("config.", "parameters.")  # of the lineage: what one compares runs by
 _LONGEST_VALUE = 6000  # MLflow's own limit for a parameter, in characters
 _MOST_PARAMETERS = 100  # in one of its batches
@@ -106,7 +103,7 @@ def register(
     """
     check_name(name)
     check_promotion(promote, min_questions)
-    evaluation = _Evaluation.read(Path(evaluation_folder))
+    evaluation = Evaluated.read(Path(evaluation_folder))
     facts = collect_lineage(model_folder, lineage)
     shared = _shared_folder(tracking_uri, workspace)
     with connected(tracking_uri) as client, _one_at_a_time(tracking_uri, shared):
@@ -144,35 +141,6 @@ def check_name(name: str) -> None:
         raise RegistryError(f'model name "{name}": use letters, digits, spaces and . _ - only, a letter or digit first')
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """The output folder of `evaluate`, read."""
-
-    folder: Path
-    metrics: dict[str, float]
-    predictions: list[dict[str, Any]]
-    champion: dict[str, str]
-    identity: str
-
-    @classmethod
-    def read(cls, folder: Path) -> "_Evaluation":
-        try:
-            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-            champion = json.loads((folder / "facts.json").read_text("utf-8")).get("champion", {})
-            with open(folder / _PREDICTIONS, encoding="utf-8") as lines:
-                predictions = [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise RegistryError(
-                f"{folder}: no whole evaluation ({error}); is it the output folder of evaluate?"
-            ) from error
-        identity = _hash(content_hash(folder / _PREDICTIONS), json.dumps(champion, sort_keys=True))
-        return cls(folder, metrics, predictions, champion, identity)
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def _open_run(client: "MlflowClient", name: str, tracking_uri: str, key: str) -> "Run":
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -205,7 +173,7 @@ def _version_of_run(client: "MlflowClient", name: str, run: "Run") -> "ModelVers
     return whole
 
 
-def _log_run(client: "MlflowClient", run: "Run", evaluation: _Evaluation, facts: Mapping[str, str]) -> None:
+def _log_run(client: "MlflowClient", run: "Run", evaluation: Evaluated, facts: Mapping[str, str]) -> None:
     """Log metrics under names that MLflow allows (recall_at_5_after), parameters, and other lineage as tags."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -226,7 +194,7 @@ def _log_run(client: "MlflowClient", run: "Run", evaluation: _Evaluation, facts:
         client.log_batch(number, params=parameters[start : start + _MOST_PARAMETERS])
 
 
-def _log_files(client: "MlflowClient", run: "Run", evaluation: _Evaluation, facts: Mapping[str, str]) -> None:
+def _log_files(client: "MlflowClient", run: "Run", evaluation: Evaluated, facts: Mapping[str, str]) -> None:
     for name in _EVALUATION_FILES:
         if (evaluation.folder / name).is_file():
             client.log_artifact(run.info.run_id, str(evaluation.folder / name))
@@ -275,12 +243,12 @@ def _settle(
     client: "MlflowClient",
     name: str,
     version: "ModelVersion",
-    evaluation: _Evaluation,
+    evaluation: Evaluated,
     promote: str,
     min_questions: int,
 ) -> str:
     """Decide, move the alias, and record why; the reason. A decision on the same evidence stands."""
-    evidence = _hash(evaluation.identity, promote, str(min_questions))
+    evidence = hash_of(evaluation.identity, promote, str(min_questions))
     if version.tags.get(_EVIDENCE_TAG) == evidence:
         return str(version.tags[_REASON_TAG])
     champion = find_champion(client, name)
@@ -292,11 +260,15 @@ def _settle(
             evaluated=evaluation.champion.get("version", ""),
             today=str(champion.version) if champion else "",
             problem=evaluation.champion.get("problem", ""),
+            note=evaluation.champion.get("note", ""),
             promote=promote,
             min_questions=min_questions,
         )
     if decision.promote:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
+        overtaken = move_champion(client, name, version, champion, force=promote == FORCE)
+        if overtaken:
+            reason = f"{overtaken}; run the pipeline again. Before that: {decision.reason}"
+            decision = replace(decision, promote=False, stale=True, reason=reason)
     tags = {
         _REASON_TAG: decision.reason,
         _PROMOTED_TAG: str(decision.promote).lower(),

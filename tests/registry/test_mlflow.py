@@ -19,9 +19,11 @@ pytest.importorskip("mlflow")
 from ragtune.errors import RegistryError, StorageError
 from ragtune.files import content_hash
 from ragtune.locks import locked
+from ragtune.registry import mlflow as registration
 from ragtune.registry.champion import champion_model
 from ragtune.registry.connection import connected
 from ragtune.registry.mlflow import register
+from ragtune.registry.promotion import decide_promotion
 
 NAME = "countries"
 
@@ -162,6 +164,45 @@ def test_a_registration_cut_short_is_completed(make_run, tracking_uri, monkeypat
     with connected(tracking_uri) as client:
         assert len(client.search_model_versions(f"name='{NAME}'")) == 1
         assert client.get_model_version_by_alias(NAME, "champion").tags["ragtune.promoted"] == "true"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_registration_that_did_not_wait_is_found_out_and_left_in_place(
+    make_run, tracking_uri, tmp_path, monkeypatch, moment
+):
+    """Two runs on one server with a workspace each have no lock in common."""
+    from mlflow import MlflowClient
+
+    register(*make_run(50, "first"), NAME, tracking_uri)
+    register(*make_run(60, "other", champion=("1", 50)), NAME, tracking_uri, promote="never")
+    ours = make_run(150, "ours", champion=("1", 50))
+    move = MlflowClient.set_registered_model_alias
+
+    def elsewhere(*args, **kwargs):
+        patch.undo()
+        with connected(tracking_uri) as client:
+            move(client, NAME, "champion", "2")
+
+    def decided(*args, **settings):
+        decision = decide_promotion(*args, **settings)
+        elsewhere()
+        return decision
+
+    def moved(client, *args):
+        move(client, *args)
+        elsewhere()
+
+    with monkeypatch.context() as patch:
+        if moment == "before":
+            patch.setattr(registration, "decide_promotion", decided)
+        else:
+            patch.setattr(MlflowClient, "set_registered_model_alias", moved)
+        late = register(*ours, NAME, tracking_uri)
+    assert not late.promoted
+    assert "which did not wait for this one, made version 2 champion meanwhile; run the pipeline again" in late.reason
+    with connected(tracking_uri) as client:
+        assert client.get_model_version_by_alias(NAME, "champion").version == "2"
+        assert client.get_model_version(NAME, "3").tags["ragtune.promoted"] == "false"
 
 
 def test_a_run_id_stands_for_one_model(make_run, tracking_uri):
