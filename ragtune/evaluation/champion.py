@@ -1,7 +1,14 @@
-"""The model to beat."""
+"""The model to beat, and which of today's questions may judge it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ragtune.questions.learnt import among, read_learnt
+from ragtune.questions.question import Question
 
 
 @dataclass(frozen=True)
@@ -17,3 +24,29 @@ class Champion:
     version: str
     folder: Path | None
     problem: str = ""
+
+
+def learnt_by_either(
+    questions: Sequence[Question], model_folder: str | Path, champion_folder: str | Path
+) -> tuple[npt.NDArray[np.bool_], str]:
+    """Mark the questions that one of the two models learnt from, (n,): with another split, or more data, there may be.
+
+    Returns:
+        The marks, and a sentence for people that says how many there are and of which model it is not known; "" if
+        there is nothing to say.
+    """
+    learnt, unknown = np.zeros(len(questions), bool), []
+    for name, folder in (("this model", model_folder), ("the champion", champion_folder)):
+        keys = read_learnt(folder)
+        if keys is None:
+            unknown.append(name)
+        else:
+            learnt |= among((question.question for question in questions), keys)
+    said = []
+    if learnt.any():
+        said.append(
+            f"{learnt.sum():,} of {len(questions):,} questions are left out, as one of the two learnt from them"
+        )
+    if unknown:
+        said.append(f"it is not known which questions {' and '.join(unknown)} learnt from")
+    return learnt, "; ".join(said)

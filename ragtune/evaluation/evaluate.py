@@ -24,7 +24,12 @@ from ragtune.models.rag import RagModel
 from ragtune.questions.groups import groups_of
 from ragtune.questions.question import SHARED, Question, read_kept_questions
 
-_KEPT_SCORES = ("em_", "f1_", "recall@5_")  # what a question's line of predictions.jsonl has, for each model
+_KEPT_SCORES = (
+    "em_",
+    "f1_",
+    "recall@5_",
+    "answer_recall@5_",
+)  # what a question's line of predictions.jsonl has, for each model
 _TRAINING_LOG = "training_log.json"
 
 
@@ -62,7 +67,8 @@ def evaluate(
         closed_book_folder: the baseline that `finetune` trained without passages; "" or an empty folder: none.
         base_knowledge_base_folder: where fine-tuning trained the passage encoder, the one made before; "": the same.
         champion: the model to beat, asked on the knowledge base of its own lineage; where that or the model is gone,
-            the report and facts.json say so, and the rest of the evaluation stands.
+            the report and facts.json say so, and the rest of the evaluation stands. Questions that one of the two
+            learnt from are left out between them.
         report_path: where the report goes too.
         rejected_path: JSONL of rejected questions, counted by reason in the report.
         title: of the report.
@@ -112,10 +118,13 @@ def evaluate(
     )
     del base
     closed_book = closed_book_answers(closed_book_folder, questions, generation)
-    sides, problem = {"before": before, "after": after}, ""
+    sides, told = {"before": before, "after": after}, {}
     if champion:
-        theirs, problem = evaluate_champion(champion, questions, k, generation, after.gold_questions > 0, retrieval)
+        theirs, problem, note = evaluate_champion(
+            champion, model_folder, questions, k, generation, after.gold_questions > 0, retrieval
+        )
         sides |= {"champion": theirs} if theirs else {}
+        told = {"version": champion.version, "problem": problem, "note": note}
 
     columns: Columns = {}
     for side in sides.values():
@@ -146,7 +155,7 @@ def evaluate(
         "title": title or f"{_last_name(base_parts[2])} with {_last_name(base_parts[0])}",
         "training_log": _training_log(model_folder),
         "rejected": _rejected_by_reason(rejected_path),
-        "champion": {"version": champion.version, "problem": problem} if champion else {},
+        "champion": told,
         "knowledge_base": after.manifest,
         "parameters": _parameters(model_folder) | {"num_beams": num_beams},
     }

@@ -18,7 +18,7 @@ from ragtune.questions.question import Question
 
 RECALL_AT = (1, 5, 20)
 RANKED_AT = 10  # MRR and nDCG
-WITH_INTERVAL = ("em", "f1", "recall@5")
+WITH_INTERVAL = ("em", "f1", "recall@5", "answer_recall@5")
 _DIFFERENCES = {"before": "difference", "champion": "champion_difference"}
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ragtune.errors import EvaluationError, RagtuneError
 from ragtune.evaluation.asking import ask, ask_closed_book
-from ragtune.evaluation.champion import Champion
+from ragtune.evaluation.champion import Champion, learnt_by_either
 from ragtune.evaluation.ranking import first_ranks
 from ragtune.evaluation.scoring import Columns, Hits, gold_ids_known, retrieved_entries, score_answers
 from ragtune.evaluation.searched import searched
@@ -19,6 +19,8 @@ from ragtune.models.checkpoint import knowledge_base_of, load_model
 from ragtune.models.rag import RagModel
 from ragtune.questions.question import Question
 
+_NO_GOLD = "the champion's knowledge base has none of the gold ids, so retrieval is compared by answer string"
+_BY_GOLD = ("recall@", "mrr@", "ndcg@")
 _log = logging.getLogger(__name__)
 
 
@@ -85,28 +87,48 @@ def evaluate_side(
 
 
 def evaluate_champion(
-    champion: Champion, questions: Sequence[Question], k: int, generation: dict[str, int], by_gold: bool, retrieval: str
-) -> tuple[Side | None, str]:
+    champion: Champion,
+    model_folder: str | Path,
+    questions: Sequence[Question],
+    k: int,
+    generation: dict[str, int],
+    by_gold: bool,
+    retrieval: str,
+) -> tuple[Side | None, str, str]:
     """Ask today's champion the same questions, on the knowledge base that its lineage names.
 
+    Where that knows none of the gold ids, the retrieval of the two can be compared by answer string alone, and the
+    side has no scores by gold id: they would all be 0. It has no scores, NaN, for questions that it or the model in
+    `model_folder` learnt from.
+
     Returns:
-        Its side, and ""; or None, and why it cannot be asked: model or knowledge base are gone or do not fit, memory
-        does not suffice, or whatever else goes wrong with it.
+        Its side, "" and what a reader must know of it, or ""; or None, and why it cannot be asked: model or knowledge
+        base are gone or do not fit, memory does not suffice, or whatever else goes wrong with it.
     """
     try:
         if champion.folder is None:
             raise EvaluationError(champion.problem)
+        learnt, note = learnt_by_either(questions, model_folder, champion.folder)
+        if learnt.all():
+            raise EvaluationError("one of the two models learnt from every question; hold out new ones")
         model = load_model(champion.folder)
         base = knowledge_base_of(champion.folder)
-        return evaluate_side("champion", model, base, questions, k, generation, by_gold, retrieval), ""
+        known = None if by_gold else False
+        side = evaluate_side("champion", model, base, questions, k, generation, known, retrieval)
+        if by_gold and not side.gold_questions:
+            by_answer = {name: scores for name, scores in side.columns.items() if not name.startswith(_BY_GOLD)}
+            side = replace(side, columns=by_answer)
+            note = "; ".join(filter(None, (note, _NO_GOLD)))
+        side = replace(side, columns={name: np.where(learnt, np.nan, own) for name, own in side.columns.items()})
+        return side, "", note
     except RagtuneError as error:
         problem = " ".join(str(error).split())
         _log.warning("the champion, version %s, cannot be evaluated: %s", champion.version, problem)
-        return None, problem
+        return None, problem, ""
     except Exception as error:  # whatever an old model or a full GPU raises: today's model is evaluated all the same
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         _log.warning("the champion, version %s, cannot be evaluated", champion.version, exc_info=True)
-        return None, problem
+        return None, problem, ""
 
 
 def closed_book_answers(

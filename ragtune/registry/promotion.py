@@ -40,6 +40,7 @@ def decide_promotion(
     evaluated: str = "",
     today: str = "",
     problem: str = "",
+    note: str = "",
     *,
     promote: str = AUTO,
     min_questions: int = MIN_QUESTIONS,
@@ -57,6 +58,7 @@ def decide_promotion(
         evaluated: version of the champion that they were evaluated against; "" if there was none.
         today: version of today's champion; "" if there is none.
         problem: why the champion could not be evaluated; "" if it was.
+        note: what a reader of the reason must know of their comparison; "" for nothing.
         promote: `auto` goes by the rule, `never` leaves the champion, `force` promotes whatever the rule says.
         min_questions: fewest questions that a promotion by the rule may rest on; those of one group count once.
         metric: the score per question that decides: `em`, or `recall@5` where only a retriever was trained.
@@ -69,6 +71,8 @@ def decide_promotion(
     if not predictions:
         raise RegistryError("a model without predictions cannot be registered: predictions.jsonl is empty")
     decision = _by_rule(predictions, evaluated, today, problem, min_questions, metric, seed)
+    if note:
+        decision = replace(decision, reason=f"{decision.reason}; {note}")
     if promote == NEVER:
         return replace(decision, promote=False, reason=f"promote=never; {decision.reason}")
     if promote == FORCE and not decision.promote:

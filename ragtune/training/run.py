@@ -3,6 +3,7 @@
 import copy
 import fcntl
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.provenance import running_code
+from ragtune.questions.learnt import write_learnt
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
@@ -94,7 +96,9 @@ def run(
                     train=judged_in(pairs.train, knowledge.passages),
                     validation=judged_in(pairs.validation, knowledge.passages),
                 )
-                _train(model, own, method, prompts, judged, knowledge.search, work / "model", lineage)
+                _train(
+                    model, own, method, prompts, judged, knowledge.search, work / "model", lineage, files.model_folder
+                )
         del model
         gc.collect()  # a trainer refers to itself, and would keep weights and moments on the device
         if _trains_closed_book(files, args) and not (work / "closed_book_model").is_dir():
@@ -104,7 +108,17 @@ def run(
             own.max_steps = args.max_steps if args.closed_book_steps < 0 else args.closed_book_steps
             own.metric_for_best_model = "loss" if args.metric_for_best_model == "loss" else ClosedBook.best_by
             told = lineage | {"closed_book": True}
-            _train(base_model, own, ClosedBook(), prompts, pairs, None, work / "closed_book_model", told)
+            _train(
+                base_model,
+                own,
+                ClosedBook(),
+                prompts,
+                pairs,
+                None,
+                work / "closed_book_model",
+                told,
+                files.model_folder,
+            )
         figures = _results(work)
         _wait()
         if first:
@@ -214,6 +228,7 @@ def _train(
     search: Search | None,
     folder: Path,
     lineage: dict[str, Any],
+    trained_before: str,
 ) -> None:
     trainer = RagTrainer(model, args, method, prompts, pairs.train, pairs.validation, search=search)
     trainer.fit()
@@ -228,6 +243,8 @@ def _train(
             say("warning: no step answered the validation questions better than the base model did; see the curve")
         with atomic_path(folder) as temporary:
             save_model(model, temporary, lineage)
+            asked = (split["question"] for split in (pairs.train, pairs.validation))
+            write_learnt(temporary, itertools.chain.from_iterable(asked), trained_before)
             _write(temporary / TRAINING_LOG, curve(trainer.state.log_history))
             _write(temporary / _RESULTS, figures)
     _wait()

@@ -21,6 +21,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.models.checkpoint import knowledge_base_of, load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.questions.learnt import write_learnt
 from ragtune.questions.question import SHARED
 
 LANDS = 40
@@ -216,8 +217,51 @@ def test_the_champion_answers_the_same_questions_on_its_own_knowledge_base(world
     assert metrics["em_champion_difference"] == pytest.approx(metrics["em_after"] - metrics["em_champion"])
     assert metrics["em_champion_difference_low"] <= metrics["em_champion_difference"]
     facts = json.loads((tmp_path / "out" / "facts.json").read_text())
-    assert facts["champion"] == {"version": "7", "problem": ""}
-    assert "The champion, version 7, was asked the same questions" in (tmp_path / "out" / "report.html").read_text()
+    unknown = "it is not known which questions this model and the champion learnt from"
+    assert facts["champion"] == {"version": "7", "problem": "", "note": unknown}
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "The champion, version 7, was asked the same questions" in report and f"{unknown}." in report
+
+
+def test_questions_that_either_learnt_from_do_not_count_against_the_champion(world, champion, tmp_path):
+    """The champion was trained with another test_fraction, on some of today's held-out questions."""
+    for folder, learnt, name in (
+        (world / "model", QUESTIONS[:1], "model"),
+        (champion.folder, QUESTIONS[1:5], "theirs"),
+    ):
+        shutil.copytree(folder, tmp_path / name)
+        write_learnt(tmp_path / name, [question.upper() + "?" for question in learnt])
+    metrics = run(world, tmp_path / "out", model_folder=tmp_path / "model", champion=Champion("7", tmp_path / "theirs"))
+    predictions = lines(tmp_path / "out" / "predictions.jsonl")
+    assert [n for n, row in enumerate(predictions) if row["em_champion"] is None] == [0, 1, 2, 3, 4]
+    others = [row["em_after"] - row["em_champion"] for row in predictions[5:]]
+    assert metrics["em_champion_difference"] == pytest.approx(np.mean(others))
+    note = json.loads((tmp_path / "out" / "facts.json").read_text())["champion"]["note"]
+    assert note == "5 of 24 questions are left out, as one of the two learnt from them"
+    assert note in (tmp_path / "out" / "report.html").read_text()
+    write_learnt(tmp_path / "theirs", QUESTIONS)
+    metrics = run(world, tmp_path / "all", champion=Champion("7", tmp_path / "theirs"))
+    problem = json.loads((tmp_path / "all" / "facts.json").read_text())["champion"]["problem"]
+    assert "learnt from every question; hold out new ones" in problem and "em_champion" not in metrics
+
+
+def test_a_champion_whose_corpus_had_other_ids_is_compared_by_answer(world, champion, tmp_path):
+    """Its recall by today's gold ids would be 0."""
+    shutil.copytree(champion.folder, tmp_path / "theirs")
+    model = load_model(champion.folder)
+    table = Passages.open(world / "passages.parquet").table
+    ids = pa.array([f"old{n}" for n in range(LANDS)])
+    Passages(pa.table({"id": ids, "title": table["title"], "text": table["text"]})).save(tmp_path / "old.parquet")
+    manifest = ingest_passages(tmp_path / "old.parquet", tmp_path / "kb", model.passage_encoder)
+    its_base = {"path": str(tmp_path / "kb"), "version": manifest.version, "content_hash": manifest.content_hash}
+    description = json.loads((tmp_path / "theirs" / "ragtune.json").read_text())
+    description["lineage"]["knowledge_base"] = its_base
+    (tmp_path / "theirs" / "ragtune.json").write_text(json.dumps(description))
+    metrics = run(world, tmp_path / "out", champion=Champion("7", tmp_path / "theirs"))
+    assert not [name for name in metrics if name.startswith(("recall@", "mrr@")) and "champion" in name]
+    assert metrics["answer_recall@20_champion"] > 0 and "answer_recall@5_champion_difference" in metrics
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "knowledge base has none of the gold ids" in report and "Recall@5 by answer" in report
 
 
 @pytest.mark.parametrize("gone", ["kb", "model", "folder"])

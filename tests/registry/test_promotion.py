@@ -88,6 +88,10 @@ def test_a_champion_that_could_not_be_evaluated_stays_and_the_reason_says_why():
     assert "promote=force" in decision.reason
 
 
+def test_what_is_to_be_known_of_the_comparison_stands_in_the_reason():
+    assert against_champion(150, 100, note="5 are left out").reason.endswith("over 200 questions; 5 are left out")
+
+
 def test_force_promotes_and_says_so():
     decision = against_champion(50, 100, promote="force")
     assert decision.promote

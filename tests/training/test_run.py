@@ -2,10 +2,12 @@ import dataclasses
 import json
 
 import pytest
+from datasets import load_from_disk
 
 from ragtune import __version__
 from ragtune.errors import TrainingError
 from ragtune.models.checkpoint import load_model, read_description
+from ragtune.questions.learnt import among, read_learnt
 from ragtune.training import run as run_module
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.run import run
@@ -50,6 +52,14 @@ def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_pat
     assert lineage["ragtune_version"] == __version__
     assert set(lineage["base_model"]) == {"question_encoder", "passage_encoder", "generator"}
     assert description["config"]["n_docs"] == 3
+
+
+def test_a_model_knows_the_questions_that_it_learnt_from(files, world, tmp_path):
+    run(files(), RagTrainingArguments(**PARAMETERS))
+    pairs = load_from_disk(world.pairs)
+    asked = [*pairs["train"]["question"], *pairs["validation"]["question"]]
+    for folder in (tmp_path / "model", tmp_path / "closed_book"):
+        assert among([*asked, "is this another one"], read_learnt(folder)).tolist() == [True] * len(asked) + [False]
 
 
 def test_a_trained_model_is_trained_further_with_its_own_settings_where_none_are_given(files, tmp_path, capsys):
