@@ -1,4 +1,8 @@
-"""Calibration of p(z|x): of the passages given 0.8, 8 in 10 should turn out right."""
+"""Calibration of p(z|x): of the passages given 0.8, 8 in 10 should turn out right.
+
+Where several passages of a question are right, they are judged as one, see `right_as_one`: the curve then says nothing
+of how p(z|x) is shared out among them, and a single passage given 0.8 may be right more often, or less.
+"""
 
 from dataclasses import dataclass
 

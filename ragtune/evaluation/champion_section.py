@@ -8,7 +8,7 @@ from ragtune.evaluation.bootstrap import CONFIDENCE
 from ragtune.evaluation.charts import percent, points, whole_percent
 from ragtune.evaluation.comparison import POWER, Comparison, compare
 
-_ROWS = {"em": "Exact match", "f1": "F1", "recall@5": "Recall@5"}
+_ROWS = {"em": "Exact match", "f1": "F1", "recall@5": "Recall@5", "answer_recall@5": "Recall@5 by answer"}
 _A_SMALL_DIFFERENCE = 0.02
 
 
@@ -20,7 +20,8 @@ def champion_section(
     Args:
         metrics: what `evaluate` returns.
         predictions: the lines of predictions.jsonl.
-        champion: `version` and `problem` of the champion at the time, see `Champion`; empty: there was none.
+        champion: `version`, `problem` and `note` of the champion at the time, see `evaluate_champion`; empty: there was
+            none.
     """
     evaluated = "em_champion" in metrics
     opponent = "champion" if evaluated else "before"
@@ -41,7 +42,9 @@ def _situation(champion: Mapping[str, str], evaluated: bool) -> str:
         )
     title = f"The champion, version {escape(champion['version'])},"
     if evaluated:
-        return f"{title} was asked the same questions, each model on its own knowledge base."
+        note = champion.get("note", "")
+        told = f" Of their comparison: {escape(note)}." if note else ""
+        return f"{title} was asked the same questions, each model on its own knowledge base.{told}"
     return (
         f"{title} could not be asked these questions: {escape(champion['problem'])} It keeps its place unless the run "
         "says <code>promote: force</code>. The figures below are against the model before."
@@ -56,7 +59,9 @@ def _finding(comparison: Comparison, evaluated: bool) -> str:
         f"interval {points(low)} to {points(high)}, exact permutation test p = {comparison.p_value:.3f}. To be "
         f"promoted, a model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
         f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, if the champion is still "
-        "the same by then and the questions are enough."
+        "the same by then and the questions are enough. The level is that of one decision: of many equally good "
+        "models, such as one trained each night, some pass by chance, in 30 nights at least one with a probability of "
+        "about .4."
     )
 
 

@@ -108,7 +108,8 @@ def _calibration_figure(metrics: Mapping[str, float], predictions: Sequence[Mapp
     good = "are gold" if flag == "gold" else "hold an answer"
     note = (
         f"Share of the passages given this probability that {good}, those of one question as one with the sum of their"
-        " probabilities; on the dotted line p(z|x) means what it says."
+        " probabilities; on the dotted line p(z|x) means what it says, though not for each single passage where several"
+        " of a question are right."
         f" Expected calibration error: {', '.join(errors)}."
     )
     return _figure("Calibration of p(z|x)", chart, note)

@@ -47,7 +47,8 @@ def filter_questions(
 
     A kept question has all its distinct answers of at most `max_answer_words`, those of its duplicates too. The split
     follows from a hash, of the normalised question or of what `split_by` names, so the same question is in the same
-    split in whatever file and order it comes, and more questions move none, but where they connect two groups.
+    split in whatever file and order it comes. More questions move none that is split by itself or its title; a group
+    of gold passages moves where a new question brings it another passage, whose hash is less, or connects two groups.
 
     Args:
         questions_uri: what to read; see `ragtune.questions.nq.read_questions`.

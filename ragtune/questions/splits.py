@@ -74,9 +74,10 @@ class Links:
 
 
 def places(digests: Keys, groups: Mapping[int, int]) -> npt.NDArray[np.float64]:
-    """Place each question in [0, 1) by its group's hash or its own; more questions do not move it.
+    """Place each question in [0, 1) by its group's hash or its own.
 
-    A group stands where it did until a question joins that brings a lesser key, or connects it with another group.
+    More questions do not move one that goes by itself, or by one key alone, such as its title. A group of several keys
+    stands where it did until a question joins that brings a lesser key, or connects it with another group.
 
     Args:
         digests: (n, 2), two independent halves of each question's hash.

@@ -53,6 +53,14 @@ def test_a_group_stands_at_one_place_and_more_questions_leave_it_there():
     assert (after[:3] == before).all()
 
 
+def test_a_question_that_brings_a_group_a_lesser_key_moves_it_as_the_readme_says():
+    low, high = sorted("abcdefgh", key=key_of)[:: len("abcdefgh") - 1]
+    before = places(digests(2), links([high], ["x"]).groups())
+    after = places(digests(3), links([high], ["x"], [high, low]).groups())
+    assert after[0] == after[2] != before[0]
+    assert after[1] == before[1]
+
+
 def test_large_groups_fall_to_the_splits_as_often_as_small_ones():
     golds = [[f"{group}-{number}" for number in range(8)] for group in range(4000)]
     place = places(digests(4000), links(*golds).groups())
