@@ -201,7 +201,7 @@ def test_a_registration_that_did_not_wait_is_found_out_and_left_in_place(
     assert not late.promoted
     assert "which did not wait for this one, made version 2 champion meanwhile; run the pipeline again" in late.reason
     with connected(tracking_uri) as client:
-        assert client.get_model_version_by_alias(NAME, "champion").version == "2"
+        assert str(client.get_model_version_by_alias(NAME, "champion").version) == "2"
         assert client.get_model_version(NAME, "3").tags["ragtune.promoted"] == "false"
 
 
