@@ -12,7 +12,7 @@ from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
 from ragtune.knowledge import ledger
-from ragtune.knowledge.damage import checksums_of
+from ragtune.knowledge.damage import checksums_of, damaged_files
 from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feature_repo import (
     FEATURE_STORE,
@@ -154,7 +154,9 @@ def _mended(wanted: Wanted, folder: Path) -> Ingestion:
             return Ingestion(manifest)
     elif rows_intact:
         embedded, checksums = _write_files(wanted, manifest, open_feature_store(folder, wanted.token))
-        if checksums == manifest.checksums:
+        if {**checksums, PASSAGES: ""} == {**manifest.checksums, PASSAGES: ""}:  # the vectors that Milvus holds
+            manifest = replace(manifest, checksums=checksums)
+            write_manifest(manifest, folder / MANIFEST)
             return Ingestion(manifest, embedded=embedded)
     check_no_other_owner(folder / EMBEDDED_DATABASE)
     write_manifest(manifest, folder / REPAIRING)
@@ -216,7 +218,7 @@ def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
 
 
 def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[int, dict[str, str]]:
-    """Write a version's files, each at once; how many texts were embedded, and the files' checksums."""
+    """Write those of a version's files that are not intact; how many texts were embedded, and the files' checksums."""
     folder, passages, cache = wanted.folder / begun.version, wanted.passages, wanted.cache(begun)
     if wanted.encoder.precision != begun.precision and len(cache.missing(passages.content_hashes)):
         raise KnowledgeBaseError(
@@ -224,13 +226,16 @@ def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[
             f"ingest those passages where it computes in {begun.precision}"
         )
     embedded = embed_missing(passages, wanted.encoder, cache)
-    passages.save(folder / PASSAGES)
+    intact = set(begun.checksums) - set(damaged_files(folder, begun.checksums))
+    if PASSAGES not in intact:
+        passages.save(folder / PASSAGES)
     earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
     write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
-    mean = write_vectors(folder, cache.vectors(passages.content_hashes))
-    # FLAT may have followed a graph.
-    if index_of(store).kind != "FLAT" or (folder / MEAN).exists() or MEAN in begun.checksums:
-        write_mean(folder, mean)
+    if VECTORS not in intact or (MEAN in begun.checksums and MEAN not in intact):
+        mean = write_vectors(folder, cache.vectors(passages.content_hashes))
+        # FLAT may have followed a graph.
+        if index_of(store).kind != "FLAT" or (folder / MEAN).exists() or MEAN in begun.checksums:
+            write_mean(folder, mean)
     return embedded, checksums_of(folder, (PASSAGES, VECTORS, MEAN))
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
 from elsewhere import elsewhere, ingest_and_die
@@ -257,6 +258,29 @@ def test_bytes_that_change_are_repaired_beside_a_reader(folder, version, corpus,
     flip(version / "vectors.npy")
     with served(version / "milvus.db"):
         ingest_passages(corpus, folder, encoder)
+    assert_holds(folder, encoder, animal_texts(300))
+
+
+def test_files_that_are_intact_stay_when_rows_are_repaired(folder, version, tmp_path, corpus, encoder, monkeypatch):
+    """The same passages in other record batches are other bytes, which a repair that fails must not leave."""
+    table = Passages.open(corpus).table
+    Passages(pa.concat_tables([table[:100], table[100:]])).save(tmp_path / "batches.arrow")
+    empty_milvus(version)
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "build_index", fail)
+        with pytest.raises(KnowledgeBaseError, match="the probe failed"):
+            ingest_passages(tmp_path / "batches.arrow", folder, encoder)
+    with ExactKnowledgeBase.open(folder) as base:
+        assert base.search(encoder.encode(["an otter"]), 1).mask.all()
+
+
+def test_texts_are_repaired_in_other_record_batches_beside_a_reader(folder, version, tmp_path, corpus, encoder):
+    table = Passages.open(corpus).table
+    Passages(pa.concat_tables([table[:100], table[100:]])).save(tmp_path / "batches.arrow")
+    flip(version / "passages.arrow")
+    with served(version / "milvus.db"):
+        manifest = ingest_passages(tmp_path / "batches.arrow", folder, encoder)
+    assert files_are_intact(version, manifest)
     assert_holds(folder, encoder, animal_texts(300))
 
 
