@@ -28,7 +28,7 @@ from ragtune.knowledge.manifest import (
     version_folders,
 )
 from ragtune.knowledge.milvus import is_open_elsewhere
-from ragtune.knowledge.pointers import POINTER, Pointer, pointer_from
+from ragtune.knowledge.pointers import POINTER, Pointer, leads_to, pointer_from
 from ragtune.locks import IN_USE, is_locked, locked
 
 KEEP_DAYS = 30.0
@@ -97,8 +97,8 @@ class Search:
     def run(self) -> Found:
         """List what nothing refers to; nothing is changed.
 
-        A version is referred to if it is served, if a pointer or model in the workspace or in `keep` names it, or if
-        somebody holds a lease on it (`ragtune.knowledge.leases`).
+        A version is referred to if it is served, if a pointer or model in the workspace or in `keep` leads to it, or if
+        somebody holds a lease on it (`ragtune.knowledge.leases`), such as a registered model.
 
         Raises:
             StorageError: there is no such workspace.
@@ -194,13 +194,10 @@ def _state(version: Path) -> str:
 
 
 def _holders(version: Path, named: Sequence[tuple[Path, Pointer]], keep_seconds: float) -> list[str]:
-    root = version.parent.resolve()
-    holders = [
-        str(place) for place, said in named if said.version == version.name and Path(said.path).resolve() == root
-    ]
+    holders = [str(place) for place, said in named if leads_to(said, version)]
     if is_open_elsewhere(version / EMBEDDED_DATABASE):
         holders.append("a process that has it open")
-    return list(dict.fromkeys([*holders, *live_holders(version, keep_seconds)]))
+    return list(dict.fromkeys([*live_holders(version, keep_seconds), *holders]))
 
 
 def _pointers(folders: Sequence[Path]) -> Iterator[tuple[Path, Pointer]]:

@@ -1,8 +1,8 @@
 """Leases: notes beside the versions of a knowledge base, of who needs which, so that none is removed under a reader.
 
-A lease is a small file, leases/kb_v1/<name>.json in the knowledge base's folder. It names its holder, a process or a
-file that points to the version; the time is the file's own. Holders on other machines cannot be asked: their leases end
-when they have not been renewed for a while.
+A lease is a small file, leases/kb_v1/<name>.json in the knowledge base's folder. It names its holder: a process, a file
+that points to the version, or a registered model; the time is the file's own. Holders on other machines cannot be
+asked: their leases end when they have not been renewed for a while. A registered model's lasts until it is deleted.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LEASES = "leases"
 _RENEWED_EVERY_SECONDS = 3600.0
+_OPENED = "somebody who has opened it through a pointer"
 
 
 class Reading:
@@ -52,13 +53,14 @@ class Reading:
                 self._path.unlink(missing_ok=True)
 
 
-def take(version: Path, holder: str, process: int = 0) -> Path | None:
+def take(version: Path, holder: str, process: int = 0, lasting: bool = False) -> Path | None:
     """Take or renew a lease.
 
     Args:
         version: the version's folder.
-        holder: the absolute path of a file that names the version; or, of a process, a name for people.
-        process: its id; 0 for a file.
+        holder: the absolute path of a file that names the version; or a name for people.
+        process: its id; 0 for anything else.
+        lasting: it counts until its file is deleted.
 
     Returns:
         The lease's file; None where it cannot be written, or there is no such version.
@@ -69,21 +71,26 @@ def take(version: Path, holder: str, process: int = 0) -> Path | None:
     path = version.parent / LEASES / version.name / f"{name}.json"
     try:
         with atomic_file(path) as stream:
-            json.dump({"holder": holder, "process": process, "host": _host()}, stream)
+            json.dump({"holder": holder, "process": process, "host": _host(), "lasting": lasting}, stream)
     except (OSError, StorageError) as error:
         logger.warning("%s: no lease can be taken (%s); `ragtune gc` will not know of this reader", version, error)
         return None
     return path
 
 
+def renew_opened(version: Path) -> None:
+    """Note that a version was opened through a pointer, which may be on a machine that cannot be asked."""
+    take(version, _OPENED)
+
+
 def live_holders(version: Path, keep_seconds: float) -> list[str]:
-    """The holders of a version's leases.
+    """The holders of a version's leases, lasting ones first.
 
     Args:
         version: its folder.
         keep_seconds: how long a lease counts whose holder cannot be seen from here.
     """
-    holders = []
+    lasting, holders = [], []
     for path in sorted((version.parent / LEASES / version.name).glob("*.json")):
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
@@ -94,10 +101,13 @@ def live_holders(version: Path, keep_seconds: float) -> list[str]:
         except (OSError, ValueError, KeyError, TypeError):
             holders.append(f"{path}, which cannot be read")
             continue
+        if told.get("lasting"):
+            lasting.append(f"{holder}, until {path} is deleted")
+            continue
         alive = _process_holds(process, host) if process else _file_holds(Path(holder), version)
         if alive or (alive is None and age < keep_seconds):
             holders.append(holder)
-    return holders
+    return lasting + holders
 
 
 def _process_holds(process: int, host: str) -> bool | None:
@@ -107,9 +117,10 @@ def _process_holds(process: int, host: str) -> bool | None:
 
 def _file_holds(holder: Path, version: Path) -> bool | None:
     """None where it cannot be seen from here, or not read."""
+    from ragtune.knowledge.pointers import leads_to, pointer_from  # which takes leases
+
     try:
-        told = json.loads(holder.read_text(encoding="utf-8"))
-        return bool(told["version"] == version.name and Path(told["path"]).resolve() == version.parent.resolve())
+        return leads_to(pointer_from(json.loads(holder.read_text(encoding="utf-8"))), version)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.damage import raise_if_unavailable
-from ragtune.knowledge.leases import take
+from ragtune.knowledge.leases import renew_opened, take
 from ragtune.knowledge.manifest import (
     MANIFEST,
     SERVED,
@@ -79,6 +79,29 @@ def pointer_from(told: dict[str, Any]) -> Pointer:
     return Pointer(told["path"], told["version"], told["content_hash"], told.get("encoder_fingerprint", ""))
 
 
+def leads_to(pointer: Pointer, version: Path) -> bool:
+    """True where a pointer is meant for, or would open, a version, wherever its knowledge base is mounted here.
+
+    Raises:
+        KnowledgeBaseError: a manifest cannot be read.
+    """
+    root, told = version.parent, Path(pointer.path)
+    if told.name != root.absolute().name and told.resolve() != root.resolve():
+        return False
+    return pointer.version == version.name or (_holds(version, pointer) and not _holds(root / pointer.version, pointer))
+
+
+def _holds(version: Path, pointer: Pointer) -> bool:
+    """True where a version, whole or not, is of a pointer's content and encoder."""
+    manifests = [read_manifest(version / name) for name in (MANIFEST, *UNFINISHED)]
+    return any(manifest and _is_of(manifest, pointer) for manifest in manifests)
+
+
+def _is_of(manifest: Manifest, pointer: Pointer) -> bool:
+    encoders = ("", manifest.encoder_fingerprint)
+    return manifest.content_hash == pointer.content_hash and pointer.encoder_fingerprint in encoders
+
+
 def resolve(place: str | Path | Pointer) -> tuple[Path, Manifest]:
     """The folder of one version, and its manifest.
 
@@ -116,10 +139,8 @@ def _pointed_at(pointer: Pointer) -> tuple[Path, Manifest]:
     versions = whole_versions(root)
     # The version of that name, or one that was ingested again with the same passages and encoder.
     for path, manifest in sorted(versions.items(), key=lambda item: item[0] != folder):
-        if manifest.content_hash == pointer.content_hash and pointer.encoder_fingerprint in (
-            "",
-            manifest.encoder_fingerprint,
-        ):
+        if _is_of(manifest, pointer):
+            renew_opened(path)
             return path, manifest
     if any((folder / name).exists() for name in UNFINISHED):
         return folder, _whole(folder)  # says so

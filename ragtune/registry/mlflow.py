@@ -19,7 +19,9 @@ from ragtune.registry.connection import artifact_root, connected, database_file,
 from ragtune.registry.evaluated import PREDICTIONS, Evaluated, hash_of
 from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
+from ragtune.registry.pins import pin_knowledge_base
 from ragtune.registry.promotion import AUTO, FORCE, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
+from ragtune.uris import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -117,6 +119,8 @@ def register(
             keep = None if is_server(tracking_uri) else shared
             source = model_uri or _place_model(client, run, Path(model_folder), keep, name, facts["model_hash"])
             version = _create_version(client, name, run, source, evaluation.metrics, facts)
+        holder = f'model "{name}" version {version.version} in {shown(tracking_uri)}'
+        pin_knowledge_base(model_folder, workspace, holder)
         reason = _settle(client, name, version, evaluation, promote, min_questions)
         champion = find_champion(client, name)
         client.set_terminated(run.info.run_id)

@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import json
 import os
@@ -75,6 +76,33 @@ def test_a_pointer_keeps_its_version(workspace, root, tmp_path):
     (tmp_path / "run" / "knowledge_base.json").unlink()
     assert garbage(workspace) == {}
     assert garbage(workspace, keep_days=0) == {"version": ["kb_v1"]}
+
+
+def test_a_pointer_keeps_its_version_wherever_the_workspace_is_mounted(workspace, root, tmp_path):
+    write_pointer(tmp_path / "run", root / "kb_v1")
+    mounted = workspace.rename(tmp_path / "mounted")
+    assert garbage(mounted, keep_days=0, keep=[tmp_path / "run"]) == {}
+    assert garbage(mounted, keep_days=0) == {}  # its lease names a file that is seen from here
+
+
+def test_a_pointer_keeps_the_version_that_it_would_open(workspace, root, tmp_path):
+    pointer = dataclasses.replace(pointer_to(*resolve(root / "kb_v1")), version="kb_v7")
+    assert resolve(pointer)[0] == root / "kb_v1"
+    shutil.rmtree(root / "leases")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "knowledge_base.json").write_text(json.dumps(asdict(pointer)))
+    assert garbage(workspace, keep=[tmp_path / "run"]) == {}
+    (tmp_path / "run" / "knowledge_base.json").write_text(json.dumps(asdict(pointer) | {"content_hash": "0" * 64}))
+    assert garbage(workspace, keep=[tmp_path / "run"]) == {"version": ["kb_v1"]}
+
+
+def test_opening_through_a_pointer_renews(workspace, root):
+    pointer = pointer_to(*resolve(root / "kb_v1"))
+    for _ in range(2):
+        KnowledgeBase.open(pointer).close()
+        assert garbage(workspace) == {}
+        age(root / "leases")
+        assert garbage(workspace) == {"version": ["kb_v1"]}
 
 
 @pytest.mark.parametrize("place", ["workspace/models/mine/1", "runs/1/model"])

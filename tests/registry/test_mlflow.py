@@ -18,6 +18,8 @@ pytest.importorskip("mlflow")
 
 from ragtune.errors import RegistryError, StorageError
 from ragtune.files import content_hash
+from ragtune.knowledge.leases import live_holders
+from ragtune.knowledge.manifest import MANIFEST, METRIC, Manifest, write_manifest
 from ragtune.locks import locked
 from ragtune.registry import mlflow as registration
 from ragtune.registry.champion import champion_model
@@ -66,6 +68,20 @@ def test_the_champion_outlives_the_run_that_trained_it(make_run, tracking_uri):
 def test_a_workspace_takes_the_model_where_the_database_is_elsewhere(make_run, tracking_uri, tmp_path):
     result = register(*make_run(100), NAME, tracking_uri, workspace=tmp_path / "workspace")
     assert result.model_uri.startswith((tmp_path / "workspace" / "models" / NAME).as_uri())
+
+
+def test_a_registered_models_knowledge_base_is_pinned(make_run, tracking_uri, tmp_path):
+    model, evaluation = make_run(100)
+    root = tmp_path / "workspace" / "knowledge_bases" / "passages"
+    manifest = Manifest("kb_v1", "passages", "e", "f" * 64, 2, "float32", METRIC, "FLAT", 1, "ab12", "2026")
+    write_manifest(manifest, root / "kb_v1" / MANIFEST)
+    description = json.loads((model / "ragtune.json").read_text())
+    description["lineage"]["knowledge_base"]["path"] = str(root)
+    (model / "ragtune.json").write_text(json.dumps(description))
+    register(model, evaluation, NAME, tracking_uri, workspace=tmp_path / "workspace")
+    shutil.rmtree(tmp_path / "workspace" / "models")
+    (why,) = live_holders(root / "kb_v1", 0)
+    assert why.startswith(f'model "{NAME}" version 1 in {tracking_uri}, until ')
 
 
 def test_a_better_model_takes_over_and_an_equal_one_does_not(make_run, tracking_uri):

@@ -1,0 +1,43 @@
+"""The lease of a registered model on the version of the knowledge base that it answers from."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge.leases import take
+from ragtune.knowledge.pointers import pointer_from, resolve
+
+logger = logging.getLogger(__name__)
+
+
+def pin_knowledge_base(model_folder: str | Path, workspace: str | Path, holder: str) -> Path | None:
+    """Take a lease without an end on the version that a model's lineage names, so that `ragtune gc` keeps it.
+
+    It is not registered models' files that keep a version: in a server's artifacts nobody who tidies up sees them.
+
+    Args:
+        model_folder: what `save_model` wrote.
+        workspace: where the knowledge base is looked for, too, which may be mounted elsewhere than it was; "" nowhere.
+        holder: the model and version in words, for who lists leases.
+
+    Returns:
+        The lease's file; None, and a warning, where the version is not to be found or may not be written beside.
+    """
+    lineage = json.loads((Path(model_folder) / "ragtune.json").read_text(encoding="utf-8")).get("lineage", {})
+    try:
+        pointer = pointer_from(lineage["knowledge_base"])
+    except (KeyError, TypeError):
+        return None  # a model without one
+    places = [pointer.path]
+    if workspace:
+        places.append(str(Path(workspace) / "knowledge_bases" / Path(pointer.path).name))
+    problem = ""
+    for place in places:
+        try:
+            return take(resolve(replace(pointer, path=place))[0], holder, lasting=True)
+        except KnowledgeBaseError as error:
+            problem = problem or str(error)
+    logger.warning("%s: its knowledge base cannot be kept from `ragtune gc`: %s", model_folder, problem)
+    return None
