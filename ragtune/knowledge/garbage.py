@@ -138,9 +138,11 @@ class Search:
         for name in _EARLIER_LAYOUT:
             if served and (root / name).exists():
                 found.add("earlier layout", root / name, "versions have folders of their own by now")
-        for collection in ledger.orphans(root, self.token):
+        orphans, problems = ledger.orphans(root, self.token)
+        found.warnings += problems
+        for collection in orphans:
             place = f"{collection.name} on {collection.uri}"
-            remove = partial(ledger.drop, collection, self.token)
+            remove = partial(self._drop_collection, root, collection)
             found.garbage.append(Garbage("collection", place, "its version's folder is gone", 0, remove))
 
     def _own_reasons(self, version: Path) -> list[str]:
@@ -170,6 +172,10 @@ class Search:
             if read_served(root) == version.name:
                 (root / SERVED).unlink()
             remove_version(version, self.token)
+
+    def _drop_collection(self, root: Path, collection: ledger.Collection) -> None:
+        with only_one(root):
+            ledger.drop(root, collection, self.token)
 
     def _drop_work_folder(self, folder: Path) -> None:
         """With the knowledge bases that its refreshes have made, on a server too."""

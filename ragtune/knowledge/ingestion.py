@@ -129,15 +129,15 @@ def remove_version(folder: Path, token: str = "") -> None:
     """Remove a version for good: first its collection, where that is on a server, then its folder.
 
     Raises:
-        KnowledgeBaseError: the server cannot be reached; the folder then still stands.
+        KnowledgeBaseError: the server cannot be reached, or the collection was made by another knowledge base, of which
+            this one is a copy; the folder then still stands.
     """
-    if (folder / FEATURE_STORE).exists() and milvus_uri_of(folder):
-        store = open_feature_store(folder, token)
-        online = batched_store(store)
-        try:
-            online.drop(store.config, passages_view(folder.name, dimension=1))
-        finally:
-            online.disconnect()
+    if collection := ledger.collection_of(folder):
+        ledger.drop(folder.parent, collection, token)
+    _remove_folder(folder)
+
+
+def _remove_folder(folder: Path) -> None:
     # Renamed first, so that a kill on the way leaves no version that lacks files.
     holder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     folder.replace(holder / folder.name)
@@ -277,7 +277,11 @@ def _remove_abandoned(folder: Path, token: str) -> None:
         if (path / MANIFEST).exists():
             (path / BUILDING).unlink(missing_ok=True)  # killed between the manifest and this
         elif (path / BUILDING).exists() or not any(path.glob("[!.]*")):
-            remove_version(path, token)
+            try:
+                remove_version(path, token)
+            except KnowledgeBaseError as error:  # such as a server that is gone: no reason not to serve another one
+                logger.warning("%s; `ragtune gc` tries again", error)
+                _remove_folder(path)  # the ledger remembers the collection
 
 
 def _manifest(folder: Path) -> Manifest:
