@@ -54,6 +54,9 @@ def test_nor_has_a_clone_with_equal_inodes_that_is_mounted_elsewhere(tmp_path):
         ledger.check_own(tmp_path / "elsewhere", collection)
     (tmp_path / "elsewhere").rename(tmp_path / "base")
     ledger.check_own(tmp_path / "base", collection)
+    (tmp_path / "base" / "identity.json").unlink()  # as the README says of a clone at the same path
+    with pytest.raises(KnowledgeBaseError, match="may be a copy"):
+        ledger.check_own(tmp_path / "base", collection)
 
 
 def test_a_version_whose_collection_was_made_elsewhere_stays(tmp_path):
