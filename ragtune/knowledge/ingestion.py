@@ -181,7 +181,7 @@ def _begun(wanted: Wanted) -> Manifest:
         for name in UNFINISHED:
             with contextlib.suppress(KnowledgeBaseError):  # begun by an earlier ragtune, and now abandoned
                 manifest = read_manifest(folder / name)
-                if manifest and wanted.is_in(folder, manifest):
+                if manifest and wanted.is_in(folder, manifest) and ledger.is_own(folder):
                     return manifest
     manifest = wanted.manifest(f"kb_v{max((version_number(path.name) for path in folders), default=0) + 1}")
     write_manifest(manifest, wanted.folder / manifest.version / BUILDING)

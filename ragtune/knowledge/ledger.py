@@ -97,6 +97,17 @@ def check_own(folder: Path, collection: Collection) -> None:
     )
 
 
+def is_own(version: Path) -> bool:
+    """False for a version whose collection was made by another knowledge base, as `check_own` has it."""
+    collection = collection_of(version)
+    try:
+        if collection:
+            check_own(version.parent, collection)
+    except KnowledgeBaseError:
+        return False
+    return True
+
+
 def drop(folder: Path, collection: Collection, token: str) -> None:
     """Remove a collection from its server, if it is there.
 

@@ -1,7 +1,7 @@
 import shutil
 
 import pytest
-from animals import WordEncoder, animal_texts, write_passages
+from animals import animal_texts, write_passages
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge import ledger, milvus
@@ -86,14 +86,9 @@ def test_a_copied_workspace_leaves_the_collections_of_the_other_alone(tmp_path, 
         ingest_passages(passages, root, encoder, uri=uri, index="FLAT")
     (root / "kb_v1" / "manifest.json").rename(root / "kb_v1" / "building.json")
     copy = shutil.copytree(tmp_path / "production", tmp_path / "copy")
-    ingest_passages(
-        write_passages(tmp_path / "passages.parquet", animal_texts(5)),
-        copy / "knowledge_bases" / "animals",
-        WordEncoder(seed=1),
-        uri=uri,
-        index="FLAT",
-    )
-    assert "was made by" in caplog.text
+    begun = write_passages(tmp_path / "passages.parquet", animal_texts(20))
+    resumed = ingest_passages(begun, copy / "knowledge_bases" / "animals", encoder, uri=uri, index="FLAT")
+    assert resumed.version == "kb_v3" and "was made by" in caplog.text
     (item,) = (item for item in Search(copy).run().garbage if item.kind == "version")
     assert item.place.endswith("kb_v2")
     with pytest.raises(KnowledgeBaseError, match="may be a copy"):
