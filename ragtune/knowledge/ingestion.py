@@ -15,7 +15,6 @@ from ragtune.knowledge import ledger
 from ragtune.knowledge.damage import checksums_of, damaged_files
 from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feature_repo import (
-    FEATURE_STORE,
     OFFLINE_SOURCE,
     batched_store,
     index_of,
