@@ -65,15 +65,23 @@ class SearchAhead:
                 **{f"{name}{i}": getattr(found, name) for i, found in enumerate(answers) for name in _ARRAYS},
             )
 
-    def load(self, folder: Path, process: int) -> None:
-        """Read back what `save` left."""
+    def load(self, folder: Path, process: int, processes: int, sizes: Sequence[int]) -> None:
+        """Read back what `save` left; nothing where a step is dealt out otherwise by now, and has to ask again.
+
+        Args:
+            folder: the checkpoint.
+            process: this one's number.
+            processes: how many there are.
+            sizes: questions in each of this process's batches of a step.
+        """
         path = _file(folder, process)
-        if path.exists():
+        if path.exists() and not _file(folder, processes).exists() and _file(folder, processes - 1).exists():
             with np.load(path) as arrays:
                 answers = range(len(arrays.files) // len(_ARRAYS))
                 found = [Retrieved(*(arrays[f"{name}{i}"] for name in _ARRAYS)) for i in answers]
-            self._found = Future()
-            self._found.set_result(found)
+            if [len(part.rows) for part in found] == list(sizes):
+                self._found = Future()
+                self._found.set_result(found)
 
 
 def _file(folder: Path, process: int) -> Path:

@@ -109,6 +109,8 @@ class RagTrainingArguments(TrainingArguments):
         max_eval_questions: validation questions answered at each evaluation; 0 takes all.
         early_stopping_patience: end where so many evaluations in a row brought no better step; 0 trains all steps.
         eval_num_beams: beams of the generation in an evaluation.
+        resume_from: another run in the work folder, by name, or a run's folder: a run that has no checkpoint of its own
+            goes on from that one's last, though parameters differ, such as a larger `max_steps` or a smaller `n_docs`.
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
         fully_shard: spread weights, gradients and the optimizer's moments over the processes (FSDP) instead of keeping
             all on each (DDP): less memory, more traffic. The results are the same.
@@ -135,6 +137,7 @@ class RagTrainingArguments(TrainingArguments):
     max_eval_questions: int = field(default=500, metadata={"help": "validation questions an evaluation; 0: all"})
     early_stopping_patience: int = field(default=0, metadata={"help": "evaluations without a better step; 0: never"})
     eval_num_beams: int = field(default=1, metadata={"help": "beams in an evaluation"})
+    resume_from: str = field(default="", metadata={"help": "a run with other parameters to go on from"})
     tensorboard_folder: str = field(default="", metadata={"help": "TensorBoard's event files"})
     fully_shard: bool = field(default=False, metadata={"help": "spread the weights over the processes (FSDP)"})
     precision: str = field(default="auto", metadata={"help": f"one of {PRECISIONS}", "choices": PRECISIONS})

@@ -38,8 +38,14 @@ def last_checkpoint(folder: str | Path) -> Path | None:
         return None
     for partial in folder.glob(".partial-checkpoint-*"):
         shutil.rmtree(partial, ignore_errors=True)
-    steps = [int(name.group(1)) for path in folder.iterdir() if (name := _NAME.match(path.name))]
-    return checkpoint_folder(folder, max(steps)) if steps else None
+    step = last_step(folder)
+    return checkpoint_folder(folder, step) if step is not None else None
+
+
+def last_step(folder: str | Path) -> int | None:
+    """Of the whole checkpoints in a folder, the most steps; None where there is none. Nothing is removed."""
+    found = [_NAME.match(path.name) for path in Path(folder).glob("checkpoint-*")]
+    return max((int(name.group(1)) for name in found if name), default=None)
 
 
 def publish(partial: Path, whole: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run depends on, as one hash: a run goes on from another's checkpoints only if all of it is the same."""
+"""What a run's result depends on, as one hash: a run resumes another's checkpoints only if all of it is the same."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ _TELLING = {
     "per_device_train_batch_size",
     "seed",
 }
-# Where a run happens and what it prints, not what it learns.
-_WITHOUT_EFFECT = {
+# Where a run happens and what it prints.
+_PLACE = {
     "disable_tqdm",
     "local_rank",
     "log_level",
@@ -34,12 +34,49 @@ _WITHOUT_EFFECT = {
     "output_dir",
     "refresh_device",
     "report_to",
+    "resume_from",
     "run_name",
     "save_total_limit",
     "tensorboard_folder",
     "use_cpu",
 }
-_HOUSEKEEPING = _WITHOUT_EFFECT | {
+# What a run costs in memory and time, not what it learns; of batches, accumulation and processes the product counts.
+_COST = {
+    "activation_checkpointing",
+    "activation_checkpointing_kwargs",
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "ddp_backend",
+    "ddp_broadcast_buffers",
+    "ddp_bucket_cap_mb",
+    "ddp_find_unused_parameters",
+    "ddp_static_graph",
+    "ddp_timeout",
+    "debug",
+    "fully_shard",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+    "logging_first_step",
+    "logging_nan_inf_filter",
+    "logging_steps",
+    "logging_strategy",
+    "per_device_eval_batch_size",
+    "per_device_train_batch_size",
+    "precision",  # which bf16 says
+    "retrieval",  # but whether it is exact
+    "retrieval_actors",
+    "save_steps",
+    "save_strategy",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "torch_empty_cache_steps",
+}
+_WITHOUT_EFFECT = _PLACE | _COST
+_HOUSEKEEPING = _PLACE | {
     "eval_on_start",
     "logging_first_step",
     "logging_nan_inf_filter",
@@ -50,7 +87,9 @@ _HOUSEKEEPING = _WITHOUT_EFFECT | {
 def run_inputs(
     model: RagModel, dataset_folder: str | Path, knowledge_base: dict[str, Any], args: RagTrainingArguments
 ) -> dict[str, Any]:
-    """All that a run depends on, as JSON values: data, knowledge base, base model, parameters, processes, version.
+    """All that a run's result depends on, as JSON values: data, knowledge base, base model, parameters, version.
+
+    What saves memory or time is left out, so that a run which ran out of memory resumes with other settings.
 
     Args:
         model: the base model, as loaded.
@@ -59,6 +98,8 @@ def run_inputs(
         args: all parameters.
     """
     parameters = {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT}
+    questions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    parameters |= {"questions_per_step": questions, "exact_search": args.retrieval == "exact"}
     return {
         "ragtune": ragtune.__version__,
         "dataset": _pairs_hash(Path(dataset_folder)),
@@ -69,7 +110,6 @@ def run_inputs(
             "generator": _weights_hash(model.generator.backbone),
         },
         "parameters": parameters,
-        "processes": args.world_size,
     }
 
 

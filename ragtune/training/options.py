@@ -48,6 +48,7 @@ TRAINING_OPTIONS: dict[str, type] = {
     "per_device_eval_batch_size": int,
     "precision": str,
     "report_to": str,
+    "resume_from": str,
     "retrieval_actors": int,
     "run_name": str,
     "save_steps": float,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.tensorboard import SummaryWriter
 from transformers import (
     PrinterCallback,
@@ -122,7 +123,8 @@ class ResumableTrainer(Trainer):
             )
 
     def _is_finished(self, state: TrainerState) -> bool:
-        return state.global_step >= state.max_steps or stopped_early(state, self.args.early_stopping_patience)
+        *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())  # it may have grown
+        return state.global_step >= max_steps or stopped_early(state, self.args.early_stopping_patience)
 
     def _tensorboard(self) -> list[TensorBoardCallback]:
         known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
@@ -187,8 +189,30 @@ class ResumableTrainer(Trainer):
         if checkpoint is not None:
             paths = (Path(checkpoint) / name for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
             optimizer, scheduler = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+            own = [{**group, "params": None} for group in self.optimizer.param_groups]
+            base_rates = getattr(self.lr_scheduler, "base_lrs", None)
+            if [len(group["params"]) for group in optimizer["param_groups"]] != [
+                len(group["params"]) for group in self.optimizer.param_groups
+            ]:
+                raise TrainingError(
+                    f"{checkpoint}: groups the weights by learning rate otherwise; give question_encoder_learning_rate "
+                    "and passage_encoder_learning_rate where that run gave them, and the same frozen parts"
+                )
             load_full_optimizer_state(self.optimizer, optimizer)
             self.lr_scheduler.load_state_dict(scheduler)
+            if isinstance(self.lr_scheduler, LambdaLR) and base_rates is not None:
+                self._keep_own_rates(own, base_rates)
+
+    def _keep_own_rates(self, own: list[dict[str, Any]], base_rates: list[float]) -> None:
+        """Rates and decay as the parameters say: with `resume_from` the checkpoint's may be others."""
+        schedule = self.lr_scheduler
+        schedule.base_lrs = base_rates
+        rates = [
+            rate * factor(schedule.last_epoch) for rate, factor in zip(base_rates, schedule.lr_lambdas, strict=True)
+        ]
+        schedule._last_lr = rates
+        for group, options, rate in zip(self.optimizer.param_groups, own, rates, strict=True):
+            group.update({**options, "params": group["params"], "lr": rate})
 
     def _save_process_state(self, folder: Path) -> None:
         """What else each process wants to find in a checkpoint."""

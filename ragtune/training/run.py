@@ -1,7 +1,6 @@
 """A whole run, or one process's part of it: load, check, train, train the baseline, publish."""
 
 import copy
-import fcntl
 import gc
 import itertools
 import json
@@ -34,6 +33,7 @@ from ragtune.training.pairs import Pairs, judged_in, open_pairs
 from ragtune.training.progress_lines import say
 from ragtune.training.ray_retrieval import ray_connection
 from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
+from ragtune.training.resumption import begin, only_run
 from ragtune.training.search import Search
 from ragtune.training.sharding import make_whole
 from ragtune.training.trained import frozen_parts
@@ -51,8 +51,8 @@ def run(
 ) -> dict[str, float]:
     """Train, and leave the model in `files.output_folder`; every process of a run calls it.
 
-    What a killed run of the same inputs and parameters has left in `files.work_folder` is gone on from; what it had
-    finished is not done again.
+    A killed run of the same inputs and parameters in `files.work_folder` is resumed, whatever memory and time the two
+    may take; what it had finished is not done again. `args.resume_from` resumes another one.
 
     Args:
         files, args: of the run.
@@ -85,7 +85,9 @@ def run(
         "parameters": telling(args) | {"processes": args.world_size},
         **running_code(),
     }
-    with _only_run(work) if first else nullcontext():
+    with only_run(work) if first else nullcontext():
+        if first:
+            begin(work, inputs, args)
         _wait()
         if not (work / "model").is_dir():
             with _knowledge(files, args, model, (base_folder, manifest), work) as knowledge:
@@ -268,23 +270,6 @@ def _publish(work: Path, files: RunFiles, args: RagTrainingArguments) -> None:
     for source, target in outputs:
         with atomic_path(target) as temporary:
             shutil.copytree(source, temporary)
-
-
-@contextmanager
-def _only_run(work: Path) -> Iterator[None]:
-    """Keep a second start of the same run out, as long as this one goes on."""
-    lock = work.parent / f".{work.name}.lock"
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"{work}: this very run is going on in another process; wait for it or end it"
-            ) from error
-        work.mkdir(exist_ok=True)
-        yield
-        lock.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: Any) -> None:

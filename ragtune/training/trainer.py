@@ -284,7 +284,8 @@ class RagTrainer(ResumableTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         checkpoint = Path(resume_from_checkpoint)
         if self.ahead is not None:
-            self.ahead.load(checkpoint, self.args.process_index)
+            sizes = [self._train_batch_size] * self.args.gradient_accumulation_steps
+            self.ahead.load(checkpoint, self.args.process_index, self.args.world_size, sizes)
         if self.refreshed is not None:
             self.refreshed.load(checkpoint)
 

@@ -69,7 +69,7 @@ def test_a_checkpoint_remembers_what_each_process_has_found(tmp_path):
         asking.save(tmp_path, process)
     for process in range(2):
         again = SearchAhead(ExactSearch(STORED[::-1]))
-        again.load(tmp_path, process)
+        again.load(tmp_path, process, 2, [len(QUERIES[process])])
         assert same(again.take(), search_at_once(ExactSearch(STORED), [QUERIES[process]], 3))
 
 
@@ -77,5 +77,16 @@ def test_a_checkpoint_without_a_search_under_way_holds_none(tmp_path):
     ahead = SearchAhead(ExactSearch(STORED))
     ahead.save(tmp_path, 0)
     assert list(tmp_path.iterdir()) == []
-    ahead.load(tmp_path, 0)
+    ahead.load(tmp_path, 0, 1, [2])
+    assert ahead.take() is None
+
+
+@pytest.mark.parametrize(("process", "processes", "batches"), [(0, 1, [2]), (0, 2, [1, 1]), (0, 3, [2])])
+def test_passages_of_questions_that_were_dealt_out_otherwise_are_not_taken(tmp_path, process, processes, batches):
+    for number in range(2):
+        asking = SearchAhead(ExactSearch(STORED))
+        asking.start([QUERIES[number][:2]], 3)
+        asking.save(tmp_path, number)
+    ahead = SearchAhead(ExactSearch(STORED))
+    ahead.load(tmp_path, process, processes, batches)
     assert ahead.take() is None

@@ -27,10 +27,46 @@ def test_the_same_run_elsewhere_has_the_same_fingerprint(world, model, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"learning_rate": 1e-5}, {"n_docs": 3}, {"seed": 1}, {"gradient_accumulation_steps": 2}]
+    "parameters",
+    [
+        {"learning_rate": 1e-5},
+        {"n_docs": 3},
+        {"seed": 1},
+        {"gradient_accumulation_steps": 2},
+        {"retrieval": "exact"},
+        {"max_steps": 7},
+        {"eval_steps": 7},
+        {"overlap_search": False},
+        {"precision": "bf16"},
+    ],
 )
-def test_every_parameter_counts(world, model, parameters):
+def test_every_parameter_counts_that_changes_the_result(world, model, parameters):
     assert of(model, world.pairs, **parameters) != of(model, world.pairs)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+        {"activation_checkpointing": True},
+        {"gradient_checkpointing": True},
+        {"fully_shard": True},
+        {"torch_compile": True},
+        {"per_device_eval_batch_size": 2, "dataloader_num_workers": 1},
+        {"logging_steps": 1, "save_steps": 200, "save_total_limit": 1},
+        {"retrieval": "gather"},
+        {"precision": "fp32"},
+        {"resume_from": "another"},
+    ],
+)
+def test_what_saves_memory_or_time_does_not_count(world, model, parameters):
+    assert of(model, world.pairs, **parameters) == of(model, world.pairs)
+
+
+def test_processes_do_not_count_where_a_step_has_as_many_questions(world, model, monkeypatch):
+    one = of(model, world.pairs, per_device_train_batch_size=8)
+    monkeypatch.setattr(RagTrainingArguments, "world_size", 2)
+    assert of(model, world.pairs, per_device_train_batch_size=4) == one
 
 
 def test_another_knowledge_base_counts(world, model):
