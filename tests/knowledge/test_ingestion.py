@@ -309,10 +309,7 @@ def test_an_error_of_the_volume_is_no_damage(folder, version, corpus, encoder, m
     assert_holds(folder, encoder, animal_texts(300))
 
 
-@pytest.mark.parametrize("place", ["write_vectors", "write_offline_source"])
-def test_a_repair_that_fails_leaves_what_is_served_as_it_was(
-    folder, version, tmp_path, corpus, encoder, monkeypatch, place
-):
+def test_a_repair_that_fails_leaves_what_is_served_as_it_was(folder, version, tmp_path, corpus, encoder, monkeypatch):
     write_pointer(tmp_path / "artifact", folder)
     flip(FLIPPED["Parquet part"](version))
 
@@ -320,7 +317,7 @@ def test_a_repair_that_fails_leaves_what_is_served_as_it_was(
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingestion, place, full)
+        patch.setattr(ingestion, "write_offline_source", full)
         with pytest.raises(KnowledgeBaseError, match="the disk is full"):
             ingest_passages(corpus, folder, encoder)
     for place in (folder, tmp_path / "artifact"):
