@@ -138,7 +138,7 @@ def permutation_test(sums: Sequence[float] | np.ndarray, seed: int = 0) -> float
 
 
 def design_effect(differences: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> float:
-    """How many questions in such groups tell as much as one that is apart, from how their differences go together.
+    """The design effect: number of questions in such groups that tell as much as one that is apart.
 
     Args:
         differences: ours − theirs, (n,).

@@ -148,7 +148,7 @@ def open_feature_store(folder: Path, token: str = "") -> FeatureStore:
 
 
 def milvus_uri_of(folder: Path) -> str:
-    """Where a version's Milvus server is, as its feature_store.yaml says; "" for an embedded one.
+    """Return the URI of a version's Milvus server, as its feature_store.yaml says; "" for an embedded one.
 
     Raises:
         KnowledgeBaseError: feature_store.yaml is missing or broken.

@@ -1,4 +1,4 @@
-"""What a workspace holds that nothing refers to any more, and its removal: `ragtune gc`."""
+"""Listing and removal of all in a workspace that nothing refers to any more: `ragtune gc`."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ class Garbage:
 
 @dataclass
 class Found:
-    """What was found in a workspace.
+    """The finds in a workspace.
 
     Attributes:
         garbage: what nothing refers to.
@@ -251,7 +251,7 @@ def _remove_embeddings(folder: Path) -> None:
 
 
 def _encoders(version: Path) -> set[str]:
-    """What folders of embeddings begin with that a version was or will be made of."""
+    """Beginnings of the names of the folders of embeddings that a version was or will be made of."""
     manifests = [read_manifest(version / name) for name in (MANIFEST, *UNFINISHED)]
     return {manifest.encoder_fingerprint[:32] for manifest in manifests if manifest}
 

@@ -25,7 +25,7 @@ class HashIndex:
 
     @property
     def distinct(self) -> int:
-        """How many of them differ."""
+        """Number of different ones."""
         return len(self) - int(np.count_nonzero(self._sorted[1:] == self._sorted[:-1]))
 
     def rows(self, hashes: Hashes) -> Rows:

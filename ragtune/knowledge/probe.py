@@ -19,7 +19,7 @@ _LEAST_NEAREST = 0.9
 
 @dataclass(frozen=True)
 class Found:
-    """What an index finds of what exact search finds.
+    """Recall of an index against exact search.
 
     Attributes:
         recall: of the passages that the questions ask for and exact search finds among the first 1, 5 and 20, the

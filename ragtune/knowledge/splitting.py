@@ -44,7 +44,7 @@ def split_text(text: str, max_words: int = 100) -> list[str]:
 
 
 def _units(word: str, max_characters: int) -> list[str]:
-    """What a piece may be cut between, the word's first with a space before it."""
+    """Parts that a piece may be cut between, the word's first with a space before it."""
     units = [
         unit[start : start + max_characters]
         for unit in split_units(word)

@@ -13,6 +13,7 @@ from transformers import TrainerState
 
 from ragtune.errors import TrainingError
 from ragtune.files import atomic_file, atomic_path
+from ragtune.locks import is_locked
 from ragtune.training import checkpoints
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.progress_lines import say
@@ -82,7 +83,7 @@ def _tell_others(work: Path, inputs: Mapping[str, Any]) -> None:
         step, others = checkpoints.last_step(folder / _STAGE), _read(folder)
         if step is None or others is None or others["base_model"] != inputs["base_model"] or told == _AT_MOST:
             continue
-        if others["dataset"] == inputs["dataset"] and not _is_held(folder):
+        if others["dataset"] == inputs["dataset"] and not is_locked(_lock(folder)):
             told += 1
             say(
                 f"training: {folder} holds step {step} of a run that was not finished and differs in "
@@ -132,17 +133,6 @@ def only_run(work: Path) -> Iterator[None]:
         work.mkdir(exist_ok=True)
         yield
         lock.unlink(missing_ok=True)
-
-
-def _is_held(work: Path) -> bool:
-    try:
-        with open(_lock(work), "r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _lock(work: Path) -> Path:
