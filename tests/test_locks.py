@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ragtune.errors import StorageError
-from ragtune.locks import locked
+from ragtune.locks import is_locked, locked
 
 HOLD = """
 import sys, time
@@ -64,3 +64,12 @@ def test_a_place_that_may_not_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"a\.lock: cannot be made"), locked(tmp_path / "file" / "a.lock"):
         pass
+
+
+def test_a_lock_is_seen_while_it_is_held_and_asking_makes_nothing(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    with locked(path):
+        assert is_locked(path)
+    assert not is_locked(path)
