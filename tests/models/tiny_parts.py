@@ -66,15 +66,16 @@ def bart_tokenizer():
 
 
 def t5_tokenizer():
-    """Unigrams, no beginning, … </s>."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    tokenizer.train_from_iterator(
-        [*TEXTS, "/ //"],
-        trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False),
-    )
-    return T5Tokenizer(vocab=[tuple(piece) for piece in _model(tokenizer)["vocab"]], extra_ids=0)
+    """Unigrams, no beginning, … </s>: words, their first and last halves, and letters.
+
+    Not trained: the trainer of `tokenizers` counts in an order that differs from process to process.
+    """
+    words = sorted({"▁" + word for text in [*TEXTS, "/ //"] for word in text.split()})
+    halves = {part for word in words for part in (word[: len(word) // 2 + 1], word[len(word) // 2 + 1 :])}
+    letters = {letter for word in words for letter in word}
+    pieces = [*[(word, -4.0) for word in words[::2]], *[(part, -5.0) for part in sorted(halves - set(words) - {""})]]
+    pieces += [(letter, -8.0) for letter in sorted(letters - {piece for piece, _ in pieces})]
+    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *pieces], extra_ids=0)
 
 
 def word_tokenizer():
