@@ -1,16 +1,11 @@
 """The DAG on one page, and its command line: python pipeline.py compile | run."""
 
 import argparse
-import contextlib
-import json
 import sys
 import tempfile
-import warnings
 from pathlib import Path
-from typing import Any
 
-from kfp import compiler, dsl, kubernetes, local
-from kfp.local import subprocess_task_handler
+from kfp import compiler, dsl, kubernetes
 
 from components.check_answerability import check_answerability
 from components.check_inputs import check_inputs
@@ -21,19 +16,17 @@ from components.ingest_passages import ingest_passages
 from components.register_model import register_model
 from components.split_passages import split_passages
 from components.tokenize_pairs import tokenize_pairs
-from ragtune.box_log import BoxLog, ended_with
 from ragtune.errors import RagtuneError
-from ragtune.files import atomic_file, atomic_path
-from ragtune.parameters import check_values, read_parameters, with_defaults
-from ragtune.run_folder import box_metrics, finish, new_folder, only_run, point_latest, summary
-from ragtune.sources import check_no_secrets
+from ragtune.files import atomic_path
+from ragtune.kubeflow.local_run import run_here
+from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
+from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
 SOURCE_OPTIONS = "/etc/ragtune/sources"  # FSSPEC_CONFIG_DIR of the images
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a temporary file)
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
-_RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
 COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
 
 
@@ -288,54 +281,6 @@ def compile_pipeline(target: Path = COMPILED, check: bool = False) -> None:
             raise RagtuneError(f"{target}: not what pipeline.py compiles to; run `python pipeline.py compile`")
 
 
-def run(parameters: dict[str, Any], output: Path) -> dict[str, float]:
-    """Run the DAG here, each box in a process of its own; the metrics, the report and the model end in `output`.
-
-    Raises:
-        ParameterError: a parameter holds a secret.
-        StorageError: another run is under way in `output`, or has been.
-        RagtuneError: a box failed; it is named, with what ended it.
-    """
-    check_no_secrets(parameters)
-    with only_run(output):
-        boxes = output.absolute() / "boxes"
-        with atomic_file(output / "parameters.json") as stream:
-            json.dump(parameters, stream, indent=2)
-        box_log = _run_boxes(parameters, boxes, output / "log.txt")
-        figures = finish(output, boxes, box_log.seconds)
-    point_latest(output, RUNS)
-    return figures
-
-
-def _run_boxes(parameters: dict[str, Any], boxes: Path, log_path: Path) -> BoxLog:
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
-    warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
-    subprocess_task_handler.replace_python_executable = _with_this_python
-    subprocess_task_handler.run_local_subprocess = _with_its_status
-    tasks = len(rag_finetuning.pipeline_spec.root.dag.tasks)
-    with open(log_path, "a", encoding="utf-8") as log:
-        box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
-        try:
-            with contextlib.redirect_stdout(box_log):
-                rag_finetuning(**parameters)
-        except RuntimeError as error:
-            reason = f"{box_log.failed}: {box_log.failure}" if box_log.failed else str(error)
-            raise RagtuneError(f"{reason}\nThe whole log: {log_path}") from error
-    return box_log
-
-
-def _with_this_python(command: list[str], executable: str) -> list[str]:
-    """In place of kfp's own, which also rewrites "python3" inside parameters, such as a path to lib/python3.11/."""
-    return [part.replace("python3 -m kfp", f"{executable} -m kfp") for part in command]
-
-
-def _with_its_status(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-    """In place of kfp's own, which does not tell a box that raised an exception from one that a signal ended."""
-    status = _RUN_LOCAL_SUBPROCESS(full_command, env_vars)
-    print(ended_with(status))
-    return status
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fine-tune retrieval-augmented generation, here or on a cluster")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -361,7 +306,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             check_reachable(values)
             output = options.output or new_folder(RUNS)
-            print("\n" + summary(run(parameters, output), output))
+            figures = run_here(rag_finetuning, parameters, output)
+            point_latest(output, RUNS)
+            print("\n" + summary(figures, output))
     except RagtuneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

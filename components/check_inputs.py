@@ -66,7 +66,7 @@ def check_inputs(
 ) -> NamedTuple("Fingerprints", questions=str, corpus=str):
     """Refuse what a later box would refuse, and hash the sources, so that caching sees changed data behind a URI."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
-    from ragtune.parameters import check_values
+    from ragtune.kubeflow.parameters import check_values
     from ragtune.reachable import check_reachable
     from ragtune.sources import fingerprint
 

@@ -20,7 +20,7 @@ ROOMS = (
     ("training",),
     ("evaluation",),
     ("registry",),
-    ("parameters", "reachable", "box_log", "run_folder", "ask"),
+    ("kubeflow", "reachable", "ask"),
     ("sample", "__main__"),
 )
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

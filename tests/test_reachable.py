@@ -10,7 +10,7 @@ import yaml
 from pipeline import rag_finetuning
 from ragtune import reachable
 from ragtune.errors import RagtuneError
-from ragtune.parameters import with_defaults
+from ragtune.kubeflow.parameters import with_defaults
 from ragtune.reachable import check_reachable
 
 ROOT = Path(__file__).parents[1]

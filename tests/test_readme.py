@@ -54,7 +54,7 @@ def _executable(words: list[str]) -> list[str]:
 
 def test_the_run_that_needs_the_hub_names_its_parameters_right():
     from pipeline import rag_finetuning
-    from ragtune.parameters import read_parameters
+    from ragtune.kubeflow.parameters import read_parameters
 
     for name in ("nq-small", "nq-full", "squad-end2end"):
         values = read_parameters(rag_finetuning.pipeline_func, ROOT / "params" / f"{name}.yaml", ["corpus=mine"])

@@ -14,10 +14,10 @@ from ragtune.knowledge.pointers import resolve
 from ragtune.knowledge.serving import served
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.processes import of_first_process
-from ragtune.training.ray_retrieval import check_ray, is_connected, ray_connection, ray_retrieval
-from ragtune.training.retrieval import Gather
-from ragtune.training.search import Retrying, Search
+from ragtune.training.distributed.rank_zero import of_first_process
+from ragtune.training.retrieval.gather import Gather
+from ragtune.training.retrieval.ray_retrieval import check_ray, is_connected, ray_connection, ray_retrieval
+from ragtune.training.retrieval.search import Retrying, Search
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,20 @@ from ragtune.models.rag import RagConfig, RagModel
 from ragtune.provenance import running_code
 from ragtune.questions.learnt import write_learnt
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.fingerprint import fingerprint, run_inputs, telling
+from ragtune.training.checkpointing.fingerprint import fingerprint, run_inputs, telling
+from ragtune.training.checkpointing.resumption import begin, only_run
+from ragtune.training.distributed.fsdp import make_whole
 from ragtune.training.knowledge import Knowledge, check_knowledge, open_knowledge
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.closed_book import ClosedBook
 from ragtune.training.pairs import Pairs, judged_in, open_pairs
-from ragtune.training.progress_lines import say
-from ragtune.training.ray_retrieval import ray_connection
-from ragtune.training.refreshed import RefreshedKnowledge, described, trained_folder
-from ragtune.training.resumption import begin, only_run
-from ragtune.training.search import Search
-from ragtune.training.sharding import make_whole
+from ragtune.training.refresh.knowledge import RefreshedKnowledge, described, trained_folder
+from ragtune.training.retrieval.ray_retrieval import ray_connection
+from ragtune.training.retrieval.search import Search
+from ragtune.training.telemetry.progress_lines import say
+from ragtune.training.telemetry.training_log import curve, improved, results
 from ragtune.training.trained import frozen_parts
 from ragtune.training.trainer import RagTrainer
-from ragtune.training.training_log import curve, improved, results
 
 TRAINING_LOG = "training_log.json"
 _RESULTS = "training_results.json"
@@ -59,8 +59,8 @@ def run(
         published: is given the results in the first process, before what a restart would need is dropped.
 
     Returns:
-        What `ragtune.training.training_log.results` says, of rag-end2end refreshes and refresh_seconds too, and the
-        baseline's with the prefix `closed_book_`.
+        What `ragtune.training.telemetry.training_log.results` says, of rag-end2end refreshes and refresh_seconds too,
+        and the baseline's with the prefix `closed_book_`.
 
     Raises:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: with the way out.

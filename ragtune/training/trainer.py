@@ -23,18 +23,18 @@ from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel, RagOutput
-from ragtune.training.ahead import SearchAhead
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
-from ragtune.training.live_passages import PassageTokens
+from ragtune.training.checkpointing.resumable import ResumableTrainer
+from ragtune.training.distributed.fsdp import gathered, shard
 from ragtune.training.methods.base import InputTokens, Method
-from ragtune.training.monitor import Window
-from ragtune.training.progress_lines import say
-from ragtune.training.refreshed import RefreshedKnowledge
-from ragtune.training.resumable import ResumableTrainer
-from ragtune.training.search import Queries, Search, search_at_once
-from ragtune.training.sharding import gathered, shard
-from ragtune.training.throughput import WorkCounter, peak_flops
+from ragtune.training.methods.live_passages import PassageTokens
+from ragtune.training.refresh.knowledge import RefreshedKnowledge
+from ragtune.training.retrieval.prefetch import SearchAhead
+from ragtune.training.retrieval.search import Queries, Search, search_at_once
+from ragtune.training.telemetry.monitor import Window
+from ragtune.training.telemetry.progress_lines import say
+from ragtune.training.telemetry.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, frozen_parts, parameter_groups
 from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
 

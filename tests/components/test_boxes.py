@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ragtune.knowledge.pointers import resolve
-from ragtune.run_folder import box_folder, box_metrics
+from ragtune.kubeflow.run_folder import box_folder, box_metrics
 
 ROOT = Path(__file__).parents[2]
 BOXES = [

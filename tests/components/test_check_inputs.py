@@ -9,7 +9,7 @@ from kfp import local
 
 from components.check_inputs import check_inputs
 from pipeline import rag_finetuning
-from ragtune.parameters import with_defaults
+from ragtune.kubeflow.parameters import with_defaults
 from ragtune.sources import fingerprint
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from exact_search import ExactSearch
 
-from ragtune.training.retrieval import Gather
+from ragtune.training.retrieval.gather import Gather
 
 DIMENSION = 4
 STORED = np.random.default_rng(0).normal(size=(20, DIMENSION)).astype(np.float32)

@@ -14,7 +14,7 @@ from ragtune.models.encoders import Encoder
 from ragtune.models.generators import likelihood
 from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.pooling import Pooling
-from ragtune.training.sharding import full_state, gathered, load_full_state, make_whole, shard, whole_encoder
+from ragtune.training.distributed.fsdp import full_state, gathered, load_full_state, make_whole, shard, whole_encoder
 
 SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 SIZES |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 101, "max_position_embeddings": 32}

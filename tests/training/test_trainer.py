@@ -13,7 +13,7 @@ from exact_search import ExactSearch
 from transformers import Trainer, TrainerCallback
 
 from ragtune.errors import TrainingError
-from ragtune.training.resumable import ResumableTrainer
+from ragtune.training.checkpointing.resumable import ResumableTrainer
 from ragtune.training.trainer import RagTrainer
 
 QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}

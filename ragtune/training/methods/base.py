@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ragtune.knowledge.retrieved import Retrieved
     from ragtune.models.inputs import PromptBuilder
     from ragtune.models.rag import RagOutput
-    from ragtune.training.live_passages import PassageTokens
+    from ragtune.training.methods.live_passages import PassageTokens
     from ragtune.training.trained import TrainedParts
     from ragtune.training.trainer import RagTrainer
 

@@ -27,7 +27,7 @@ class RagEnd2End(Rag):
 
     def loss(self, parts: "TrainedParts", inputs: "dict[str, Tensor]", step: int) -> "RagOutput":
         """As `Rag.loss`, the passages encoded first."""
-        from ragtune.training.live_passages import PASSAGE_INPUTS, live_doc_embeddings
+        from ragtune.training.methods.live_passages import PASSAGE_INPUTS, live_doc_embeddings
 
         passages = {name: inputs[name] for name in PASSAGE_INPUTS}
         others = {name: value for name, value in inputs.items() if name not in passages}

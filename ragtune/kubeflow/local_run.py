@@ -1,0 +1,75 @@
+"""The DAG on one machine: `kfp.local` runs each box in a process, with its lines on the terminal and in a log."""
+
+import contextlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from kfp import local
+from kfp.dsl.graph_component import GraphComponent
+from kfp.local import subprocess_task_handler
+
+from ragtune.errors import RagtuneError
+from ragtune.files import atomic_file
+from ragtune.kubeflow.box_log import BoxLog, ended_with
+from ragtune.kubeflow.run_folder import box_metrics, finish, only_run
+from ragtune.sources import check_no_secrets
+
+_RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
+
+
+def run_here(pipeline: GraphComponent, parameters: dict[str, Any], output: Path) -> dict[str, float]:
+    """Run a DAG on this machine, each box in a process of its own.
+
+    Args:
+        pipeline: what `@dsl.pipeline` made.
+        parameters: of the pipeline, by name.
+        output: the run's own folder, where metrics, report and model end.
+
+    Returns:
+        The metrics of all boxes.
+
+    Raises:
+        ParameterError: a parameter holds a secret.
+        StorageError: another run is under way in `output`, or has been.
+        RagtuneError: a box failed; it is named, with what ended it.
+    """
+    check_no_secrets(parameters)
+    with only_run(output):
+        boxes = output.absolute() / "boxes"
+        with atomic_file(output / "parameters.json") as stream:
+            json.dump(parameters, stream, indent=2)
+        box_log = _run_boxes(pipeline, parameters, boxes, output / "log.txt")
+        figures = finish(output, boxes, box_log.seconds)
+    return figures
+
+
+def _run_boxes(pipeline: GraphComponent, parameters: dict[str, Any], boxes: Path, log_path: Path) -> BoxLog:
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
+    warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
+    subprocess_task_handler.replace_python_executable = _with_this_python
+    subprocess_task_handler.run_local_subprocess = _with_its_status
+    tasks = len(pipeline.pipeline_spec.root.dag.tasks)
+    with open(log_path, "a", encoding="utf-8") as log:
+        box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
+        try:
+            with contextlib.redirect_stdout(box_log):
+                pipeline(**parameters)
+        except RuntimeError as error:
+            reason = f"{box_log.failed}: {box_log.failure}" if box_log.failed else str(error)
+            raise RagtuneError(f"{reason}\nThe whole log: {log_path}") from error
+    return box_log
+
+
+def _with_this_python(command: list[str], executable: str) -> list[str]:
+    """In place of kfp's own, which also rewrites "python3" inside parameters, such as a path to lib/python3.11/."""
+    return [part.replace("python3 -m kfp", f"{executable} -m kfp") for part in command]
+
+
+def _with_its_status(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """In place of kfp's own, which does not tell a box that raised an exception from one that a signal ended."""
+    status = _RUN_LOCAL_SUBPROCESS(full_command, env_vars)
+    print(ended_with(status))
+    return status

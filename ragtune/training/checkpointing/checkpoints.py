@@ -1,0 +1,122 @@
+"""Checkpoints that are whole or not there: the weights that are trained, and where to go on from."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ragtune.errors import TrainingError
+from ragtune.training.distributed.fsdp import load_full_state
+
+WEIGHTS = "model.safetensors"
+STATE = "trainer_state.json"
+CLOCK = "clock.json"
+_NAME = re.compile(r"checkpoint-(\d+)$")
+_COPIES_OF_WEIGHTS = 3  # the weights, and AdamW's two moments
+
+
+def partial_folder(folder: str | Path, step: int) -> Path:
+    """Where the checkpoint of a step is written, before it is renamed to `checkpoint_folder`."""
+    return Path(folder) / f".partial-checkpoint-{step}"
+
+
+def checkpoint_folder(folder: str | Path, step: int) -> Path:
+    """Where the whole checkpoint of a step stands; Trainer's own name for it."""
+    return Path(folder) / f"checkpoint-{step}"
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The whole checkpoint with the most steps; what a killed process left half written is removed."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return None
+    for partial in folder.glob(".partial-checkpoint-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+    step = last_step(folder)
+    return checkpoint_folder(folder, step) if step is not None else None
+
+
+def last_step(folder: str | Path) -> int | None:
+    """Of the whole checkpoints in a folder, the most steps; None where there is none. Nothing is removed."""
+    found = [_NAME.match(path.name) for path in Path(folder).glob("checkpoint-*")]
+    return max((int(name.group(1)) for name in found if name), default=None)
+
+
+def publish(partial: Path, whole: Path) -> None:
+    """Flush what lies in `partial` to the disk and give it the name `whole`: from then on it counts."""
+    for file in partial.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    if whole.exists():
+        shutil.rmtree(whole)
+    partial.rename(whole)
+
+
+def save_weights(state: dict[str, Tensor], folder: str | Path) -> None:
+    """Write what `ragtune.training.distributed.fsdp.full_state` gave, as safetensors."""
+    safetensors.torch.save_file(state, str(Path(folder) / WEIGHTS))
+
+
+def load_weights(module: nn.Module, folder: str | Path) -> None:
+    """Read back what `save_weights` wrote.
+
+    Raises:
+        TrainingError: the file is missing, broken, or of another model.
+    """
+    path = Path(folder) / WEIGHTS
+    try:
+        state = safetensors.torch.load_file(str(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path}: cannot be loaded ({error}); delete {folder} to go on from the one before"
+        ) from error
+    try:
+        load_full_state(module, state)
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path}: is of another model ({error}); delete {Path(folder).parent} to start anew"
+        ) from error
+
+
+def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
+    """Ask, before any training, whether the disk can hold the checkpoints.
+
+    Args:
+        module: what is trained.
+        folder: where the checkpoints go; exists.
+        kept: how many stay at a time; one more is being written.
+
+    Raises:
+        TrainingError: it cannot.
+    """
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    needed = weights * _COPIES_OF_WEIGHTS * (kept + 1)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(
+            f"{folder}: {kept + 1} checkpoints need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left; "
+            "free some space, choose another work_folder, or lower save_total_limit"
+        )
+
+
+@contextmanager
+def writing(checkpoint: Path) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint is written into a TrainingError that names it and the way out."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise TrainingError(
+            f"{checkpoint.parent}: {checkpoint.name.removeprefix('.partial-')} could not be written ({error}); free "
+            "some space or choose another work_folder; the same command then goes on from the last whole checkpoint"
+        ) from error

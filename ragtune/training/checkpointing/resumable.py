@@ -1,0 +1,235 @@
+"""A Trainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.tensorboard import SummaryWriter
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import rotate_checkpoints
+
+from ragtune.errors import TrainingError
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.checkpointing import checkpoints
+from ragtune.training.checkpointing.stopping import Termination, stopped_early
+from ragtune.training.distributed.fsdp import full_optimizer_state, full_state, load_full_optimizer_state
+from ragtune.training.distributed.memory import check_memory
+from ragtune.training.telemetry.monitor import Clock
+from ragtune.training.telemetry.progress_lines import ProgressLines, say
+
+
+class LastStepCounts(TrainerCallback):
+    """Has the last step evaluated too where max_steps is no multiple of eval_steps: it may be the best one."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer's own evaluation follows where `should_evaluate` is set."""
+        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
+            control.should_evaluate = True
+
+
+class ResumableTrainer(Trainer):
+    """Writes a checkpoint under another name and renames it last, so that a killed run never goes on from half of one.
+
+    It also saves every step that is better than those before, where Trainer loses one between two checkpoints.
+
+    Attributes:
+        clock: the run's totals, over all its resumptions.
+    """
+
+    args: RagTrainingArguments
+    model: nn.Module
+    optimizer: Any  # there is one when a checkpoint is written or read
+    lr_scheduler: Any
+
+    def __init__(self, *positional: Any, **options: Any):
+        """As Trainer.
+
+        Raises:
+            TrainingError: the disk cannot hold the checkpoints, or the memory what is trained.
+        """
+        super().__init__(*positional, **options)
+        self.clock = Clock()
+        self._check_memory()
+        self.folder = Path(self.args.output_dir or ".")
+        if self.args.should_save:
+            checkpoints.check_space(self.model, self.folder, self.args.save_total_limit or 2)
+        for callback in self._tensorboard():
+            callback.logging_dir = self.args.tensorboard_folder or str(self.folder / "tensorboard")
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ProgressLines())
+        self.add_callback(LastStepCounts())
+        self.termination = Termination(several=self.args.world_size > 1)
+        self.add_callback(self.termination)
+
+    def _check_memory(self) -> None:
+        args, several = self.args, self.args.world_size > 1
+        on_cpu = args.device.type == "cpu"
+        sharing = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)) if on_cpu else 1
+        helps = several and not on_cpu and not args.fully_shard
+        hint = ", or spread it over the devices with fully_shard=true" if helps else ""
+        check_memory(self.model, args.device, args.world_size if args.fully_shard else 1, sharing, hint)
+
+    def fit(self) -> None:
+        """Train from the last whole checkpoint in `output_dir`, or from the start, and take the best step's weights.
+
+        Raises:
+            TrainingError: it was stopped before its last step, other than by early stopping.
+        """
+        resumable = checkpoints.last_checkpoint(self.folder) if self.args.should_save else None
+        checkpoint = broadcast_object_list([resumable])[0]
+        if checkpoint is None:
+            self._train_to_the_end()
+            return
+        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
+        if not self._is_finished(state):
+            if self.is_world_process_zero():
+                say(f"training: going on from step {state.global_step}")
+            self.args.eval_on_start = False  # it is in the log that is gone on with
+            for callback in self._tensorboard():  # shall forget what was logged after the checkpoint
+                callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=state.global_step + 1)
+            self._train_to_the_end(resume_from_checkpoint=str(checkpoint))
+        else:
+            self._load_from_checkpoint(str(checkpoint))
+            self.state = state
+            self._point_at_best()
+            if self.args.load_best_model_at_end and state.best_model_checkpoint:
+                self._load_best_model()
+
+    def _train_to_the_end(self, **options: Any) -> None:
+        with self.termination.watched():
+            self.train(**options)
+        if not self._is_finished(self.state):
+            how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
+            where = f"; its checkpoint stands in {self.folder}" if self.args.save_strategy != "no" else ""
+            raise TrainingError(
+                f"the training {how} after step {self.state.global_step} of {self.state.max_steps}{where}; start it "
+                "again with the same parameters and it goes on from there"
+            )
+
+    def _is_finished(self, state: TrainerState) -> bool:
+        *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())  # it may have grown
+        return state.global_step >= max_steps or stopped_early(state, self.args.early_stopping_patience)
+
+    def _tensorboard(self) -> list[TensorBoardCallback]:
+        known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
+        return known if self.is_world_process_zero() else []
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """The best step by `metric_for_best_model`, of equal ones by the loss; it is always kept as a checkpoint."""
+        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
+        best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
+        if best["step"] != self.state.global_step:
+            if stopped_early(self.state, self.args.early_stopping_patience):
+                self.control.should_training_stop = True
+            return False
+        self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
+        self.state.best_global_step = self.state.global_step
+        self._point_at_best()
+        self.control.should_save = True
+        return True
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        started = super()._init_training_state(*args, **kwargs)
+        self._point_at_best()  # the work folder may stand elsewhere by now
+        return started
+
+    def _point_at_best(self) -> None:
+        if self.state.best_global_step:
+            best = checkpoints.checkpoint_folder(self.folder, self.state.best_global_step)
+            self.state.best_model_checkpoint = str(best)
+
+    def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
+        """Of a step's evaluation, to compare by; equal metrics are decided by the loss."""
+        metric, loss = self.args.metric_for_best_model, -figures["eval_loss"]
+        return (loss,) if metric == "loss" else (figures[f"eval_{metric}"], loss)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write under another name and rename in the end: a checkpoint is whole or not there."""
+        partial = checkpoints.partial_folder(self.folder, self.state.global_step)
+        self.store_flos()
+        if self.args.should_save:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        weights = full_state(self.model, keep=self.args.should_save)
+        optimizer = full_optimizer_state(self.optimizer, keep=self.args.should_save)
+        with checkpoints.writing(partial):
+            if self.args.should_save:
+                checkpoints.save_weights(weights, partial)
+                torch.save(optimizer, partial / OPTIMIZER_NAME)
+                torch.save(self.lr_scheduler.state_dict(), partial / SCHEDULER_NAME)
+            self._save_scaler(str(partial))
+            self._save_rng_state(str(partial))
+            self._save_process_state(partial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            with checkpoints.writing(partial):
+                self._save_state(partial)
+                checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
+            rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            paths = (Path(checkpoint) / name for name in (OPTIMIZER_NAME, SCHEDULER_NAME))
+            optimizer, scheduler = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+            own = [{**group, "params": None} for group in self.optimizer.param_groups]
+            base_rates = getattr(self.lr_scheduler, "base_lrs", None)
+            if [len(group["params"]) for group in optimizer["param_groups"]] != [
+                len(group["params"]) for group in self.optimizer.param_groups
+            ]:
+                raise TrainingError(
+                    f"{checkpoint}: groups the weights by learning rate otherwise; give question_encoder_learning_rate "
+                    "and passage_encoder_learning_rate where that run gave them, and the same frozen parts"
+                )
+            load_full_optimizer_state(self.optimizer, optimizer)
+            self.lr_scheduler.load_state_dict(scheduler)
+            if isinstance(self.lr_scheduler, LambdaLR) and base_rates is not None:
+                self._keep_own_rates(own, base_rates)
+
+    def _keep_own_rates(self, own: list[dict[str, Any]], base_rates: list[float]) -> None:
+        """Rates and decay as the parameters say: with `resume_from` the checkpoint's may be others."""
+        schedule = self.lr_scheduler
+        schedule.base_lrs = base_rates
+        rates = [
+            rate * factor(schedule.last_epoch) for rate, factor in zip(base_rates, schedule.lr_lambdas, strict=True)
+        ]
+        schedule._last_lr = rates
+        for group, options, rate in zip(self.optimizer.param_groups, own, rates, strict=True):
+            group.update({**options, "params": group["params"], "lr": rate})
+
+    def _save_process_state(self, folder: Path) -> None:
+        """What else each process wants to find in a checkpoint."""
+
+    def _save_state(self, folder: Path) -> None:
+        exported: dict[str, Any] = {}
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(callback, ExportableState):
+                exported[type(callback).__name__] = callback.state()
+        self.state.stateful_callbacks = exported  # type: ignore[assignment]
+        (folder / checkpoints.CLOCK).write_text(json.dumps(self.clock.as_dict()), encoding="utf-8")
+        self.state.save_to_json(str(folder / checkpoints.STATE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        checkpoints.load_weights(self.model, folder)
+        self.clock = Clock(**json.loads((folder / checkpoints.CLOCK).read_text(encoding="utf-8")))
+
+    def _load_best_model(self) -> None:
+        checkpoints.load_weights(self.model, str(self.state.best_model_checkpoint))

@@ -1,0 +1,1 @@
+"""The knowledge base embedded anew while training goes on."""

@@ -1,0 +1,1 @@
+"""Figures of a training under way: curves, throughput, progress lines, the log."""

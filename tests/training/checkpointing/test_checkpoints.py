@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch import nn
+
+from ragtune.errors import TrainingError
+from ragtune.training.checkpointing import checkpoints
+from ragtune.training.distributed.fsdp import full_state
+
+
+class Tied(nn.Module):
+    """Two layers that share their weights, as T5's and BART's embeddings do."""
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.first = nn.Linear(size, size)
+        self.second = nn.Linear(size, size)
+        self.second.weight = self.first.weight
+
+
+def test_weights_come_back_and_stay_tied(tmp_path):
+    saved, loaded = Tied(), Tied()
+    checkpoints.save_weights(full_state(saved), tmp_path)
+    checkpoints.load_weights(loaded, tmp_path)
+    assert all(map(torch.equal, saved.parameters(), loaded.parameters()))
+    assert loaded.second.weight is loaded.first.weight
+
+
+def test_broken_weights_are_named(tmp_path):
+    (tmp_path / checkpoints.WEIGHTS).write_bytes(b"half of a file")
+    with pytest.raises(TrainingError, match=r"model\.safetensors: cannot be loaded"):
+        checkpoints.load_weights(Tied(), tmp_path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    checkpoints.save_weights(full_state(nn.Linear(4, 4)), tmp_path)
+    with pytest.raises(TrainingError, match="is of another model"):
+        checkpoints.load_weights(Tied(), tmp_path)
+
+
+def test_the_last_checkpoint_is_the_one_with_the_most_steps(tmp_path):
+    for step in (5, 20, 100):
+        checkpoints.checkpoint_folder(tmp_path, step).mkdir()
+    assert checkpoints.last_checkpoint(tmp_path).name == "checkpoint-100"
+
+
+def test_a_half_written_checkpoint_does_not_count_and_is_removed(tmp_path):
+    checkpoints.checkpoint_folder(tmp_path, 5).mkdir()
+    partial = checkpoints.partial_folder(tmp_path, 10)
+    partial.mkdir()
+    (partial / "optimizer.pt").write_bytes(b"half")
+    assert checkpoints.last_checkpoint(tmp_path).name == "checkpoint-5"
+    assert not partial.exists()
+
+
+def test_no_folder_has_no_checkpoint(tmp_path):
+    assert checkpoints.last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_too_little_space_is_known_before_training(tmp_path):
+    with torch.device("meta"):
+        huge = nn.Linear(10**6, 10**7)  # 40 TB
+    with pytest.raises(TrainingError, match=r"3 checkpoints need 360000\.\d GB, but the disk has"):
+        checkpoints.check_space(huge, tmp_path, kept=2)
