@@ -1,7 +1,6 @@
 """The README's commands and tables, held against what is there."""
 
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +58,6 @@ def test_the_run_that_needs_the_hub_names_its_parameters_right():
     for name in ("nq-small", "nq-full", "squad-end2end"):
         values = read_parameters(rag_finetuning.pipeline_func, ROOT / "params" / f"{name}.yaml", ["corpus=mine"])
         assert values["generator"] == "facebook/bart-large"
-
-
-def test_the_table_of_parameters_is_the_pipelines():
-    assert runpy.run_path(str(ROOT / "docs" / "list_parameters.py"))["table"]() in README
 
 
 def test_the_table_of_layouts_has_their_names():
