@@ -1,4 +1,4 @@
-"""How good an answer is: exact match, F1 and ROUGE, each the best over the reference answers."""
+"""Metrics of an answer: exact match, F1 and ROUGE, each the best over the reference answers."""
 
 from collections import Counter
 from collections.abc import Sequence

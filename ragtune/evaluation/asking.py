@@ -15,7 +15,7 @@ _SEARCHED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Asked:
-    """What came back for n questions.
+    """The answers to n questions, and what they rest on.
 
     Attributes:
         answers: n texts.

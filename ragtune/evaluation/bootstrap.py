@@ -1,4 +1,4 @@
-"""Whether a difference between two models on the same questions is more than chance."""
+"""Tests of a difference between two models on the same questions against chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

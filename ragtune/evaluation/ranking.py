@@ -1,4 +1,4 @@
-"""How good a ranking of passages is: recall@k, MRR@k and nDCG@k, by gold id or by answer string.
+"""Metrics of a ranking of passages: recall@k, MRR@k and nDCG@k, by gold id or by answer string.
 
 Everything starts from `gains`, (n, k): what the passage at each rank brings for each question, 0 for nothing. The
 functions give one figure per question, so that means, subsets and paired intervals come from the same numbers.
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def gold_gains(retrieved_sources: Sequence[Iterable[str]], gold_ids: Iterable[str]) -> list[int]:
-    """How many gold ids each passage is the first to bring, in the order of rank.
+    """Number of gold ids that each passage is the first to bring, in the order of rank.
 
     A gold row that was split into several passages counts once, where its first passage stands.
 

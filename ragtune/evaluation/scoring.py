@@ -88,7 +88,7 @@ class Hits:
 
 
 def gold_ids_known(questions: Sequence[Question], passages: Passages) -> bool:
-    """Whether gold ids can judge the retrieval: some question has one that stands in the corpus.
+    """Tell whether gold ids can judge the retrieval: some question has one that stands in the corpus.
 
     Gold ids none of which is in the corpus belong to another one; that is warned of, and they are left aside.
     """

@@ -61,7 +61,7 @@ _LONGEST_TEXT_BYTES = 65_535  # Milvus' longest string
 
 @dataclass(frozen=True)
 class Ingestion:
-    """What an ingestion did.
+    """The outcome of an ingestion.
 
     Attributes:
         manifest: of the version that is served now.

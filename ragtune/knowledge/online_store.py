@@ -163,7 +163,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         return ids, scores, embeddings
 
     def content_hashes(self, config: RepoConfig, table: FeatureView) -> dict[str, str]:
-        """What is stored now: id → content_hash of every row."""
+        """The rows that are stored now, id → content_hash."""
         stored: dict[str, str] = {}
         wanted: dict[str, Any] = {"output_fields": [_ID, _CONTENT_HASH], "timeout": CALL_SECONDS}
         with translated_errors(self._place):
@@ -183,7 +183,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             self.teardown(config, [table], [])
 
     def count(self, config: RepoConfig, table: FeatureView) -> int:
-        """How many rows are stored; -1 where there is no collection."""
+        """Number of stored rows; -1 where there is no collection."""
         client = self._connect(config)
         with translated_errors(self._place):
             if not client.has_collection(_collection(config, table), timeout=CALL_SECONDS):

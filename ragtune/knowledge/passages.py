@@ -317,7 +317,7 @@ def _own_sources(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_new(
     identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], read: Callable[[], Iterator[CorpusRow]]
 ) -> bool:
-    """Whether the id has not been seen; the same id for another text is an error."""
+    """Tell whether the id is seen for the first time; the same id for another text is an error."""
     known = digests.setdefault(identifier, digest)
     if known != digest:
         first = next(

@@ -1,4 +1,4 @@
-"""What a search gives back, and what an encoder of passages must offer."""
+"""The results of a search, and the interface of an encoder of passages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

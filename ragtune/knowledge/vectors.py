@@ -56,7 +56,7 @@ def write_mean(folder: Path, mean: Floats) -> None:
 
 
 def read_mean(folder: Path) -> Floats | None:
-    """What was taken off a version's vectors, (d,); None where nothing was.
+    """Return the mean that was taken off a version's vectors, (d,); None where none was.
 
     Raises:
         KnowledgeBaseError: it is broken.

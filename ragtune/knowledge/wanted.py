@@ -12,7 +12,7 @@ from ragtune.knowledge.retrieved import PassageEncoder
 
 @dataclass(frozen=True)
 class Wanted:
-    """What shall be served, and how it is made.
+    """The passages to serve, and the choices that their version is made with.
 
     Attributes:
         folder: of the knowledge base.
@@ -72,6 +72,6 @@ class Wanted:
         return like == own and (not (folder / FEATURE_STORE).exists() or milvus_uri_of(folder) == self.uri)
 
     def cache(self, manifest: Manifest) -> EmbeddingCache:
-        """Where the vectors of a version are kept, those of its precision."""
+        """The cache of a version's vectors, those of its precision."""
         vectors_of = (manifest.encoder_fingerprint, manifest.dimension, manifest.precision)
         return EmbeddingCache(self.embedding_cache or self.folder / "embeddings", *vectors_of)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def transformer_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """What stands in a ModuleList that stands in no other."""
+    """Yield the modules of every ModuleList that stands in no other."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             yield from child

@@ -128,12 +128,12 @@ class Encoder(nn.Module):
 
     @property
     def normalizes(self) -> bool:
-        """Whether the vectors have length 1."""
+        """True where the vectors have length 1."""
         return self.pooling.normalizes
 
     @property
     def prompt(self) -> str:
-        """What stands before every text; `encode` puts it there, a tokenizer called directly does not."""
+        """The words put before every text; `encode` adds them, a tokenizer called directly does not."""
         return self.pooling.prompt
 
     @property

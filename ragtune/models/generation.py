@@ -118,7 +118,7 @@ def generate_closed_book(
     batch_size: int = 16,
     progress: bool = False,
 ) -> list[str]:
-    """What the generator answers to the bare questions, no passage given: the closed-book baseline.
+    """Answer the bare questions, no passage given: the closed-book baseline.
 
     Arguments and order as `answer_questions`.
     """

@@ -85,7 +85,7 @@ def rag_token_loss(doc_log_probs: Tensor, token_log_likelihoods: Tensor, token_m
 
 
 def posterior(doc_log_probs: Tensor, answer_log_likelihoods: Tensor) -> Tensor:
-    """How much each retrieved passage explains the answer, r_k = p(z_k | x, y).
+    """Posterior of each retrieved passage given the answer, r_k = p(z_k | x, y).
 
     Args:
         doc_log_probs: log p(z | x), (batch, n_docs); -inf for a padding passage.

@@ -35,7 +35,7 @@ _SENTENCE = "sentence_embedding"
 
 @dataclass(frozen=True)
 class Pooling:
-    """How an encoder makes one vector of a text.
+    """An encoder's way from token vectors to one vector per text.
 
     Attributes:
         kind: "dpr" or "sentence-transformers".

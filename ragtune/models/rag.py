@@ -24,7 +24,7 @@ MARGINALIZATIONS = ("sequence", "token")
 
 @dataclass
 class RagConfig:
-    """What a RagModel is besides its weights.
+    """The settings of a RagModel, all that it is besides its weights.
 
     Attributes:
         marginalization: "sequence" (RAG-Sequence: one passage explains the whole answer) or "token" (RAG-Token: each

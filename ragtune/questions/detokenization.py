@@ -27,7 +27,7 @@ _RULES = tuple(
 
 
 def is_html(token: str) -> bool:
-    """Whether a token of the simplified layout's `document_text` is markup, such as <P> or <Td_colspan="2">."""
+    """Tell whether a token of the simplified layout's `document_text` is markup, such as <P> or <Td_colspan="2">."""
     return _HTML_TAG.fullmatch(token) is not None
 
 

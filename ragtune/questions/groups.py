@@ -19,7 +19,7 @@ def title_of(question: Question) -> list[str]:
 
 
 def golds_of(question: Question) -> list[str]:
-    """What the question's passages are known by: gold ids, contexts, long answers."""
+    """The keys that a question's passages are known by: gold ids, contexts, long answers."""
     return [*question.gold_ids, *question.paragraphs]
 
 

@@ -1,4 +1,4 @@
-"""What question, answers and annotations are called in each layout of question files."""
+"""Layouts of question files, and their names for question, answers and annotations."""
 
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ class MalformedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one row says, before anyone asks whether it is of use.
+    """The content of one row, before it is judged.
 
     Attributes:
         id: "" where the row has none.

@@ -1,4 +1,4 @@
-"""When two answers are the same, when two questions are, and when an answer stands in a passage."""
+"""Equality of answers, equality of questions, and an answer's presence in a passage."""
 
 import re
 import string
@@ -42,7 +42,7 @@ def distinct_answers(answers: Iterable[str]) -> tuple[str, ...]:
 
 
 def normalize_question(text: str) -> str:
-    """What two spellings of one question share: case, punctuation and white space do not count, words and numbers do.
+    """Normalise a question: case, punctuation and white space do not count, words and numbers do.
 
     "1,000" is 1000, but "1.5" is not 15, nor "1/2" 12. "" for a question without a letter or digit.
     """
@@ -63,7 +63,7 @@ def normalized_answers(answers: Iterable[str]) -> list[str]:
 
 
 def contains_answer(passage: str, answers: Sequence[str]) -> bool:
-    """Whether one of the answers stands in the passage, on word boundaries, after SQuAD normalisation.
+    """Tell whether one of the answers stands in the passage, on word boundaries, after SQuAD normalisation.
 
     "no" does not stand in "know", nor "100" in "1,000"; "3,000" stands in "some 3,000 men". Scripts without spaces
     between words have no such boundaries: "北京" stands in "他在北京工作". For many passages and questions, normalise
@@ -78,7 +78,7 @@ def holds_any(passage: str, answers: Iterable[str]) -> bool:
 
 
 def stands_in(passage: str, answer: str) -> bool:
-    """Whether an answer stands in a passage without cutting a word or number there; both normalised before."""
+    """Tell whether an answer stands in a passage without cutting a word or number; both normalised before."""
     start = passage.find(answer) if answer else -1
     while start >= 0:
         if begins_word(passage, start) and ends_word(passage, start + len(answer)):

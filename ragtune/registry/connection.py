@@ -73,12 +73,12 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
 
 
 def is_server(tracking_uri: str) -> bool:
-    """Whether an MLflow server answers there over HTTP, rather than a database that is opened here."""
+    """Tell whether the URI is of an MLflow server, which answers over HTTP, and not of a database opened here."""
     return urlparse(tracking_uri).scheme in ("http", "https")
 
 
 def artifact_root(tracking_uri: str) -> str | None:
-    """Where artifacts lie for an embedded SQLite: beside it. None where the server decides."""
+    """Folder of artifacts, beside an embedded SQLite; None where the server decides."""
     database = database_file(tracking_uri)
     return (database.parent / "mlflow-artifacts").as_uri() if database else None
 

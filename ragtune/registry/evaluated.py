@@ -1,4 +1,4 @@
-"""What an evaluation left, as the registration needs it."""
+"""The outputs of an evaluation, as the registration needs them."""
 
 import hashlib
 import json

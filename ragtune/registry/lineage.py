@@ -1,4 +1,4 @@
-"""Where a model comes from: what its registered version carries besides the weights."""
+"""The origin of a model, which its registered version carries besides the weights."""
 
 import json
 from collections.abc import Mapping

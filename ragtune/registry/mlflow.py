@@ -41,7 +41,7 @@ _REGISTER_SECONDS = 1800.0  # to wait for other registrations, each of which may
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of a model.
+    """The outcome of a registration.
 
     Attributes:
         name: the registered model.

@@ -76,7 +76,7 @@ class Generator(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """What it was loaded from, or its class."""
+        """The folder or hub name that it was loaded from, or its class."""
         return self.backbone.name_or_path or type(self.backbone).__name__
 
     @property
@@ -98,7 +98,7 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def read(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
-        """What `propose` and `score` want to know of the prompts, computed once; arguments as `log_likelihoods`."""
+        """Compute once what `propose` and `score` want to know of the prompts; arguments as `log_likelihoods`."""
 
     @abstractmethod
     def propose(self, prompts: Any, num_beams: int, returned: int, max_new_tokens: int) -> list[Tokens]:

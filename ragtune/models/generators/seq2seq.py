@@ -41,7 +41,7 @@ _CROSS_KEYS_AND_VALUES = re.compile(r"(encoder_attn|EncDecAttention|crossattenti
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """What the encoder made of prompts.
+    """Prompts, encoded.
 
     Attributes:
         states: (prompts, length, width).
