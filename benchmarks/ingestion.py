@@ -34,7 +34,7 @@ CHUNK_ROWS = 5000
 
 
 def frames(passages: Passages, vectors: np.ndarray) -> list[pd.DataFrame]:
-    """What is written, in chunks; made before the clock starts."""
+    """The rows to write, in chunks; made before the clock starts."""
     parts = []
     for start in range(0, len(passages), CHUNK_ROWS):
         frame = passages.table.slice(start, CHUNK_ROWS).select(["id", "title", "text"]).to_pandas()

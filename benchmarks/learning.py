@@ -1,4 +1,4 @@
-"""What joint training is worth on real questions: recall by gold passage and EM on NQ dev, before and after.
+"""The gain from joint training on real questions: recall by gold passage and EM on NQ dev, before and after.
 
     python benchmarks/learning.py --data FOLDER [--seeds 0 1 2] [--cloze-steps 6000] [--reader-steps 2000] [--steps 500]
 

@@ -1,4 +1,4 @@
-"""What every benchmark ends with: a table, one line of JSON, and a file that says where and with what it ran."""
+"""The end of every benchmark: a table, one line of JSON, and a file that says where and with what it ran."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where a training step's time goes."""
+"""The time of a training step, split into its parts."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What can go wrong, one type a domain. A message names the thing, its place and the way out."""
+"""Exceptions, one type per domain. A message names the thing, its place and the way out."""
 
 from ragtune.uris import shown
 

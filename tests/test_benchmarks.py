@@ -20,7 +20,7 @@ QUESTION_WORDS = ("who", "what", "where", "which")
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """Where the benchmarks leave what they measured."""
+    """The folder in which the benchmarks leave their results."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     import measured

@@ -146,7 +146,7 @@ class CopyTasks:
         return self._chance.choice(runs)
 
     def _ends(self, sentence: list[int], run: tuple[int, int]) -> bool:
-        """Whether the run is followed by a punctuation mark or by nothing."""
+        """Tell whether the run is followed by a punctuation mark or by nothing."""
         return run[1] == len(sentence) or not self._is_word[sentence[run[1]]]
 
     def _exchange(self, prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:

@@ -21,7 +21,7 @@ _WITH_ARTICLE = frozenset(
 
 @dataclass(frozen=True)
 class Subject:
-    """What one passage is about.
+    """The subject of one passage.
 
     Attributes:
         kind: "country", "element" or "state".

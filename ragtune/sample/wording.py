@@ -1,4 +1,4 @@
-"""How the facts of the little world are told in passages and asked in questions.
+"""Wordings of the little world's facts, in passages and in questions.
 
 `{x}` is the subject, `{v}` the fact's value. A passage opens with one sentence of OPENINGS and goes on with one of each
 relation's sentences; a question is one of the relation's.

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def report_inputs():
-    """What a run of 60 questions could have given: 40 won, 5 lost, 5 right twice, 10 wrong twice."""
+    """A possible result of a run of 60 questions: 40 won, 5 lost, 5 right twice, 10 wrong twice."""
     chooser = random.Random(0)
     passages = {f"p{n}": {"title": f"Title {n} <&>", "text": f"The text of {n} says Answer {n}."} for n in range(20)}
     predictions = [_prediction(number, chooser) for number in range(60)]

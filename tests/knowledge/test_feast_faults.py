@@ -1,4 +1,4 @@
-"""What Feast 0.67 gets wrong, and that ragtune does not inherit it.
+"""The faults of Feast 0.67, none of which ragtune inherits.
 
 The first half of each pair fails when Feast has mended its fault: then what works around it may go.
 """

@@ -23,7 +23,7 @@ def tiny_folder(tmp_path):
 
 
 def write_folder(folder, pooling=None, normalize=True, seed=0, **files):
-    """What a sentence-transformers folder holds, written by hand; `files` are its further JSON files."""
+    """A sentence-transformers folder written by hand; `files` are its further JSON files."""
     torch.manual_seed(seed)
     tokenizer = bert_tokenizer()
     bert(tokenizer).save_pretrained(folder)
@@ -338,7 +338,7 @@ def test_an_unknown_pooling_is_an_error(tmp_path, pooling):
 
 
 def dense_folder(tmp_path, **options):
-    """What sentence-transformers itself writes of an encoder with two Dense modules."""
+    """The folder that sentence-transformers itself writes of an encoder with two Dense modules."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 

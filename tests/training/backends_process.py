@@ -1,4 +1,4 @@
-"""What test_ray_retrieval.py starts with torchrun: every process asks every backend, and writes what it got."""
+"""Started by test_ray_retrieval.py with torchrun: every process asks every backend, and writes what it got."""
 
 import sys
 from pathlib import Path

@@ -32,7 +32,7 @@ PASSAGES = [
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Where everything stands."""
+    """The paths of everything."""
 
     encoder: str
     generator: str

@@ -10,7 +10,7 @@ from gather_process import QUERIES, SHARES, STORED
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory):
-    """What two processes got, of which only the first can search."""
+    """The passages that two processes got, of which only the first can search."""
     folder = tmp_path_factory.mktemp("gathered")
     script = str(Path(__file__).parents[1] / "gather_process.py")
     started = [subprocess.Popen([sys.executable, script, str(rank), str(folder)]) for rank in range(2)]

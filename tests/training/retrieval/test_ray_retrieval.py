@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", params=["embedded", "server"])
 def backends(request, still_world, still_knowledge_base, tmp_path_factory):
-    """What two processes got of each backend, and what one gets alone."""
+    """The passages that two processes got of each backend, and those that one gets alone."""
     folder = tmp_path_factory.mktemp("backends")
     base, environment, server = still_knowledge_base, dict(os.environ), None
     if request.param == "server":
