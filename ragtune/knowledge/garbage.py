@@ -33,8 +33,8 @@ from ragtune.locks import IN_USE, is_locked, locked
 
 KEEP_DAYS = 30.0
 _DAY_SECONDS = 86_400.0  # a temporary folder that is older belongs to no process any more
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of `ragtune.files.atomic_path`
-_EXCHANGE = "ragtune-*"  # of a training's processes, in the system's folder for temporary files
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of `ragtune.files.atomic_path` and `ragtune.training.launch`
+_OF_RAY = "ragtune-*"  # of a Ray of our own, in the system's folder for temporary files
 _OF_ONE_RUN = re.compile(r".+-[0-9a-f]{16}")  # a knowledge base that a training made for its own passage encoder
 _EARLIER_LAYOUT = ("feature_store.yaml", "features.py", "registry.db", EMBEDDED_DATABASE, MANIFEST)
 _MODEL = "ragtune.json"
@@ -221,7 +221,7 @@ def _temporary_folders(workspace: Path) -> Iterator[Path]:
     candidates = [
         Path(place) / name for place, names, _ in os.walk(workspace) for name in names if _TEMPORARY.fullmatch(name)
     ]
-    for path in [*candidates, *Path(tempfile.gettempdir()).glob(_EXCHANGE)]:
+    for path in [*candidates, *Path(tempfile.gettempdir()).glob(_OF_RAY)]:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_uid == own and _is_abandoned(path):
                 yield path

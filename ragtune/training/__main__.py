@@ -22,7 +22,7 @@ from transformers.utils import logging
 from ragtune.companion import wait_for_end
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.launch import ENDS_WITH_STARTER
+from ragtune.training.launchers.torchrun import ENDS_WITH_STARTER
 from ragtune.training.run import run
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end_with_starter() -> None:
-    """Wait for the end of standard input, the starter's pipe: see `ragtune.training.launch`."""
+    """Wait for the end of standard input, the starter's pipe: see `ragtune.training.launchers.torchrun`."""
     wait_for_end()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,28 +1,24 @@
-"""Start a run in processes of its own, show what they say, and come back with their figures or their error."""
+"""Start a run in processes of its own, and return its results or raise its error."""
 
 import difflib
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ragtune import errors
-from ragtune.errors import RagtuneError, TrainingError
+from ragtune.errors import TrainingError
 from ragtune.locks import IN_USE, locked
+from ragtune.sources import check_no_secrets
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.launchers import LAUNCHERS
+from ragtune.training.launchers.base import Launcher
 from ragtune.training.ranges import SHORT_NAMES
 
-ENDS_WITH_STARTER = "RAGTUNE_ENDS_WITH_STARTER"  # environment variable: the run ends when its standard input does
-_TAIL_LINES = 100
-_KILLED = re.compile(r"Signal \d+ \(SIG(?!TERM)\w+\) received")  # torchrun itself sends SIGTERM to the others
-_EXCEPTION = re.compile(r"^(?:\[rank\d+\]: *)?[\w.]+(?:Error|Exception|Interrupt): ")
+_EXCHANGE = ".launch."  # of a temporary folder's name, by which `ragtune gc` knows one that was left behind
 
 
 def finetune(
@@ -42,9 +38,10 @@ def finetune(
     tracking_uri: str = "",
     trust_remote_code: bool = False,
     processes: int = 1,
+    launcher: str | Launcher = "torchrun",
     **parameters: Any,
 ) -> dict[str, float]:
-    """Fine-tune a model in one or several processes on this machine.
+    """Fine-tune a model in one or several processes, on this machine or wherever a launcher starts them.
 
     Killed and started again with the same inputs and parameters it goes on from its last whole checkpoint in
     `work_folder`; with others it starts anew beside it. When it is done, the model stands in `output_folder` with
@@ -59,7 +56,9 @@ def finetune(
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
         tracking_uri: MLflow's, for the curves, a run a stage; "" tells it nothing.
         trust_remote_code: run code that comes with a model.
-        processes: 1, or several with torchrun; 0 is one a GPU.
+        processes: how many; 0 means one per GPU.
+        launcher: where they run: one of `ragtune.training.launchers.LAUNCHERS`, or a launcher of one's own. Arguments
+            and outcome travel as files in a temporary folder in `work_folder`, which all processes must see.
         parameters: of `RagTrainingArguments`; `batch_size` is short for `per_device_train_batch_size`.
 
     Returns:
@@ -68,9 +67,8 @@ def finetune(
 
     Raises:
         TrainingError, ModelError, KnowledgeBaseError, StorageError: what stopped the run, and the way out.
+        ParameterError: a parameter holds a secret, which would be written into `work_folder`.
     """
-    from torch.cuda import device_count
-
     files = RunFiles(
         dataset_folder=str(dataset_folder),
         knowledge_base_folder=str(knowledge_base_folder),
@@ -87,24 +85,58 @@ def finetune(
         trust_remote_code=trust_remote_code,
     )
     if processes < 0:
-        raise TrainingError(f"processes={processes}: must be at least 1, or 0 for one a GPU")
-    parameters = _long_names(parameters)
-    with tempfile.TemporaryDirectory(prefix="ragtune-") as exchange, locked(Path(exchange) / IN_USE):
-        outcome_file = Path(exchange) / "outcome.json"
-        arguments = asdict(files) | {"tensorboard_folder": str(tensorboard_folder)} | parameters
-        (Path(exchange) / "arguments.json").write_text(
-            json.dumps(arguments | {"outcome_file": str(outcome_file)}), encoding="utf-8"
-        )
-        count = processes or max(1, device_count())
-        status, tail = _stream(_command(count, str(Path(exchange) / "arguments.json")), _environment(count))
-        outcome = json.loads(outcome_file.read_text(encoding="utf-8")) if outcome_file.exists() else {}
-    if status == 0 and "results" in outcome:
-        return outcome["results"]
-    raise _failure(status, outcome, tail)
+        raise TrainingError(f"processes={processes}: must be at least 1, or 0 for one per GPU")
+    if isinstance(launcher, str):
+        if launcher not in LAUNCHERS:
+            raise TrainingError(f"launcher={launcher}: must be one of {', '.join(LAUNCHERS)}")
+        launcher = LAUNCHERS[launcher]()
+    arguments = asdict(files) | {"tensorboard_folder": str(tensorboard_folder)} | _long_names(parameters)
+    check_no_secrets(arguments)
+    with _exchange(Path(work_folder)) as folder:
+        outcome_file, arguments_file = folder / "outcome.json", folder / "arguments.json"
+        arguments_file.write_text(json.dumps(arguments | {"outcome_file": str(outcome_file)}), encoding="utf-8")
+        ended = None
+        try:
+            launcher.run(arguments_file, processes)
+        except TrainingError as error:
+            ended = error
+        outcome = _outcome(outcome_file)
+    if "message" in outcome:
+        raise getattr(errors, outcome["error"], TrainingError)(outcome["message"])
+    if ended is not None:
+        raise ended
+    if "results" not in outcome:
+        raise TrainingError(f"{work_folder}: the run has left no results there; do all its processes see that folder?")
+    return outcome["results"]
+
+
+@contextmanager
+def _exchange(work_folder: Path) -> Iterator[Path]:
+    """A folder that no other run reads or writes, locked as long as it is needed; absolute.
+
+    Raises:
+        TrainingError: the work folder may not be written.
+    """
+    try:
+        work_folder.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(prefix=_EXCHANGE, dir=work_folder.absolute(), ignore_cleanup_errors=True)
+    except OSError as error:
+        raise TrainingError(f"{work_folder}: cannot be written ({error.strerror}); choose another folder") from error
+    with holder as folder, locked(Path(folder) / IN_USE):
+        yield Path(folder)
+
+
+def _outcome(file: Path) -> dict[str, Any]:
+    """What a run has left; nothing where it has not, or was killed while it wrote."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _long_names(parameters: dict[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(RagTrainingArguments) if field.init} - {"output_dir"}
+    known = {field.name for field in fields(RagTrainingArguments) if field.init and not field.name.endswith("_token")}
+    known -= {"output_dir"}
     parameters = {SHORT_NAMES.get(name, name): value for name, value in parameters.items()}
     for name in parameters:
         if name not in known:
@@ -112,60 +144,3 @@ def _long_names(parameters: dict[str, Any]) -> dict[str, Any]:
             hint = f"did you mean {near[0]}?" if near else "see RagTrainingArguments"
             raise TrainingError(f"{name}: no such training parameter; {hint}")
     return parameters
-
-
-def _command(processes: int, arguments_file: str) -> list[str]:
-    if processes == 1:
-        return [sys.executable, "-m", "ragtune.training", arguments_file]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*torchrun, "-m", "ragtune.training", arguments_file]
-
-
-def _environment(processes: int) -> dict[str, str]:
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    ours = {"PYTHONUNBUFFERED": "1", ENDS_WITH_STARTER: "1"}
-    return {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"} | os.environ | ours
-
-
-def _stream(command: list[str], environment: dict[str, str]) -> tuple[int, list[str]]:
-    """Run a command with its output on our stderr; its status, and its last lines.
-
-    Its standard input is a pipe that nothing is written to: it ends when this process does, however that happens, and
-    tells the run's processes to end too, so that none is left holding the knowledge base.
-    """
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                tail.append(line.rstrip())
-                print(line, end="", file=sys.stderr, flush=True)
-        except BaseException:
-            process.terminate()
-            raise
-    return process.returncode, list(tail)
-
-
-def _failure(status: int, outcome: dict[str, Any], tail: list[str]) -> RagtuneError:
-    if "message" in outcome:
-        kind = getattr(errors, outcome["error"], TrainingError)
-        return kind(outcome["message"])
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + last_reason(tail) else ""
-    return TrainingError(f"the run {how} ({last_reason(tail)}){hint}; the same call goes on from its last checkpoint")
-
-
-def last_reason(tail: list[str]) -> str:
-    """Why a process ended, from its last lines: torchrun's on a killed one, else the last exception, else the last."""
-    for pattern in (_KILLED, _EXCEPTION, re.compile(r"\S")):
-        for line in reversed(tail):
-            if pattern.search(line):
-                return line.strip()
-    return "it said nothing"

@@ -31,7 +31,7 @@ def test_what_was_trained_is_not_trained_again_if_only_the_end_was_missing(files
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "_publish", killed)
+        patch.setattr(run_module, "publish", killed)
         run(files(), RagTrainingArguments(**PARAMETERS))
     assert "training: 2 of 2 steps" in capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):

@@ -24,7 +24,7 @@ import torch
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
 from ragtune.models.encoders import Encoder
-from ragtune.training.launch import last_reason
+from ragtune.training.launchers.base import last_reason
 from ragtune.training.telemetry.progress_lines import say
 
 _NICENESS = 5

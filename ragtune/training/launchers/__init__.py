@@ -1,0 +1,8 @@
+"""The places to run a training's processes, by name: what `finetune`'s `launcher` chooses."""
+
+from ragtune.training.launchers.base import Launcher
+from ragtune.training.launchers.torchrun import Torchrun
+
+LAUNCHERS: dict[str, type[Launcher]] = {
+    "torchrun": Torchrun,
+}
