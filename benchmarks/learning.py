@@ -24,7 +24,7 @@ from real_questions import minilm
 
 from ragtune.evaluation.evaluate import evaluate
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
-from ragtune.knowledge.passages import split_passages
+from ragtune.knowledge.split_corpus import split_passages
 from ragtune.models.encoders import Encoder
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.question import read_kept_questions

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 import ragtune.sample
 from ragtune.knowledge.knowledge_base import ingest_passages
-from ragtune.knowledge.passages import split_passages
+from ragtune.knowledge.split_corpus import split_passages
 from ragtune.models.encoders import Encoder
 from ragtune.questions.nq import read_questions
 from ragtune.questions.question import Question

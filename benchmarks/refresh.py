@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 
 from ragtune.evaluation.evaluate import evaluate
 from ragtune.knowledge.knowledge_base import ingest_passages
-from ragtune.knowledge.passages import split_passages
+from ragtune.knowledge.split_corpus import split_passages
 from ragtune.models.checkpoint import read_description
 from ragtune.models.encoders import Encoder
 from ragtune.questions.filtering import filter_questions

@@ -13,7 +13,7 @@ def split_passages(
     quoting: str = "auto",
 ):
     """Cut the corpus into titled passages of at most `max_words` words, without duplicates."""
-    from ragtune.knowledge.passages import split_passages
+    from ragtune.knowledge.split_corpus import split_passages
 
     counts = split_passages(corpus, passages.path, max_words=max_words, quoting=quoting)
     for name, count in counts.items():

@@ -16,7 +16,7 @@ import pytest
 
 from ragtune import reading
 from ragtune.errors import StorageError
-from ragtune.knowledge.passages import split_passages
+from ragtune.knowledge.split_corpus import split_passages
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.rows import read_rows
 from ragtune.sources import fingerprint

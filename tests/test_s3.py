@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ragtune.errors import StorageError
-from ragtune.knowledge.passages import Passages, split_passages
+from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.split_corpus import split_passages
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.rows import read_rows
 from ragtune.sources import fingerprint

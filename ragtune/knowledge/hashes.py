@@ -47,6 +47,12 @@ def first_rows(hashes: Hashes) -> Rows:
     return np.sort(np.unique(hashes, return_index=True)[1])
 
 
+def first_of_equals(hashes: Hashes) -> Rows:
+    """For each hash the row of the first one that equals it."""
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[group]
+
+
 def hex_digits(hashes: Hashes) -> list[str]:
     """Each as 32 hex digits."""
     digits, width = np.ascontiguousarray(hashes).tobytes().hex(), 2 * HASH_BYTES

@@ -162,20 +162,24 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             embeddings[ids != ""] = _stored_vectors(found, dimension)
         return ids, scores, embeddings
 
-    def content_hashes(self, config: RepoConfig, table: FeatureView) -> dict[str, str]:
-        """The rows that are stored now, id → content_hash."""
-        stored: dict[str, str] = {}
+    def content_hashes(self, config: RepoConfig, table: FeatureView) -> Iterator[tuple[list[str], list[str]]]:
+        """Read what is stored now, page by page: the ids of some rows, and the content_hash of each.
+
+        The page of an embedded database holds all rows: it logs a traceback where it is asked for fewer.
+        """
         wanted: dict[str, Any] = {"output_fields": [_ID, _CONTENT_HASH], "timeout": CALL_SECONDS}
+        if not self.count(config, table):
+            return
         with translated_errors(self._place):
             client, collection = self._collected(config, table), _collection(config, table)
-            if self._embedded_path:  # gives any number of rows at once, and logs a traceback when it is asked for pages
+            if self._embedded_path:
                 rows = client.query(collection, filter="", **wanted)
-                return {row[_ID]: row[_CONTENT_HASH] for row in rows}
+                yield [row[_ID] for row in rows], [row[_CONTENT_HASH] for row in rows]
+                return
             pages = client.query_iterator(collection, batch_size=_ROWS_PER_PAGE, consistency_level="Strong", **wanted)
             while page := pages.next():
-                stored.update((row[_ID], row[_CONTENT_HASH]) for row in page)
+                yield [row[_ID] for row in page], [row[_CONTENT_HASH] for row in page]
             pages.close()
-        return stored
 
     def drop(self, config: RepoConfig, table: FeatureView) -> None:
         """Drop a table's collection, if there is one."""

@@ -1,8 +1,7 @@
 """Passages: what a corpus is cut into, and how they lie on disk and in memory."""
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,12 +16,8 @@ import pyarrow.parquet as pq
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.files import atomic_path
-from ragtune.knowledge.corpus import CorpusRow, read_corpus
 from ragtune.knowledge.damage import raise_if_unavailable
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, hash_array
-from ragtune.knowledge.splitting import split_text
-from ragtune.progress import progress
-from ragtune.questions.cleaning import text_id
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("source_ids", pa.list_(pa.string()))]
@@ -139,7 +134,7 @@ class Passages:
 
     def rows_of(self, identifiers: Sequence[str] | npt.NDArray[np.object_]) -> Rows:
         """The rows that hold some passages, (len(identifiers),) int64; -1 where there is no such passage."""
-        return self._index.rows(hash_array(map(_id_hash, identifiers), len(identifiers)))
+        return self._index.rows(hash_array(map(id_digest, identifiers), len(identifiers)))
 
     def row_of(self, identifier: str) -> int:
         """The row that holds a passage.
@@ -176,7 +171,7 @@ class Passages:
         """128 bits of every row: equal for two passages with the same title and text, whatever their ids."""
         batches = self.table.select(["title", "text"]).to_batches(max_chunksize=1024)
         pairs = (pair for batch in batches for pair in zip(*(c.to_pylist() for c in batch.columns), strict=True))
-        return hash_array((_digest(title, text) for title, text in pairs), len(self))
+        return hash_array((content_digest(title, text) for title, text in pairs), len(self))
 
     def names_any(self, source_ids: Iterable[str]) -> bool:
         """Tell whether some passage has one of these among its `source_ids`."""
@@ -196,89 +191,29 @@ class Passages:
     def _index(self) -> HashIndex:
         batches = self.table.select(["id"]).to_batches(max_chunksize=1024)
         identifiers = (identifier for batch in batches for identifier in batch.column(0).to_pylist())
-        return HashIndex(hash_array(map(_id_hash, identifiers), len(self)))
+        return HashIndex(hash_array(map(id_digest, identifiers), len(self)))
 
 
-def split_passages(
-    corpus_uri: str | Path, output_path: str | Path, max_words: int = 100, quoting: str = "auto"
-) -> dict[str, int]:
-    """Cut a corpus into passages, drop what is empty or a duplicate, and write them as Parquet (`SCHEMA`).
-
-    A row `w7` of more than `max_words` words becomes `w7#0`, `w7#1`, …, cut at sentences where possible. Of passages
-    with the same title and text the first is kept, with the ids of all rows that it stands in as its `source_ids`,
-    each with the `text_id` of the row's text, by which questions that know their paragraph name it.
-    The text is streamed; a digest and an id a passage stay in memory.
-
-    Args:
-        corpus_uri: JSONL, Parquet, CSV or TSV with the columns id, text and perhaps title; see `read_corpus`.
-        output_path: the Parquet file to write.
-        max_words: of a passage, as white space separates them; see `split_text` for scripts that have none there.
-        quoting: of a CSV or TSV corpus, see `ragtune.questions.rows.read_rows`.
-
-    Returns:
-        Counts: `corpus_rows`, `passages`, `rows_empty` (no text, dropped), `rows_split`, `passages_duplicate`.
-
-    Raises:
-        KnowledgeBaseError: there is no text at all, a row is broken, or one id stands for two different texts.
-        StorageError: the corpus cannot be read, or the output not written. Nothing is written in any of these cases.
-    """
-    if max_words < 1:
-        raise KnowledgeBaseError(f"max_words = {max_words}: must be at least 1")
-    counts = dict.fromkeys(("corpus_rows", "passages", "rows_empty", "rows_split", "passages_duplicate"), 0)
-    first_rows: dict[bytes, int] = {}  # digest of a passage → the row that it was written in
-    further_sources: dict[int, list[str]] = {}
-    digests: dict[str, bytes] = {}  # id → digest of what it stands for
-
-    read = functools.partial(read_corpus, corpus_uri, quoting)
-
-    def pieces() -> Iterator[Passage]:
-        for row in progress(read(), "splitting", unit="rows"):
-            counts["corpus_rows"] += 1
-            if not row.text:
-                counts["rows_empty"] += 1
-                continue
-            if not _is_new(row.id, _digest(row.title, row.text), row, digests, read):
-                counts["passages_duplicate"] += 1
-                continue
-            texts = split_text(row.text, max_words)
-            sources = (row.id, text_id(row.text))
-            counts["rows_split"] += len(texts) > 1
-            for number, text in enumerate(texts):
-                digest = _digest(row.title, text)
-                identifier = row.id if len(texts) == 1 else f"{row.id}#{number}"
-                if len(texts) > 1:
-                    _is_new(identifier, digest, row, digests, read)
-                if digest in first_rows:
-                    counts["passages_duplicate"] += 1
-                    further_sources.setdefault(first_rows[digest], []).extend(sources)
-                    continue
-                first_rows[digest] = counts["passages"]
-                counts["passages"] += 1
-                yield Passage(identifier, row.title, text, sources)
-
-    with atomic_path(output_path) as temporary:
-        first_pass = temporary.with_name("pieces")
-        _write(pieces(), first_pass)
-        if not counts["passages"]:
-            rows = f"no text in any of {counts['corpus_rows']:,} rows" if counts["corpus_rows"] else "is empty"
-            raise KnowledgeBaseError(f"{corpus_uri}: {rows}; a corpus with id, title and text is needed")
-        if further_sources:
-            _write(_with_sources(first_pass, further_sources), temporary)
-        else:
-            first_pass.rename(temporary)
-    return counts
+def write_passages(passages: Iterator[Passage], path: Path) -> None:
+    """Stream passages into a Parquet file."""
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        while rows := list(islice(passages, _ROWS_PER_GROUP)):
+            columns = zip(*((row.id, row.title, row.text, list(row.source_ids)) for row in rows), strict=True)
+            writer.write_batch(pa.record_batch([list(column) for column in columns], SCHEMA))
 
 
 def passage_hash(title: str, text: str) -> str:
     """128 bits of BLAKE2b over title and text, as 32 hex digits: what an embedding depends on."""
-    return _digest(title, text).hex()
+    return content_digest(title, text).hex()
 
 
-def _digest(title: str, text: str) -> bytes:
+def content_digest(title: str, text: str) -> bytes:
+    """The 16 bytes of `passage_hash`."""
     return hashlib.blake2b(_delimited(title, text), digest_size=HASH_BYTES).digest()
 
 
-def _id_hash(identifier: str) -> bytes:
+def id_digest(identifier: str) -> bytes:
+    """128 bits of BLAKE2b over an id."""
     return hashlib.blake2b(identifier.encode(), digest_size=HASH_BYTES).digest()
 
 
@@ -312,33 +247,3 @@ def _own_sources(ids: pa.ChunkedArray) -> pa.ChunkedArray:
         return pa.ListArray.from_arrays(np.arange(len(chunk) + 1, dtype=np.int32), chunk.cast(pa.string()))
 
     return pa.chunked_array([one_each(chunk) for chunk in ids.chunks], pa.list_(pa.string()))
-
-
-def _is_new(
-    identifier: str, digest: bytes, row: CorpusRow, digests: dict[str, bytes], read: Callable[[], Iterator[CorpusRow]]
-) -> bool:
-    """Tell whether the id is seen for the first time; the same id for another text is an error."""
-    known = digests.setdefault(identifier, digest)
-    if known != digest:
-        first = next(
-            earlier.place for earlier in read() if earlier.id == identifier or identifier.startswith(f"{earlier.id}#")
-        )
-        raise KnowledgeBaseError(
-            f'{row.place}: the id "{identifier}" stands for another text at {first}; give each text its own id'
-        )
-    return known is digest
-
-
-def _write(passages: Iterator[Passage], path: Path) -> None:
-    with pq.ParquetWriter(path, SCHEMA) as writer:
-        while rows := list(islice(passages, _ROWS_PER_GROUP)):
-            columns = zip(*((row.id, row.title, row.text, list(row.source_ids)) for row in rows), strict=True)
-            writer.write_batch(pa.record_batch([list(column) for column in columns], SCHEMA))
-
-
-def _with_sources(path: Path, further: dict[int, list[str]]) -> Iterator[Passage]:
-    with pq.ParquetFile(path) as parquet:
-        numbered = enumerate(row for batch in parquet.iter_batches(_ROWS_PER_GROUP) for row in batch.to_pylist())
-        for number, row in numbered:
-            sources = dict.fromkeys([*row["source_ids"], *further.get(number, ())])
-            yield Passage(row["id"], row["title"], row["text"], tuple(sources))

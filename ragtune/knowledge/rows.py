@@ -14,6 +14,7 @@ from ragtune.knowledge.feature_repo import apply_view, batched_store
 from ragtune.knowledge.hashes import Rows as RowNumbers
 from ragtune.knowledge.hashes import hex_digits
 from ragtune.knowledge.indexing import Built, build_index
+from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.progress import progress
 
@@ -49,15 +50,24 @@ class Rows:
         """
         online = batched_store(self.store)
         apply_view(self.store, self.folder, self.view)
-        stored = online.content_hashes(self.store.config, self.view)
-        there = self.passages.rows_of(list(stored))
-        if (there < 0).any() or hex_digits(self.passages.content_hashes[there]) != list(stored.values()):
+        there = self._written(online)
+        if there is None:
             online.drop(self.store.config, self.view)
             apply_view(self.store, self.folder, self.view)
-            there = there[:0]
-        missing = np.setdiff1d(np.arange(len(self.passages)), there)
+            there = np.zeros(len(self.passages), bool)
+        missing = np.flatnonzero(~there)
         self._write(missing)
         return len(missing)
+
+    def _written(self, online: BatchedMilvusOnlineStore) -> npt.NDArray[np.bool_] | None:
+        """Tell of every passage whether Milvus holds it, (rows,) bool; None where it holds something else too."""
+        there = np.zeros(len(self.passages), bool)
+        for identifiers, hashes in online.content_hashes(self.store.config, self.view):
+            rows = self.passages.rows_of(identifiers)
+            if (rows < 0).any() or hex_digits(self.passages.content_hashes[rows]) != hashes:
+                return None
+            there[rows] = True
+        return there
 
     def index(self, vectors: npt.NDArray[np.float32]) -> Built:
         """Put all rows under an index that finds what exact search finds.
