@@ -130,7 +130,7 @@ def rag_finetuning(
         passage_encoder_learning_rate: of `rag-end2end`; 0 takes the question encoder's.
         refresh_every: of `rag-end2end`: steps from one re-encoding of the knowledge base to the next.
         max_staleness: of `rag-end2end`: training waits where the knowledge base is older, in steps; 0 never waits.
-        refresh_device: of `rag-end2end`: embeds passages anew, such as `cuda:0`; empty: a GPU left over, or the CPU.
+        refresh_device: of `rag-end2end`: embeds passages anew, such as `cuda:0`; empty: idle GPUs, its own, or the CPU.
         adam_beta2: AdamW's second beta.
         warmup_steps: steps until the learning rate is at its height.
         eval_steps: steps between two validations; the best one is kept.

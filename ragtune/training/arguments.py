@@ -103,8 +103,9 @@ class RagTrainingArguments(TrainingArguments):
         refresh_every: of rag-end2end, steps between two snapshots of the passage encoder, each of which makes the
             knowledge base anew; longer where the one before is still at work.
         max_staleness: of rag-end2end, in steps: training waits where the knowledge base is older; 0 never waits.
-        refresh_device: of rag-end2end, where passages are embedded anew, such as "cuda:1" or "cpu"; "" is the last GPU
-            that does not train, else the CPU, with few threads and low priority.
+        refresh_device: of rag-end2end, where passages are embedded anew, such as "cuda:1", "cuda:2,cuda:3" or "cpu"; ""
+            is all GPUs that do not train, else the first training GPU where its memory allows, else the CPU, with few
+            threads and low priority.
         closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
         max_eval_questions: validation questions answered at each evaluation; 0 takes all.
         early_stopping_patience: end where so many evaluations in a row brought no better step; 0 trains all steps.
@@ -130,7 +131,7 @@ class RagTrainingArguments(TrainingArguments):
     passage_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes the question encoder's"})
     refresh_every: int = field(default=100, metadata={"help": "rag-end2end: steps from snapshot to snapshot"})
     max_staleness: int = field(default=0, metadata={"help": "rag-end2end: oldest base in steps; 0: never waits"})
-    refresh_device: str = field(default="", metadata={"help": "rag-end2end: embeds passages anew; an idle GPU or CPU"})
+    refresh_device: str = field(default="", metadata={"help": "rag-end2end: embeds passages anew; else chosen"})
     freeze_question_encoder: bool = field(default=False, metadata={"help": "leave the question encoder as it is"})
     freeze_generator: bool = field(default=False, metadata={"help": "leave the generator as it is"})
     closed_book_steps: int = field(default=-1, metadata={"help": "-1: as many as the model; 0: no baseline"})

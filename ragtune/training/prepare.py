@@ -15,7 +15,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.checkpointing.fingerprint import fingerprint, run_inputs, telling
 from ragtune.training.knowledge import check_knowledge
 from ragtune.training.pairs import Pairs, open_pairs
-from ragtune.training.refresh.knowledge import described, trained_folder
+from ragtune.training.refresh.trained_base import described, trained_folder
 from ragtune.training.telemetry.progress_lines import say
 
 _EXPERIMENT = "ragtune-training"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME says another

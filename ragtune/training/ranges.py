@@ -41,7 +41,7 @@ _LEAST = {
     "gradient_accumulation_steps": 1,
 }
 _MOST = {"n_docs": MOST_PASSAGES, "seed": 2**32 - 1}
-_DEVICE = re.compile(r"([a-z]+(:\d+)?)?")
+_DEVICE = re.compile(r"([a-z]+(:\d+)?(,[a-z]+(:\d+)?)*)?")
 _POSITIVE = ("temperature", "learning_rate", "num_train_epochs")
 
 

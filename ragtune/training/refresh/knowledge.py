@@ -1,11 +1,10 @@
 """The knowledge base of a run that trains the passage encoder: made anew meanwhile, and switched at a step's end."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +16,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ragtune.errors import RagtuneError, TrainingError
 from ragtune.knowledge.manifest import PASSAGES, Manifest
 from ragtune.knowledge.passages import Passages
-from ragtune.knowledge.pointers import pointer_to, resolve
+from ragtune.knowledge.pointers import resolve
 from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.encoders import Encoder
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.distributed.fsdp import whole_encoder
 from ragtune.training.knowledge import open_knowledge
-from ragtune.training.refresh.worker import Refresher, Target, refresh_device
+from ragtune.training.refresh.devices import RefreshDevices, devices_now, idle_gpus, too_slow
+from ragtune.training.refresh.spread import spread
+from ragtune.training.refresh.trained_base import described, trained_folder
+from ragtune.training.refresh.worker import Refresher, Target
 from ragtune.training.retrieval.search import Queries, Search
 from ragtune.training.telemetry.progress_lines import say
 
@@ -79,12 +81,12 @@ class RefreshedKnowledge(TrainerCallback):
         # An embedded database that somebody serves takes what is made meanwhile, but who serves it later is not known.
         self._last = meanwhile if own_uri else replace(meanwhile, uri="")
         self._trained_folder = trained_folder(files, start_folder, work.name)
-        device = refresh_device(args.refresh_device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        self.refresher = Refresher(work / "refresh", meanwhile, device, files.trust_remote_code)
+        self.refresher = Refresher(work / "refresh", meanwhile, self._devices, files.trust_remote_code)
         self._last_start = _START
         self._kept: set[int | None] = set()  # what the last checkpoint goes on with
         self._begun: int | None = None  # a refresh that was under way when it was written
         self._obsolete = True  # there may be leftovers
+        self._told_slow = False
         self._search: Search | None = None
         self._open = ExitStack()
         alone = args.world_size == 1
@@ -158,8 +160,8 @@ class RefreshedKnowledge(TrainerCallback):
         if encoder is not None:
             from ragtune.knowledge.knowledge_base import ingest_passages
 
-            encoder.to(self.args.device)
-            ingest_passages(target.passages, folder, encoder, uri=target.uri, name=target.name, index=target.index)
+            on_all = spread(encoder, idle_gpus(encoder, self.args.device))
+            ingest_passages(target.passages, folder, on_all, uri=target.uri, name=target.name, index=target.index)
             for step in self.refresher.steps():
                 self.refresher.drop(step)
         if self._group is not None:
@@ -220,8 +222,20 @@ class RefreshedKnowledge(TrainerCallback):
                 f"step {step}: the knowledge base is {step - newest} steps old, which is more than max_staleness="
                 f"{limit}, and making it anew failed {attempts} times, see above; mend that, or set max_staleness=0"
             )
+        self._tell_if_slow(step)
         due = step - self._last_start >= self.args.refresh_every
         return newest, idle and (due or waits), waits
+
+    def _tell_if_slow(self, step: int) -> None:
+        told = too_slow(step, self.refresher.step, self.args.refresh_every, self.refresher.devices)
+        if told and not self._told_slow:
+            self._told_slow = True
+            say(f"warning: {told}")
+
+    def _devices(self) -> RefreshDevices:
+        chosen, told = devices_now(self.args.refresh_device, self.encoder, self.args.device)
+        say(told)
+        return chosen
 
     def _agreed(self, plan: tuple[int, bool, bool] | None) -> tuple[int, bool, bool]:
         """The first process's plan, in all of them."""
@@ -282,19 +296,3 @@ class RefreshedKnowledge(TrainerCallback):
             for step in set(self.refresher.steps()) - needed:
                 self.refresher.drop(step)
             self._obsolete = False
-
-
-def described(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """What a model's lineage says of its knowledge base: path, version, content_hash, encoder_fingerprint, rows."""
-    return asdict(pointer_to(folder, manifest)) | {"rows": manifest.rows}
-
-
-def trained_folder(files: RunFiles, start_folder: Path, run: str) -> Path:
-    """Folder of the knowledge base for the trained passage encoder: as asked for, else beside the start's.
-
-    Args:
-        files: of the run.
-        start_folder: of the version that the run starts from.
-        run: its name.
-    """
-    return Path(files.trained_knowledge_base_folder or f"{start_folder.absolute().parent}-{run}")

@@ -16,21 +16,20 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
 
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file, atomic_path
 from ragtune.models.encoders import Encoder
 from ragtune.training.launchers.base import last_reason
+from ragtune.training.refresh.devices import RefreshDevices, environment, give_way, limit_memory
+from ragtune.training.refresh.spread import spread
 from ragtune.training.telemetry.progress_lines import say
 
-_NICENESS = 5
-_CPU_SHARE = 4  # of which the refresher takes one part
 _SECONDS_TO_END = 10.0
-_OF_TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+_OUT_OF_MEMORY = "OutOfMemoryError"
 _SNAPSHOT, _BASE, _JOB, _OUTCOME, _LOG = "passage_encoder", "knowledge_base", "job.json", "outcome.json", "log.txt"
 
 
@@ -72,20 +71,24 @@ class Refresher:
     Attributes:
         step: of the snapshot that is being worked on; None where there is none.
         process: as it is now, or None.
+        devices: where passages are embedded; None before the first refresh.
     """
 
-    def __init__(self, folder: Path, target: Target, device: str, trust_remote_code: bool = False):
+    def __init__(
+        self, folder: Path, target: Target, choose: Callable[[], RefreshDevices], trust_remote_code: bool = False
+    ):
         """Set up; nothing is started.
 
         Args:
             folder: gets step_<n>/ with snapshot and knowledge base, and log.txt with what the process says.
             target: what to make.
-            device: where passages are embedded.
+            choose: gives the devices, asked once, at the first refresh: by then the memory of training is known.
             trust_remote_code: the encoder needs Python code that came with it.
         """
         self.folder = folder
         self.target = target
-        self.device = device
+        self.choose = choose
+        self.devices: RefreshDevices | None = None
         self.trust_remote_code = trust_remote_code
         self.step: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -116,9 +119,11 @@ class Refresher:
         folder = self.folder / f"step_{step}"
         if not (folder / _SNAPSHOT).is_dir():
             return False
+        self.devices = self.devices or self.choose()
         job = asdict(self.target) | {
             "name": f"{self.target.name}_{step}",
-            "device": self.device,
+            "devices": self.devices.names,
+            "memory_limit": self.devices.limit,
             "trust_remote_code": self.trust_remote_code,
         }
         with atomic_file(folder / _JOB) as stream:
@@ -152,6 +157,10 @@ class Refresher:
             return Refreshed(step, time.monotonic() - self._started)
         say(f"warning: the refresh of step {step} failed ({failure}); the knowledge base stays the one before")
         self.drop(step)
+        if failure.startswith(_OUT_OF_MEMORY) and self.devices is not None and self.devices.limit:
+            self._end()
+            self.devices = RefreshDevices(("cpu",))
+            say("refresh: passages are embedded on cpu from now on; refresh_device names another device")
         return None
 
     def drop(self, step: int) -> None:
@@ -171,16 +180,17 @@ class Refresher:
 
     def _send(self, folder: Path) -> None:
         if self.process is None:
+            assert self.devices is not None
             with open(self.folder / _LOG, "ab") as log:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "ragtune.training.refresh.worker"],
-                    env=_environment(self.device),
+                    env=environment(self.devices),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
-            if self.device == "cpu":
-                os.setpriority(os.PRIO_PROCESS, self.process.pid, _NICENESS)
+            if self.devices.on_cpu:
+                give_way(self.process.pid)
         assert self.process.stdin is not None
         self.process.stdin.write(f"{folder.absolute()}\n".encode())
         self.process.stdin.flush()
@@ -197,24 +207,6 @@ class Refresher:
             process.wait()
         with contextlib.suppress(BrokenPipeError):  # of what could not be written
             process.stdin.close()
-
-
-def refresh_device(wanted: str, training_processes: int) -> str:
-    """Where to embed passages: as wanted, else the last GPU that does not train, else the CPU.
-
-    Args:
-        wanted: such as "cuda:1"; "" to choose.
-        training_processes: on this machine, which take the first GPUs.
-    """
-    count = torch.cuda.device_count()
-    return wanted or (f"cuda:{count - 1}" if count > training_processes else "cpu")
-
-
-def _environment(device: str) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
-    if device == "cpu":
-        own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // _CPU_SHARE))
-    return own | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def main() -> None:
@@ -254,8 +246,10 @@ def refresh(folder: Path) -> None:
 
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     encoder = Encoder.from_pretrained(folder / _SNAPSHOT, "passage", trust_remote_code=job["trust_remote_code"])
-    encoder.to(job["device"])
-    ingest_passages(job["passages"], folder / _BASE, encoder, uri=job["uri"], name=job["name"], index=job["index"])
+    devices = RefreshDevices(tuple(job["devices"]), job["memory_limit"])
+    limit_memory(devices)
+    on_all = spread(encoder, devices.names)
+    ingest_passages(job["passages"], folder / _BASE, on_all, uri=job["uri"], name=job["name"], index=job["index"])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerControl, TrainerState
@@ -18,8 +19,9 @@ from ragtune.knowledge.milvus import connect_server
 from ragtune.knowledge.pointers import resolve
 from ragtune.models.encoders import Encoder
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.refresh.devices import RefreshDevices
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
-from ragtune.training.refresh.worker import Refresher, Target, refresh_device
+from ragtune.training.refresh.worker import Refresher, Target
 
 WAIT_SECONDS = 600  # at low priority beside other tests
 
@@ -33,7 +35,7 @@ def encoder(world):
 def refresher(world, tmp_path_factory):
     """One for all tests here, as for all refreshes of a run; each test takes other steps."""
     target = Target(world.passages_file, "run", "FLAT", "")
-    refresher = Refresher(tmp_path_factory.mktemp("refresh"), target, "cpu")
+    refresher = Refresher(tmp_path_factory.mktemp("refresh"), target, lambda: RefreshDevices(("cpu",)))
     yield refresher
     refresher.stop()
 
@@ -206,10 +208,11 @@ def test_a_served_base_is_refreshed_on_its_server_and_the_last_one_is_embedded(
 STARTS_A_REFRESHER = """
 import sys, time
 from pathlib import Path
+from ragtune.training.refresh.devices import RefreshDevices
 from ragtune.training.refresh.worker import Refresher, Target
 from ragtune.models.encoders import Encoder
 folder, passages, encoder = sys.argv[1:]
-refresher = Refresher(Path(folder), Target(passages, "run", "FLAT", ""), "cpu")
+refresher = Refresher(Path(folder), Target(passages, "run", "FLAT", ""), lambda: RefreshDevices(("cpu",)))
 refresher.start(1, Encoder.from_pretrained(encoder, "passage"))
 print(refresher.process.pid, flush=True)
 time.sleep(100)
@@ -235,11 +238,29 @@ def is_running(pid):
         return False
 
 
-def test_a_wished_device_wins_and_without_a_gpu_it_is_the_cpu(monkeypatch):
-    assert refresh_device("cuda:3", 1) == "cuda:3"
-    for gpus, training, device in ((0, 1, "cpu"), (1, 1, "cpu"), (4, 2, "cuda:3"), (4, 4, "cpu")):
-        monkeypatch.setattr("torch.cuda.device_count", lambda gpus=gpus: gpus)
-        assert refresh_device("", training) == device
+def test_a_refresh_that_finds_no_room_on_the_trainings_gpu_takes_the_cpu_from_then_on(refresher, capsys):
+    sharing = Refresher(refresher.folder / "sharing", refresher.target, lambda: RefreshDevices(("cuda:0",), 1 << 30))
+    sharing.devices, sharing.step = sharing.choose(), 1
+    outcome = sharing.folder / "step_1" / "outcome.json"
+    outcome.parent.mkdir(parents=True)
+    outcome.write_text('{"error": "OutOfMemoryError: CUDA out of memory"}')
+    assert sharing.finished() is None
+    assert sharing.devices == RefreshDevices(("cpu",))
+    assert "embedded on cpu from now on" in capsys.readouterr().err
+
+
+def test_a_refresh_that_outlasts_refresh_every_several_times_is_told_once_with_what_to_do(knowledge_of, capsys):
+    knowledge = knowledge_of(refresh_every=10)
+    endless = SimpleNamespace(step=10, devices=RefreshDevices(("cpu",)), finished=lambda: None, steps=lambda: [])
+    knowledge.refresher, knowledge._last_start = endless, 10
+    end_step(knowledge, 39)
+    assert "warning" not in capsys.readouterr().err
+    for step in range(40, 60):
+        end_step(knowledge, step)
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "step 40: the refresh of step 10 has gone on for 30 steps, 3 times refresh_every=10, on cpu" in said
+    assert "refresh_device" in said and "max_staleness" in said
 
 
 def test_a_staleness_that_no_refresh_could_keep_is_refused():
