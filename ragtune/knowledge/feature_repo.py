@@ -6,15 +6,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import yaml
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
-from feast.errors import FeatureViewNotFoundException
-from feast.types import Array, Float32, String
 from google.protobuf.message import DecodeError
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_file
 from ragtune.knowledge.address import TOKEN_VARIABLE, check_milvus_uri, check_name
 from ragtune.knowledge.damage import raise_if_unavailable
+from ragtune.knowledge.feast_names import (
+    Array,
+    Entity,
+    FeatureStore,
+    FeatureView,
+    FeatureViewNotFoundException,
+    Field,
+    FileSource,
+    Float32,
+    String,
+    ValueType,
+)
 from ragtune.knowledge.index import Index, check_index
 from ragtune.knowledge.manifest import EMBEDDED_DATABASE, MANIFEST, METRIC, REPAIR, read_manifest
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore

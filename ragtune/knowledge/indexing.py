@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.exact import Floats, Rows, Vectors
+from ragtune.knowledge.feast_names import FeatureStore, FeatureView
 from ragtune.knowledge.feature_repo import batched_store, index_of, write_index
 from ragtune.knowledge.index import Index, next_index
 from ragtune.knowledge.milvus import collector_paused

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from feast import FeatureStore, FeatureView
-
 from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
 from ragtune.knowledge import ledger
 from ragtune.knowledge.damage import checksums_of, damaged_files
 from ragtune.knowledge.embedding import embed_missing
+from ragtune.knowledge.feast_names import FeatureStore, FeatureView
 from ragtune.knowledge.feature_repo import (
     OFFLINE_SOURCE,
     batched_store,

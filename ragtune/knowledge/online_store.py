@@ -2,7 +2,6 @@
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import repeat
@@ -11,22 +10,23 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from feast import FeatureView, RepoConfig
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import compute_table_id
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.utils import to_naive_utc
 from pydantic import field_validator
 from pymilvus import MilvusClient
 
 from ragtune.errors import KnowledgeBaseError
+from ragtune.knowledge.feast_names import (
+    EntityKey,
+    FeatureView,
+    MilvusOnlineStore,
+    MilvusOnlineStoreConfig,
+    RepoConfig,
+    Value,
+    compute_table_id,
+    serialize_entity_key,
+    to_naive_utc,
+)
 from ragtune.knowledge.manifest import METRIC
 from ragtune.knowledge.milvus import CALL_SECONDS, close_embedded, connect_embedded, connect_server, translated_errors
-
-with warnings.catch_warnings():  # a field of Feast's configuration hides one of its parent's
-    warnings.simplefilter("ignore", UserWarning)
-    from feast.infra.online_stores.milvus_online_store.milvus import MilvusOnlineStore, MilvusOnlineStoreConfig
 
 _ID, _EMBEDDING, _CONTENT_HASH = "id", "embedding", "content_hash"
 _ROW_KEY = "id_pk"  # Feast's name for the serialised entity key

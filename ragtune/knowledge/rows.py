@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from feast import FeatureStore, FeatureView
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.embedding import EmbeddingCache, slices
+from ragtune.knowledge.feast_names import FeatureStore, FeatureView
 from ragtune.knowledge.feature_repo import apply_view, batched_store
 from ragtune.knowledge.hashes import Rows as RowNumbers
 from ragtune.knowledge.hashes import hex_digits
