@@ -105,8 +105,8 @@ def differences(folder: Path, numbers: list[int]) -> list[str]:
         if stored is None or not np.array_equal(stored, expected):
             wrong.append("vectors in the offline source")
         config, view = base._store.config, base._view
-        hashes = base._online.content_hashes(config, view)
-        if sorted(hashes) != sorted(base.passages.ids):
+        pages = base._online.content_hashes(config, view)
+        if sorted(identifier for identifiers, _ in pages for identifier in identifiers) != sorted(base.passages.ids):
             wrong.append("ids in Milvus")
         if not np.allclose(found.scores[:, 0], np.einsum("nd,nd->n", expected, expected), atol=1e-4):
             wrong.append("vectors in Milvus")

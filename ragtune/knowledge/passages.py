@@ -159,6 +159,11 @@ class Passages:
         return len(self) - self._index.distinct
 
     @cached_property
+    def text_sizes(self) -> Rows:
+        """Bytes of every row's text, (rows,) int64."""
+        return pc.binary_length(self.table.column("text")).to_numpy().astype(np.int64)
+
+    @cached_property
     def longest_text(self) -> tuple[int, int]:
         """The row with the longest id, title or text, and its length in bytes."""
         lengths = [pc.binary_length(self.table.column(name)).to_numpy() for name in ("id", "title", "text")]

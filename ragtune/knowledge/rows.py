@@ -1,5 +1,6 @@
 """Rows in Milvus: written through Feast, put under the index, and checked."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ragtune.knowledge.indexing import Built, build_index
 from ragtune.knowledge.online_store import BatchedMilvusOnlineStore
 from ragtune.knowledge.passages import Passages
 from ragtune.progress import progress
+
+_BYTES_PER_CALL = 2**26  # of text
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,16 @@ class Rows:
             )
         return build_index(self.store, self.view, self.folder, self.passages.rows_of, vectors, self.mean)
 
+    def _chunks(self, rows: RowNumbers) -> Iterator[RowNumbers]:
+        """Parts of `chunk_rows`, fewer where texts are long: a call's message may hold 256 MiB."""
+        sizes = self.passages.text_sizes[rows]
+        for part in slices(len(rows), self.chunk_rows):
+            calls = np.cumsum(sizes[part]) // _BYTES_PER_CALL
+            yield from np.split(rows[part], np.flatnonzero(np.diff(calls)) + 1)
+
     def _write(self, rows: RowNumbers) -> None:
         shown = progress(rows, "writing", unit="passages")
-        for part in slices(len(rows), self.chunk_rows):
-            chunk = rows[part]
+        for chunk in self._chunks(rows):
             hashes = self.passages.content_hashes[chunk]
             frame = self.passages.take(chunk).table.select(["id", "title", "text"]).to_pandas()
             frame["content_hash"] = hex_digits(hashes)

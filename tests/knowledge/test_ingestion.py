@@ -59,6 +59,16 @@ def test_rows_are_written_in_chunks(tmp_path, corpus, encoder, written):
     assert written == [128, 128, 44]
 
 
+def test_long_texts_are_written_in_smaller_chunks(tmp_path, corpus, encoder, written, monkeypatch):
+    sizes = Passages.open(corpus).text_sizes
+    monkeypatch.setattr(rows, "_BYTES_PER_CALL", 1000)
+    ingest_passages(corpus, tmp_path / "base", encoder, chunk_rows=128)
+    ends = np.cumsum(written)
+    assert ends[-1] == len(sizes) and {128, 256} <= set(ends)
+    assert all(part.sum() < 1000 + part.max() for part in np.split(sizes, ends[:-1]))
+    assert len(written) < 2 * sizes.sum() / 1000
+
+
 def test_a_flat_index_serves_too(tmp_path, corpus, encoder):
     assert ingest_passages(corpus, tmp_path / "base", encoder, index="FLAT").index == "FLAT"
     assert_holds(tmp_path / "base", encoder, animal_texts(300))
