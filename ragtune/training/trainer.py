@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,11 +17,9 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ragtune.errors import TrainingError
-from ragtune.knowledge.passages import Passage
 from ragtune.knowledge.retrieved import Retrieved
-from ragtune.models.generation import generate_answers, generate_closed_book
 from ragtune.models.inputs import PromptBuilder
-from ragtune.models.rag import RagModel, RagOutput
+from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.checkpointing.resumable import ResumableTrainer
@@ -32,13 +29,12 @@ from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
 from ragtune.training.retrieval.prefetch import SearchAhead
 from ragtune.training.retrieval.search import Queries, Search, search_at_once
+from ragtune.training.scoring import Batch, Scorer, check_metric
 from ragtune.training.telemetry.monitor import Window
 from ragtune.training.telemetry.progress_lines import say
 from ragtune.training.telemetry.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, frozen_parts, parameter_groups
-from ragtune.training.validation import Score, chosen_questions, first_hit, recall_cutoffs
-
-Batch = dict[str, Any]
+from ragtune.training.validation import Score, chosen_questions
 
 
 class RagTrainer(ResumableTrainer):
@@ -107,7 +103,7 @@ class RagTrainer(ResumableTrainer):
         self._next_batches: list[Batch] = []
         if self.refreshed is not None and self.ahead is not None:
             self.refreshed.before_switch = self.ahead.wait
-        _check_metric(args, method, search)
+        check_metric(args, method, search)
         self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))
         parts = TrainedParts(model, method, frozen_parts(args))
         self.work = WorkCounter(parts)
@@ -316,74 +312,20 @@ class RagTrainer(ResumableTrainer):
         args = self.args
         chosen = chosen_questions(len(dataset), args.max_eval_questions, args.seed)
         own = chosen[args.process_index :: args.world_size].tolist()
-        score = Score()
+        score, scorer = Score(), self._scorer()
         if self.ahead is not None:
             self.ahead.wait()
         self.model.eval()
         with gathered(self.model), torch.no_grad(), self.accelerator.autocast():
             # All processes search equally often, those that have run out of questions with none.
             for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):
-                rows = own[start : start + args.per_device_eval_batch_size]
-                self._score([dataset[row] for row in rows], score)
+                questions = [dataset[row] for row in own[start : start + args.per_device_eval_batch_size]]
+                scorer.add(questions, self.data_collator(questions) if questions else None, score)
         figures = score.over_all_processes().figures()
         if not np.isfinite(figures["loss"]):
             raise self._diverged(f"the validation loss is {figures['loss']}")
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(chosen))
 
-    def _score(self, questions: list[Batch], score: Score) -> None:
-        references = [question["answers"] for question in questions]
-        batch = self.data_collator(questions) if questions else None
-        found = self._search_and_rank(questions, batch, score) if self.knowledge is not None else None
-        if batch is None:
-            return
-        wanted = found if self.method.needs_search else None
-        if wanted is not None:
-            wanted = _first(wanted, self.method.n_retrieved(self.args.n_docs))
-        output = self.model(**self._prepare_inputs(self.method.inputs(batch, wanted, self.tokens)))
-        answers = self._answers(batch, found, output) if "generator" in self.method.parts else None
-        score.add(output.loss.item(), answers, references)
-
-    def _search_and_rank(self, questions: list[Batch], batch: Batch | None, score: Score) -> Retrieved:
-        """Passages of a process's questions, of which there may be none, as all processes search equally often."""
-        assert self.knowledge is not None
-        cutoffs = recall_cutoffs(self.args.n_docs, len(self.prompts.passages))
-        dimension = self.rag.question_encoder.dimension
-        queries = self._queries(batch) if batch is not None else np.empty((0, dimension), np.float32)
-        found = self.knowledge.search(queries, max(*cutoffs, self.method.n_retrieved(self.args.n_docs)))
-        ranks = (
-            first_hit(self._passages(rows), question["gold_ids"], question["answers"])
-            for rows, question in zip(found.rows, questions, strict=True)
-        )
-        if batch is not None:
-            score.add_ranks(ranks, cutoffs)
-        return found
-
-    def _answers(self, batch: Batch, found: Retrieved | None, output: RagOutput) -> list[str]:
-        beams = self.args.eval_num_beams
-        if found is None:
-            return generate_closed_book(self.rag, batch["question"], num_beams=beams)
-        kept = _first(found, self.args.n_docs)
-        scores = output.doc_log_probs
-        if scores is None or scores.shape != kept.scores.shape:
-            scores = torch.from_numpy(kept.scores) / self.rag.config.temperature
-        passages = [self._passages(rows) for rows in kept.rows]
-        return generate_answers(self.rag, batch["question"], passages, scores, num_beams=beams)
-
-    def _passages(self, rows: npt.NDArray[np.int64]) -> list[Passage]:
-        return [self.prompts.passages[row] for row in rows[rows >= 0].tolist()]
-
-
-def _first(found: Retrieved, k: int) -> Retrieved:
-    return Retrieved(found.rows[:, :k], found.scores[:, :k], found.embeddings[:, :k])
-
-
-def _check_metric(args: RagTrainingArguments, method: Method, search: Search | None) -> None:
-    metric = str(args.metric_for_best_model)
-    missing = ""
-    if metric == "em" and "generator" not in method.parts:
-        missing = "a generator"
-    if metric.startswith("recall") and search is None:
-        missing = "a search"
-    if missing and args.eval_strategy != "no":
-        raise TrainingError(f"metric_for_best_model={metric}: takes {missing}, which this method does not have")
+    def _scorer(self) -> Scorer:
+        return Scorer(self.model, self.args, self.tokens, self.knowledge, self._queries, self._prepare_inputs)

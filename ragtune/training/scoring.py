@@ -1,0 +1,112 @@
+"""Validation questions searched for, answered and scored, a batch at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ragtune.errors import TrainingError
+from ragtune.knowledge.passages import Passage
+from ragtune.knowledge.retrieved import Retrieved
+from ragtune.models.generation import generate_answers, generate_closed_book
+from ragtune.models.rag import RagOutput
+from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.methods.base import InputTokens, Method
+from ragtune.training.retrieval.search import Queries, Search
+from ragtune.training.trained import TrainedParts
+from ragtune.training.validation import Score, first_hit, recall_cutoffs
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores what the parts of a model say as they are now.
+
+    Attributes:
+        parts: in evaluation mode.
+        args: of the run.
+        tokens: of prompts and passages.
+        search: None where there is none; the questions are then answered by heart.
+        queries: makes vectors of a batch's questions.
+        to_device: moves the inputs of `parts`.
+    """
+
+    parts: TrainedParts
+    args: RagTrainingArguments
+    tokens: InputTokens
+    search: Search | None
+    queries: Callable[[Batch], Queries]
+    to_device: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+    def add(self, questions: Sequence[Batch], batch: Batch | None, score: Score) -> None:
+        """Add a batch's score; without questions, `batch` is None, only search, as all processes search equally often.
+
+        Args:
+            questions: rows of the tokenised pairs.
+            batch: the same, collated.
+            score: is added to.
+        """
+        method = self.parts.method
+        found = self._search_and_rank(questions, batch, score)
+        if batch is None:
+            return
+        wanted = found if method.needs_search else None
+        if wanted is not None:
+            wanted = _first(wanted, method.n_retrieved(self.args.n_docs))
+        output = self.parts(**self.to_device(method.inputs(batch, wanted, self.tokens)))
+        answers = self._answers(batch, found, output) if "generator" in method.parts else None
+        score.add(output.loss.item(), answers, [question["answers"] for question in questions])
+
+    def _search_and_rank(self, questions: Sequence[Batch], batch: Batch | None, score: Score) -> Retrieved | None:
+        if self.search is None:
+            return None
+        cutoffs = recall_cutoffs(self.args.n_docs, len(self.tokens.prompts.passages))
+        dimension = self.parts.rag.question_encoder.dimension
+        queries = self.queries(batch) if batch is not None else np.empty((0, dimension), np.float32)
+        found = self.search.search(queries, max(*cutoffs, self.parts.method.n_retrieved(self.args.n_docs)))
+        ranks = (
+            first_hit(self._passages(rows), question["gold_ids"], question["answers"])
+            for rows, question in zip(found.rows, questions, strict=True)
+        )
+        if batch is not None:
+            score.add_ranks(ranks, cutoffs)
+        return found
+
+    def _answers(self, batch: Batch, found: Retrieved | None, output: RagOutput) -> list[str]:
+        rag, beams = self.parts.rag, self.args.eval_num_beams
+        if found is None:
+            return generate_closed_book(rag, batch["question"], num_beams=beams)
+        kept = _first(found, self.args.n_docs)
+        scores = output.doc_log_probs
+        if scores is None or scores.shape != kept.scores.shape:
+            scores = torch.from_numpy(kept.scores) / rag.config.temperature
+        passages = [self._passages(rows) for rows in kept.rows]
+        return generate_answers(rag, batch["question"], passages, scores, num_beams=beams)
+
+    def _passages(self, rows: npt.NDArray[np.int64]) -> list[Passage]:
+        return [self.tokens.prompts.passages[row] for row in rows[rows >= 0].tolist()]
+
+
+def check_metric(args: RagTrainingArguments, method: Method, search: Search | None) -> None:
+    """Refuse to choose the best step by what an evaluation cannot know.
+
+    Raises:
+        TrainingError: `metric_for_best_model` takes a generator or a search that there is not.
+    """
+    metric = str(args.metric_for_best_model)
+    missing = ""
+    if metric == "em" and "generator" not in method.parts:
+        missing = "a generator"
+    if metric.startswith("recall") and search is None:
+        missing = "a search"
+    if missing and args.eval_strategy != "no":
+        raise TrainingError(f"metric_for_best_model={metric}: takes {missing}, which this method does not have")
+
+
+def _first(found: Retrieved, k: int) -> Retrieved:
+    return Retrieved(found.rows[:, :k], found.scores[:, :k], found.embeddings[:, :k])
