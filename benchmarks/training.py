@@ -79,9 +79,9 @@ def ours(folder: Path, options: argparse.Namespace, breakdown: bool) -> dict[str
         pairs = datasets.load_from_disk(str(folder / "pairs"))["train"]
         trainer = RagTrainer(model, arguments, arguments.make_method(), prompts, pairs, search=base)
         if breakdown:
-            watch.watch(trainer, "_queries", "encode")
-            watch.watch(trainer, "_retrieve", "search")
-            watch.watch(prompts, "build", "prompts")
+            watch.watch(trainer.model, "encode_questions", "encode")
+            watch.watch(trainer.steps, "_retrieve", "search")
+            watch.watch(trainer.steps, "_inputs", "prompts")
             watch.watch(trainer.model, "forward", "forward")
             watch.watch(trainer.accelerator, "backward", "backward")
             watch.watch_optimizer(trainer, "optimiser")

@@ -171,7 +171,8 @@ class RagModel(nn.Module):
             doc_mask = torch.ones_like(labels[:, :1], dtype=torch.bool)
         elif doc_mask is None:
             doc_mask = torch.ones(doc_embeddings.shape[:2], dtype=torch.bool, device=labels.device)
-        _check_rows(answer_mask, doc_mask)
+        if labels.device.type == "cpu":  # on a GPU it would be waited for; a training checks what it sends there
+            check_rows(labels, doc_mask)
 
         if doc_embeddings is None:
             doc_scores = None
@@ -219,16 +220,22 @@ class RagModel(nn.Module):
         return products / self.config.temperature
 
 
-def _check_rows(answer_mask: Tensor, doc_mask: Tensor) -> None:
-    """One synchronisation with the device for both checks."""
-    if bool((answer_mask.any(dim=1) & doc_mask.any(dim=1)).all()):
-        return
-    empty = (~answer_mask.any(dim=1)).nonzero().flatten().tolist()
+def check_rows(labels: Tensor, doc_mask: Tensor | None = None) -> None:
+    """Refuse a batch with a row that has no likelihood.
+
+    Args:
+        labels: (batch, answer length), padded with -100.
+        doc_mask: (batch, n_docs), True for a document; None where there are none.
+
+    Raises:
+        ModelError: a row of labels holds no token, or a question has no document.
+    """
+    empty = (~(labels != IGNORED).any(dim=1)).nonzero().flatten().tolist()
     if empty:
         raise ModelError(f"labels: rows {empty} of the batch hold no token; drop questions without an answer")
-    raise ModelError(
-        f"doc_mask: rows {(~doc_mask.any(dim=1)).nonzero().flatten().tolist()} of the batch have no document"
-    )
+    alone = [] if doc_mask is None else (~doc_mask.any(dim=1)).nonzero().flatten().tolist()
+    if alone:
+        raise ModelError(f"doc_mask: rows {alone} of the batch have no document")
 
 
 def _check_encoders(question_encoder: Encoder, passage_encoder: Encoder) -> None:

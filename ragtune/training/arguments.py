@@ -114,7 +114,8 @@ class RagTrainingArguments(TrainingArguments):
             goes on from that one's last, though parameters differ, such as a larger `max_steps` or a smaller `n_docs`.
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
         fully_shard: spread weights, gradients and the optimizer's moments over the processes (FSDP) instead of keeping
-            all on each (DDP): less memory, more traffic. The results are the same.
+            all on each (DDP): less memory, more traffic. The results are the same; in bf16,
+            which weights are then sent in, within its rounding.
         precision: "auto" is bf16 on a GPU that has it, else fp32.
     """
 

@@ -32,7 +32,7 @@ class Scorer:
         args: of the run.
         tokens: of prompts and passages.
         search: None where there is none; the questions are then answered by heart.
-        queries: makes vectors of a batch's questions.
+        queries: makes vectors of batches' questions.
         to_device: moves the inputs of `parts`.
     """
 
@@ -40,17 +40,26 @@ class Scorer:
     args: RagTrainingArguments
     tokens: InputTokens
     search: Search | None
-    queries: Callable[[Batch], Queries]
+    queries: Callable[[Sequence[Batch]], list[Queries]]
     to_device: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
-    def add(self, questions: Sequence[Batch], batch: Batch | None, score: Score) -> None:
-        """Add a batch's score; without questions, `batch` is None, only search, as all processes search equally often.
+    def score(self, dataset: Any, chosen: npt.NDArray[np.int64], collate: Callable[[list[Batch]], Batch]) -> Score:
+        """All processes' score of some questions, which they share; every process must call it.
 
         Args:
-            questions: rows of the tokenised pairs.
-            batch: the same, collated.
-            score: is added to.
+            dataset: tokenised pairs.
+            chosen: rows of it.
+            collate: puts rows together to a batch.
         """
+        score, size, processes = Score(), self.args.per_device_eval_batch_size, self.args.world_size
+        own = chosen[self.args.process_index :: processes].tolist()
+        # All processes search equally often, those that have run out of questions with none.
+        for start in range(0, -(-len(chosen) // processes), size):
+            questions = [dataset[row] for row in own[start : start + size]]
+            self._add(questions, collate(questions) if questions else None, score)
+        return score.over_all_processes()
+
+    def _add(self, questions: Sequence[Batch], batch: Batch | None, score: Score) -> None:
         method = self.parts.method
         found = self._search_and_rank(questions, batch, score)
         if batch is None:
@@ -67,7 +76,7 @@ class Scorer:
             return None
         cutoffs = recall_cutoffs(self.args.n_docs, len(self.tokens.prompts.passages))
         dimension = self.parts.rag.question_encoder.dimension
-        queries = self.queries(batch) if batch is not None else np.empty((0, dimension), np.float32)
+        queries = self.queries([batch])[0] if batch is not None else np.empty((0, dimension), np.float32)
         found = self.search.search(queries, max(*cutoffs, self.parts.method.n_retrieved(self.args.n_docs)))
         ranks = (
             first_hit(self._passages(rows), question["gold_ids"], question["answers"])

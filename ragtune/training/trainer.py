@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ragtune.errors import TrainingError
-from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments
@@ -28,13 +25,15 @@ from ragtune.training.methods.base import InputTokens, Method
 from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
 from ragtune.training.retrieval.prefetch import SearchAhead
-from ragtune.training.retrieval.search import Queries, Search, search_at_once
-from ragtune.training.scoring import Batch, Scorer, check_metric
+from ragtune.training.retrieval.search import Queries, Search
+from ragtune.training.retrieval.steps import Batch, Inputs, StepInputs
+from ragtune.training.scoring import Scorer, check_metric
+from ragtune.training.telemetry.divergence import Divergence
 from ragtune.training.telemetry.monitor import Window
 from ragtune.training.telemetry.progress_lines import say
 from ragtune.training.telemetry.throughput import WorkCounter, peak_flops
 from ragtune.training.trained import TrainedParts, frozen_parts, parameter_groups
-from ragtune.training.validation import Score, chosen_questions
+from ragtune.training.validation import chosen_questions
 
 
 class RagTrainer(ResumableTrainer):
@@ -99,12 +98,15 @@ class RagTrainer(ResumableTrainer):
         self.window = Window()
         self.refreshed = search if isinstance(search, RefreshedKnowledge) else None
         overlaps = search is not None and method.needs_search and args.overlap_search
-        self.ahead = SearchAhead(search) if search is not None and overlaps else None
-        self._next_batches: list[Batch] = []
+        self.ahead: SearchAhead[list[Inputs]] | None = SearchAhead(search) if search is not None and overlaps else None
         if self.refreshed is not None and self.ahead is not None:
             self.refreshed.before_switch = self.ahead.wait
         check_metric(args, method, search)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = method.leaves_unused  # which costs a walk through each step's graph
         self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))
+        self.steps = StepInputs(method, self.tokens, search, self.ahead, self.encode_questions, args)
+        self.divergence = Divergence(args)
         parts = TrainedParts(model, method, frozen_parts(args))
         self.work = WorkCounter(parts)
         super().__init__(
@@ -118,7 +120,7 @@ class RagTrainer(ResumableTrainer):
             optimizers=optimizers,
         )
         if args.fully_shard and args.world_size > 1:
-            shard(parts, args.device.type)
+            shard(parts, args.device.type, args.bf16)
             self.is_distributed_loading_by_transformers = True  # so Trainer calls what is not to be wrapped for DDP
         if self.refreshed is not None:
             self.add_callback(self.refreshed)
@@ -131,9 +133,7 @@ class RagTrainer(ResumableTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            self._next_batches = []
-            if self.ahead is not None:
-                self.ahead.forget()
+            self.steps.forget()
 
     # Data and retrieval
 
@@ -158,45 +158,29 @@ class RagTrainer(ResumableTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], None]:
-        """The batches of a step with their passages, from one search."""
+        """The inputs of a step's batches, their passages from one search."""
         self.model.step = self.state.global_step
-        batches = self._next_batches or list(islice(epoch_iterator, num_batches))
-        self._next_batches = []
-        found = self._retrieve(batches, self.method.n_retrieved(self.args.n_docs))
-        if self.ahead is not None and self.state.global_step + 1 < self.state.max_steps:
-            self._next_batches = list(islice(epoch_iterator, num_batches))
-            self._search_ahead(self.ahead)
-        pairs = zip(batches, found, strict=True)
-        inputs = [self.method.inputs(batch, part, self.tokens) for batch, part in pairs]
+        follows = self.state.global_step + 1 < self.state.max_steps
+        inputs = self.steps.take(epoch_iterator, num_batches, follows, self.window)
         for part in inputs:
             self.window.add_work(self.work.count(part))
         return inputs, None
 
-    def _retrieve(self, batches: Sequence[Batch], k: int) -> list[Retrieved | None]:
-        if self.knowledge is None or not self.method.needs_search:
-            self.window.questions += sum(len(batch["question"]) for batch in batches)
-            return [None] * len(batches)
-        start = time.perf_counter()
-        found = self.ahead.take() if self.ahead is not None else None
-        if found is None:
-            found = search_at_once(self.knowledge, [self._queries(batch) for batch in batches], k)
-        self.window.search_seconds += time.perf_counter() - start
-        for batch, part in zip(batches, found, strict=True):
-            self.window.add_retrieved(part.rows, batch["gold_ids"], self.prompts.passages)
-        return list(found)
-
-    def _search_ahead(self, ahead: SearchAhead) -> None:
-        start = time.perf_counter()
-        if self._next_batches:
-            queries = [self._queries(batch) for batch in self._next_batches]
-            ahead.start(queries, self.method.n_retrieved(self.args.n_docs))
-        self.window.search_seconds += time.perf_counter() - start
-
-    def _queries(self, batch: Batch) -> Queries:
-        ids, mask = (batch[name].to(self.args.device) for name in ("question_input_ids", "question_attention_mask"))
+    def encode_questions(self, batches: Sequence[Batch]) -> list[Queries]:
+        """Vectors of batches' questions; the device is waited for once."""
+        names = ("question_input_ids", "question_attention_mask")
+        device = self.args.device
         with self.accelerator.autocast():
-            queries = self.model.encode_questions(ids, mask)
-        return queries.float().cpu().numpy()
+            vectors = [
+                self.model.encode_questions(*(batch[name].to(device, non_blocking=True) for name in names)).float()
+                for batch in batches
+            ]
+        together = torch.cat(vectors).cpu().numpy()
+        return np.split(together, np.cumsum([len(part) for part in vectors])[:-1])
+
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """On the device, for which the host does not wait where they lie in pinned memory."""
+        return {name: value.to(self.args.device, non_blocking=True) for name, value in inputs.items()}
 
     # A step
 
@@ -215,14 +199,9 @@ class RagTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The batch's mean loss.
-
-        Raises:
-            TrainingError: it is not a finite number.
-        """
+        """The batch's mean loss; nothing here waits for the device."""
         output = model(**inputs)
-        if not torch.isfinite(output.loss):
-            raise self._diverged(f"the loss is {output.loss.item()}")
+        self.divergence.add(output.loss)
         if self.knowledge is not None and output.doc_log_probs is not None:
             self.window.add_entropy(output.doc_log_probs)
         self.window.add_metrics(output.metrics or {})
@@ -233,17 +212,11 @@ class RagTrainer(ResumableTrainer):
         """No deferring: sharded gradients of accumulated batches take less memory, which is what sharding is for."""
         yield
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
-        if norm is not None and self.accelerator.scaler is None and not np.isfinite(float(norm)):
-            raise self._diverged(f"the gradient's norm is {float(norm)}")
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As Trainer's; a step whose losses or gradient are no finite numbers ends here, before it changes a weight."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.divergence.check_step(self.state.global_step + 1, norm if self.accelerator.scaler is None else None)
         return norm
-
-    def _diverged(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"step {self.state.global_step + 1}: {what}; lower learning_rate (now {self.args.learning_rate:g}) or "
-            "max_grad_norm, lengthen warmup_steps, or train with precision=fp32"
-        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the retrieval's figures to a training log, and warn of a collapse."""
@@ -309,23 +282,13 @@ class RagTrainer(ResumableTrainer):
     ) -> EvalLoopOutput:
         """Deal the questions out to the processes and add up their scores; the arguments are Trainer's."""
         dataset: Any = dataloader.dataset
-        args = self.args
-        chosen = chosen_questions(len(dataset), args.max_eval_questions, args.seed)
-        own = chosen[args.process_index :: args.world_size].tolist()
-        score, scorer = Score(), self._scorer()
+        chosen = chosen_questions(len(dataset), self.args.max_eval_questions, self.args.seed)
         if self.ahead is not None:
             self.ahead.wait()
         self.model.eval()
+        scorer = Scorer(self.model, self.args, self.tokens, self.knowledge, self.encode_questions, self._prepare_inputs)
         with gathered(self.model), torch.no_grad(), self.accelerator.autocast():
-            # All processes search equally often, those that have run out of questions with none.
-            for start in range(0, -(-len(chosen) // args.world_size), args.per_device_eval_batch_size):
-                questions = [dataset[row] for row in own[start : start + args.per_device_eval_batch_size]]
-                scorer.add(questions, self.data_collator(questions) if questions else None, score)
-        figures = score.over_all_processes().figures()
-        if not np.isfinite(figures["loss"]):
-            raise self._diverged(f"the validation loss is {figures['loss']}")
+            figures = scorer.score(dataset, chosen, self.data_collator).figures()
+        self.divergence.check(self.state.global_step + 1, "the validation loss", figures["loss"])
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=metrics, num_samples=len(chosen))
-
-    def _scorer(self) -> Scorer:
-        return Scorer(self.model, self.args, self.tokens, self.knowledge, self._queries, self._prepare_inputs)

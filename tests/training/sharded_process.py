@@ -69,6 +69,8 @@ def main(rank, folder):
         dist.all_reduce(theirs.grad)
         assert mine.grad.full_tensor().allclose(theirs.grad / 2, atol=1e-6), name
 
+    compare_in_bf16(whole, ids)
+
     options = {"max_new_tokens": 3 + rank, "num_beams": 2, "synced_gpus": False}
     with gathered(parts), torch.no_grad():
         for _ in range(rank + 1):  # neither waits for the other
@@ -98,6 +100,24 @@ def main(rank, folder):
     if rank == 0:
         parts.generator.backbone.save_pretrained(f"{folder}/saved")
     dist.destroy_process_group()
+
+
+def compare_in_bf16(whole, ids):
+    """Weights go round in bfloat16, and are kept and summed up in float32."""
+    halved = copy.deepcopy(whole)
+    halved.zero_grad()
+    shard(halved, "cpu", bf16=True)
+    seen = set()
+    halved.generator.backbone.model.encoder.layers[0].fc1.register_forward_pre_hook(
+        lambda module, inputs: seen.add(module.weight.dtype)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        halved(ids).backward()
+    assert seen == {torch.bfloat16}
+    for (name, mine), theirs in zip(halved.generator.named_parameters(), whole.generator.parameters(), strict=True):
+        assert mine.dtype == mine.grad.dtype == torch.float32
+        difference = mine.grad.full_tensor() - theirs.grad / 2  # summed over both by now
+        assert difference.norm() <= 0.1 * theirs.grad.norm() / 2 + 1e-3, name
 
 
 if __name__ == "__main__":

@@ -55,7 +55,16 @@ def of_two(request, files, tmp_path_factory):
 def test_two_processes_have_the_curve_of_one(of_one, of_two):
     one, two = (json.loads((model / "training_log.json").read_text()) for model in (of_one, of_two))
     assert [point["step"] for point in two] == list(range(17))
-    for name in ("loss", "grad_norm", "entropy", "distinct_passages", "train_recall@3", "validation_loss", "recall@5"):
+    for name in (
+        "loss",
+        "grad_norm",
+        "entropy",
+        "distinct_passages",
+        "train_recall@3",
+        "validation_loss",
+        "recall@5",
+        "em",
+    ):
         expected = [point[name] for point in one if name in point]
         assert [point[name] for point in two if name in point] == pytest.approx(expected, rel=5e-4), name
 

@@ -86,13 +86,13 @@ class Watched(ExactSearch):
 
 
 def watched(trainer):
-    trainer.knowledge = search = Watched(trainer.knowledge)
+    trainer.knowledge = trainer.steps.search = search = Watched(trainer.knowledge)
     if trainer.ahead is not None:
         trainer.ahead.search = search
     return search
 
 
-def test_an_overlapped_search_is_asked_in_a_thread_with_the_encoder_of_one_step_before(make_trainer):
+def test_search_and_prompts_of_a_step_are_made_in_a_thread_with_the_encoder_of_one_step_before(make_trainer):
     parameters = {"max_steps": 5, "warmup_steps": 0, "per_device_train_batch_size": 16, **UNEVALUATED}  # 3 an epoch
     trainer = make_trainer(**parameters)
     search = watched(trainer)
@@ -111,9 +111,12 @@ def test_an_overlapped_search_is_asked_in_a_thread_with_the_encoder_of_one_step_
         return begin(*args)
 
     trainer.get_batch_samples = watch_begin
+    build, builders = trainer.prompts.build, []
+    trainer.prompts.build = lambda *given: builders.append(threading.current_thread()) or build(*given)
     trainer.train()
     main = threading.main_thread()
     assert [thread is main for thread in search.threads] == [True, False, False, True, False]
+    assert [thread is main for thread in builders] == [True, False, False, True, False]  # prompts, too
     expected = [seen[0][0], seen[0][1], seen[1][1], seen[3][0], seen[3][1]]
     for asked, vectors in zip(search.asked, expected, strict=True):
         assert asked == pytest.approx(vectors, abs=1e-5)
@@ -350,16 +353,18 @@ def test_the_private_methods_of_trainers_that_are_overridden_are_these():
     ours = {name for kind in (RagTrainer, ResumableTrainer) for name in vars(kind) if name.startswith("_")}
     overridden = {name for name in ours - {"__init__", "__doc__", "__module__"} if hasattr(Trainer, name)}
     assert {name for name in overridden if not name.startswith("__")} == {
-        "_clip_grad_norm",
         "_defer_fsdp_gradient_reduction",
         "_determine_best_metric",
+        "_get_grad_norm",
         "_init_training_state",
         "_load_best_model",
         "_load_from_checkpoint",
         "_load_optimizer_and_scheduler",
+        "_prepare_inputs",
         "_save_checkpoint",
     }
     for name in (
+        "_get_grad_norm",
         "_determine_best_metric",
         "_load_from_checkpoint",
         "_save_checkpoint",

@@ -1,9 +1,14 @@
 """An optimiser step: its rates, its clipping and its precision."""
 
+import traceback
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ragtune.models import rag
 from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.methods.rag import Rag
 
 PARAMETERS = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "logging_steps": 1, "warmup_steps": 0}
 PARAMETERS |= {"eval_strategy": "no", "save_strategy": "no"}
@@ -74,3 +79,47 @@ def test_a_gpu_that_has_bf16_computes_in_it_unless_told_otherwise(monkeypatch):
         precision: RagTrainingArguments(output_dir="run", precision=precision).bf16 for precision in ("auto", "fp32")
     }
     assert told == {"auto": True, "fp32": False}
+
+
+class Waits(TorchDispatchMode):
+    """Remembers where the package takes a tensor's value as a Python number, for which it would wait for a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ == "_local_scalar_dense":
+            outside = [frame.filename for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
+            self.places += [place for place in outside[-2:-1] if "/ragtune/" in place]  # the last one is this
+        return function(*args, **kwargs or {})
+
+
+def test_a_batch_waits_for_no_value_on_the_device_and_a_step_for_those_of_all_its_batches(make_trainer, monkeypatch):
+    trainer = make_trainer(max_steps=1, gradient_accumulation_steps=2, **PARAMETERS)
+    monkeypatch.setattr(rag, "check_rows", lambda *given: None)  # which is for the CPU alone there
+    step, waits = trainer.training_step, []
+
+    def watched(*args, **options):
+        with Waits() as mode:
+            loss = step(*args, **options)
+        waits.append(mode.places)
+        return loss
+
+    trainer.training_step = watched
+    checks = []
+    check = trainer.divergence.check
+    trainer.divergence.check = lambda step, name, value: checks.append(name) or check(step, name, value)
+    trainer.train()
+    assert waits == [[], []]
+    assert checks == ["the loss", "the loss", "the gradient's norm"]
+
+
+def test_ddp_looks_for_weights_without_gradient_only_where_a_method_may_leave_some(make_trainer, monkeypatch):
+    def looks(**parameters):
+        return make_trainer(max_steps=1, **PARAMETERS, **parameters).accelerator.ddp_handler.find_unused_parameters
+
+    assert not looks()
+    assert looks(ddp_find_unused_parameters=True)
+    monkeypatch.setattr(Rag, "trains_at", lambda self, step: self.trains, raising=False)
+    assert looks()

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -18,17 +18,26 @@ from ragtune.models.pooling import Dense
 from ragtune.training.trained import TrainedParts
 
 
-def shard(parts: TrainedParts, device_type: str) -> None:
+def shard(parts: TrainedParts, device_type: str, bf16: bool = False) -> None:
     """Leave each process its part of every weight, in place; every process must call it, with the same weights.
 
     The layers are gathered one after the other when they compute, all else when `forward` or `encode_questions` begins.
-    Weights and gradients stay float32 on the way; autocast, if any, rounds them where they are used. From then on all
-    processes must call each layer equally often, except in `gathered`.
+    From then on all processes must call each layer equally often, except in `gathered`.
+
+    Args:
+        parts: to shard.
+        device_type: "cuda" or "cpu".
+        bf16: weights are rounded before they go to other processes, half the traffic and memory of float32. Each
+            process' own part, its moments and the sums of gradients stay float32.
     """
+    # Inputs stay as they are: vectors of passages, whose scores are float32, are among them.
+    policy = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
     for layer in transformer_blocks(parts):
-        fully_shard(layer, mesh=mesh)
-    fully_shard(parts, mesh=mesh, reshard_after_forward=True)  # else it would stay whole after encode_questions
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(
+        parts, mesh=mesh, mp_policy=policy, reshard_after_forward=True
+    )  # else it would stay whole after encode_questions
     for method in ("encode_questions", "ready"):
         register_fsdp_forward_method(parts, method)
     parts.ready()

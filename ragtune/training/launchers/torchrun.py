@@ -38,7 +38,8 @@ def _command(processes: int, arguments_file: str) -> list[str]:
 def _environment(processes: int) -> dict[str, str]:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     ours = {"PYTHONUNBUFFERED": "1", ENDS_WITH_STARTER: "1"}
-    return {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"} | os.environ | ours
+    tokenizers = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": threads}
+    return {"OMP_NUM_THREADS": threads} | tokenizers | os.environ | ours
 
 
 def _stream(command: Sequence[str], environment: dict[str, str]) -> tuple[int, list[str]]:

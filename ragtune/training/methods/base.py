@@ -80,6 +80,11 @@ class Method(ABC):
         """Whether the knowledge base has to follow the passage encoder."""
         return "passage_encoder" in self.trains
 
+    @property
+    def leaves_unused(self) -> bool:
+        """Whether a step may leave trained weights without a gradient, for which DDP has to look."""
+        return type(self).trains_at is not Method.trains_at
+
     def trains_at(self, step: int) -> frozenset[str]:
         """Of `trains`, the parts that learn in a step, counted from 0; the others are in evaluation mode in it."""
         return self.trains
@@ -91,6 +96,8 @@ class Method(ABC):
     @abstractmethod
     def inputs(self, batch: dict[str, Any], found: "Retrieved | None", tokens: InputTokens) -> "dict[str, Tensor]":
         """The tensors that `loss` gets, on the CPU, every one with a leading dimension.
+
+        It is called in the thread of the search, while another step trains, and draws nothing at random there.
 
         Args:
             batch: from `QuestionCollator`: question_input_ids, question_attention_mask, labels, question, gold_ids,

@@ -47,7 +47,8 @@ class RefreshedKnowledge(TrainerCallback):
         passages: by row.
         refreshes: how many have been switched to, over all resumptions of the run.
         refresh_seconds: that they took together, from snapshot to switch.
-        before_switch: called, in every process, before another version is turned to: to wait for searches elsewhere.
+        before_switch: called, in every process, before another version is turned to or a snapshot taken: to wait for
+            searches and tokenizers in another thread.
     """
 
     def __init__(
@@ -249,6 +250,7 @@ class RefreshedKnowledge(TrainerCallback):
 
     def _begin(self, step: int) -> None:
         self._last_start = step
+        self.before_switch()
         encoder = whole_encoder(self.encoder, keep=self.args.process_index == 0)
         if encoder is None:
             return

@@ -1,8 +1,9 @@
-"""The search for the next step's passages, in a thread of its own while the current step trains."""
+"""The search for the next step's passages, and its prompts, in a thread of its own while the current step trains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -11,12 +12,15 @@ from ragtune.training.retrieval.search import Queries, Search, search_at_once
 
 _ARRAYS = ("rows", "scores", "embeddings")
 
+T = TypeVar("T")
 
-class SearchAhead:
-    """At most one step's search at a time.
 
-    The thread encodes nothing: it is given vectors. Nobody else may use `search` meanwhile; whoever wants to calls
-    `wait` first. Over several processes all start, wait and take in the same order.
+class SearchAhead(Generic[T]):
+    """At most one step's search at a time, and what is built of its answers, a T.
+
+    The thread encodes nothing: it is given vectors. Nobody else may use `search`, or the tokenizers that something is
+    built with, meanwhile; whoever wants to calls `wait` first. Over several processes all start, wait and take in the
+    same order.
     """
 
     def __init__(self, search: Search):
@@ -24,10 +28,12 @@ class SearchAhead:
         self.search = search
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
         self._found: Future[list[Retrieved]] | None = None
+        self._built: Future[T] | None = None
 
-    def start(self, queries: Sequence[Queries], k: int) -> None:
-        """Begin to search for the next step's batches, (B_i, d) each."""
-        self._found = self._thread.submit(search_at_once, self.search, queries, k)
+    def start(self, queries: Sequence[Queries], k: int, build: Callable[[list[Retrieved]], T] | None = None) -> None:
+        """Begin to search for the next step's batches, (B_i, d) each, and then to build something of the answers."""
+        found = self._found = self._thread.submit(search_at_once, self.search, queries, k)
+        self._built = self._thread.submit(lambda: build(found.result())) if build else None
 
     def take(self) -> list[Retrieved] | None:
         """What was found, an answer a batch; None if nothing was asked.
@@ -38,20 +44,31 @@ class SearchAhead:
         found, self._found = self._found, None
         return found.result() if found else None
 
+    def take_built(self) -> T | None:
+        """What was built of the answers that were taken last; None if nothing was to be.
+
+        Raises:
+            Exception: what building raised.
+        """
+        built, self._built = self._built, None
+        return built.result() if built else None
+
     def wait(self) -> None:
-        """Come back when no search is under way; what it found, or raised, is for `take`."""
-        if self._found is not None:
-            self._found.exception()
+        """Come back when the thread rests; what it found and built, or raised, is for `take` and `take_built`."""
+        for future in (self._found, self._built):
+            if future is not None:
+                future.exception()
 
     def check(self) -> None:
-        """Wait, and raise what the search raised, which would else look like a failure to save."""
-        if self._found is not None:
-            self._found.result()
+        """Wait, and raise what the thread raised, which would else look like a failure to save."""
+        for future in (self._found, self._built):
+            if future is not None:
+                future.result()
 
     def forget(self) -> None:
-        """Wait, and drop what was found."""
+        """Wait, and drop what was found and built."""
         self.wait()
-        self._found = None
+        self._found = self._built = None
 
     def save(self, folder: Path, process: int) -> None:
         """Leave in a checkpoint what was found for this process, if anything was asked.

@@ -46,6 +46,15 @@ def test_the_search_does_not_hold_up_who_starts_it():
     assert len(ahead.take()) == 2
 
 
+def test_something_is_built_of_the_answers_in_the_same_thread():
+    ahead = SearchAhead(ExactSearch(STORED))
+    ahead.start(QUERIES, 3, lambda found: (threading.current_thread().name, [len(part.rows) for part in found]))
+    ahead.take()
+    thread, sizes = ahead.take_built()
+    assert thread.startswith("search") and sizes == [3, 3]
+    assert ahead.take_built() is None
+
+
 def test_what_goes_wrong_is_told_when_the_answer_is_wanted():
     ahead = SearchAhead(ExactSearch(STORED))
     ahead.start([np.zeros((1, 7), np.float32)], 3)
@@ -60,6 +69,15 @@ def test_what_was_forgotten_is_not_found():
     ahead.start(QUERIES, 3)
     ahead.forget()
     assert ahead.take() is None
+
+
+def test_what_goes_wrong_while_building_is_told_when_it_is_wanted_and_not_before():
+    ahead = SearchAhead(ExactSearch(STORED))
+    ahead.start(QUERIES, 3, lambda found: 1 / 0)
+    ahead.wait()
+    assert len(ahead.take()) == 2
+    with pytest.raises(ZeroDivisionError):
+        ahead.take_built()
 
 
 def test_a_checkpoint_remembers_what_each_process_has_found(tmp_path):
