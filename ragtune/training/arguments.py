@@ -108,6 +108,8 @@ class RagTrainingArguments(TrainingArguments):
             threads and low priority.
         closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
         max_eval_questions: validation questions answered at each evaluation; 0 takes all.
+        save_steps: steps between two whole checkpoints, of which the last `save_total_limit` stay; 0 means every 15
+            minutes. Either way the last step has one. The best step is kept apart from them, as weights alone.
         early_stopping_patience: end where so many evaluations in a row brought no better step; 0 trains all steps.
         eval_num_beams: beams of the generation in an evaluation.
         resume_from: another run in the work folder, by name, or a run's folder: a run that has no checkpoint of its own
@@ -152,7 +154,7 @@ class RagTrainingArguments(TrainingArguments):
     eval_steps: float = field(default=100, metadata={"help": "steps between two evaluations"})
     eval_on_start: bool = field(default=True, metadata={"help": "evaluate the base model first"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "questions at a time in an evaluation"})
-    save_steps: float = field(default=0, metadata={"help": "steps between two checkpoints; 0: as eval_steps"})
+    save_steps: float = field(default=0, metadata={"help": "steps between two checkpoints; 0: every 15 minutes"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept"})
     logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
     logging_first_step: bool = field(default=True, metadata={"help": "log the first step"})
@@ -174,19 +176,17 @@ class RagTrainingArguments(TrainingArguments):
         self._check()
         self.method_options = parse_options(self.method_options)
         self.metric_for_best_model = self.metric_for_best_model or self.make_method().best_by
-        self.save_steps = self.save_steps or self.eval_steps
         self.greater_is_better = self.metric_for_best_model != "loss"
-        if self.eval_strategy == "no":
-            self.load_best_model_at_end = False
-            self.eval_on_start = False
-        else:
-            self.save_strategy = self.eval_strategy
+        keeps_best = self.load_best_model_at_end and self.eval_strategy != "no"
+        self.load_best_model_at_end = False  # Trainer would want a whole checkpoint at every evaluation
+        self.eval_on_start = self.eval_on_start and self.eval_strategy != "no"
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         self.bf16 = self.bf16 or self.precision == "bf16" or (self.precision == "auto" and _gpu_has_bf16(self.use_cpu))
         try:
             super().__post_init__()
         except ValueError as error:
             raise TrainingError(f"parameters: {error}") from error
+        self.load_best_model_at_end = keeps_best
         self._n_gpu = min(self._n_gpu, 1)  # several GPUs in one process would mean nn.DataParallel: start torchrun
 
     def settle(self, config: RagConfig) -> list[str]:
@@ -225,6 +225,8 @@ class RagTrainingArguments(TrainingArguments):
         check_ranges(vars(self))
         if self.fully_shard and self.torch_compile:
             raise TrainingError("fully_shard=True: is not possible with torch_compile=True; choose one of the two")
+        if self.save_strategy == "best":
+            raise TrainingError("save_strategy=best: the best step is kept anyway; give steps, epoch or no")
         for name, why in _NOT_POSSIBLE.items():
             if getattr(self, name):
                 raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")

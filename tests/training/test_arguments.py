@@ -28,7 +28,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
         ({"neftune_noise_alpha": 5.0}, "neftune_noise_alpha=5.0: is an argument"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1: is not possible here"),
         ({"metric_for_best_model": "f1"}, "metric_for_best_model='f1': must be one of em, loss"),
-        ({"save_steps": 50, "eval_steps": 30}, "50, which is not a round multiple of 30"),
+        ({"save_strategy": "best"}, "save_strategy=best: the best step is kept anyway"),
         ({"optim": "adamwx"}, "parameters: adamwx is not a valid OptimizerNames"),
         ({"learning_rate": "fast"}, "learning_rate='fast': must be a number"),
         ({"learning_rate": float("nan")}, "learning_rate=nan: must be"),
@@ -45,7 +45,6 @@ def test_defaults_keep_the_best_step_by_exact_match_and_report_to_tensorboard():
     args = RagTrainingArguments(output_dir="run")
     assert args.load_best_model_at_end
     assert args.metric_for_best_model == "em"
-    assert args.save_steps == args.eval_steps
     assert args.report_to == ["tensorboard"]
     assert args.optim == "adamw_torch_fused"
 
@@ -66,8 +65,10 @@ def test_without_evaluation_no_step_is_the_best():
     assert not args.eval_on_start
 
 
-def test_an_evaluation_an_epoch_means_a_checkpoint_an_epoch():
-    assert RagTrainingArguments(output_dir="run", eval_strategy="epoch").save_strategy == "epoch"
+@pytest.mark.parametrize("evaluated", [{"eval_steps": 30}, {"eval_strategy": "epoch"}, {"eval_steps": 0.3}])
+def test_checkpoints_have_a_cadence_of_their_own(evaluated):
+    args = RagTrainingArguments(output_dir="run", save_steps=50, **evaluated)
+    assert (args.save_strategy, args.save_steps, args.load_best_model_at_end) == ("steps", 50, True)
 
 
 def test_the_command_line_has_files_and_parameters(tmp_path):

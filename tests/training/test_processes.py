@@ -13,7 +13,7 @@ from ragtune.training.launch import finetune
 from ragtune.training.run import run
 
 KILLED_RUN = str(Path(__file__).with_name("killed_run.py"))
-PARAMETERS = {"max_steps": 16, "eval_steps": 4, "logging_steps": 1, "n_docs": 3, "temperature": 0.05}
+PARAMETERS = {"max_steps": 16, "eval_steps": 4, "save_steps": 4, "logging_steps": 1, "n_docs": 3, "temperature": 0.05}
 PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none"}
 OF_TWO = {"retrieval": "gather", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 

@@ -27,6 +27,7 @@ PARAMETERS |= {
     "per_device_train_batch_size": 8,
     "max_steps": 14,
     "eval_steps": 4,
+    "save_steps": 4,
     "question_encoder_learning_rate": 3e-4,
     "passage_encoder_learning_rate": 5e-4,
 }

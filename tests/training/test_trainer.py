@@ -1,9 +1,6 @@
 import inspect
-import json
-import resource
 import threading
 import time
-from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -151,7 +148,7 @@ def test_an_evaluation_waits_for_the_search_under_way(make_trainer):
 
 
 def test_a_resumed_run_does_not_ask_again_what_had_been_found(make_trainer):
-    parameters = {"max_steps": 6, "eval_steps": 2, "per_device_train_batch_size": 8, **QUIET}
+    parameters = {"max_steps": 6, "eval_steps": 2, "save_steps": 2, "per_device_train_batch_size": 8, **QUIET}
     whole = make_trainer(folder="whole", **parameters)
     search = watched(whole)
     whole.fit()
@@ -276,66 +273,6 @@ def test_an_evaluation_takes_no_more_questions_than_it_may(make_trainer):
     assert trainer.knowledge.calls == 3
 
 
-def test_the_best_step_has_the_highest_em_and_of_equal_ones_the_lowest_loss(make_trainer):
-    trainer = make_trainer(max_steps=3, **QUIET)
-    kept = []
-    for step, em, loss in ((1, 0.0, 3.0), (2, 0.0, 2.0), (3, 0.5, 4.0), (4, 0.5, 4.0), (5, 0.4, 1.0)):
-        trainer.state.global_step = step
-        trainer.state.log_history.append({"step": step, "eval_em": em, "eval_loss": loss})
-        kept.append(trainer._determine_best_metric({}, None))
-    assert kept == [True, True, True, False, False]
-    assert trainer.state.best_global_step == 3
-
-
-def test_the_best_steps_weights_are_taken_in_the_end(make_trainer, tmp_path):
-    trainer = make_trainer(max_steps=6, eval_steps=2, **QUIET | {"learning_rate": 0.3})
-    trainer.fit()
-    best = trainer.state.best_global_step
-    evaluations = {e["step"]: e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e}
-    trainer.args.eval_strategy = "steps"
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(evaluations[best], rel=1e-4)
-
-
-def test_a_best_step_between_two_checkpoints_is_kept_too(make_trainer, tmp_path):
-    trainer = make_trainer(max_steps=6, eval_steps=2, save_steps=6, **QUIET)
-    trainer.fit()
-    assert (tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}").is_dir()
-
-
-def test_the_last_step_is_evaluated_whatever_eval_steps_is(make_trainer):
-    trainer = make_trainer(max_steps=5, eval_steps=2, **QUIET)
-    trainer.fit()
-    assert [e["step"] for e in trainer.state.log_history if "eval_em" in e] == [0, 2, 4, 5]
-
-
-def test_a_finished_training_is_not_gone_on_with(make_trainer):
-    first = make_trainer(max_steps=4, eval_steps=2, **QUIET)
-    first.fit()
-    again = make_trainer(max_steps=4, eval_steps=2, **QUIET)
-    again.fit()
-    assert again.knowledge.calls == 0
-    assert torch.equal(weights(first.rag.generator), weights(again.rag.generator))
-    assert again.state.log_history == json.loads(json.dumps(first.state.log_history))[: len(again.state.log_history)]
-
-
-def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_no_half_one(make_trainer, tmp_path):
-    trainer = make_trainer(max_steps=4, eval_steps=2, **QUIET)
-    with files_no_larger_than(30_000), pytest.raises(TrainingError, match="checkpoint-2 could not be written"):
-        trainer.fit()
-    assert list((tmp_path / "run").iterdir()) == []
-
-
-@contextmanager
-def files_no_larger_than(size):
-    """What a full disk does to a large file, without one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_callbacks_and_optimizers_reach_the_training(make_trainer):
     trainer = make_trainer(max_steps=2, **UNEVALUATED)
     optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
@@ -357,7 +294,6 @@ def test_the_private_methods_of_trainers_that_are_overridden_are_these():
         "_determine_best_metric",
         "_get_grad_norm",
         "_init_training_state",
-        "_load_best_model",
         "_load_from_checkpoint",
         "_load_optimizer_and_scheduler",
         "_prepare_inputs",

@@ -1,5 +1,6 @@
-"""Checkpoints that are whole or not there: the weights that are trained, and where to go on from."""
+"""Checkpoints and best steps' weights on disk, each whole or not there."""
 
+import json
 import os
 import re
 import shutil
@@ -17,13 +18,14 @@ from ragtune.training.distributed.fsdp import load_full_state
 WEIGHTS = "model.safetensors"
 STATE = "trainer_state.json"
 CLOCK = "clock.json"
+_PARTIAL = ".partial-"
 _NAME = re.compile(r"checkpoint-(\d+)$")
-_COPIES_OF_WEIGHTS = 3  # the weights, and AdamW's two moments
+_COPIES_OF_WEIGHTS = 4  # the weights, AdamW's two moments, and the weights of the best step that a checkpoint names
 
 
-def partial_folder(folder: str | Path, step: int) -> Path:
-    """Where the checkpoint of a step is written, before it is renamed to `checkpoint_folder`."""
-    return Path(folder) / f".partial-checkpoint-{step}"
+def partial_of(whole: Path) -> Path:
+    """The place where a folder is written before `publish` gives it its name."""
+    return whole.with_name(f"{_PARTIAL}{whole.name}")
 
 
 def checkpoint_folder(folder: str | Path, step: int) -> Path:
@@ -31,12 +33,30 @@ def checkpoint_folder(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"checkpoint-{step}"
 
 
+def best_folder(folder: str | Path, step: int) -> Path:
+    """Where the weights of a step stand that was the best when it was evaluated."""
+    return Path(folder) / f"best-{step}"
+
+
+def best_of(checkpoint: Path) -> int | None:
+    """The step that was the best when a checkpoint was written; None where nothing had been evaluated."""
+    return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best_global_step"]
+
+
+def drop_bests(folder: Path, current: int | None) -> None:
+    """Remove the weights of former best steps, but those that a whole checkpoint would go on with."""
+    needed = {current} | {best_of(path) for path in folder.glob("checkpoint-*")}
+    for path in folder.glob("best-*"):
+        if int(path.name.removeprefix("best-")) not in needed:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The whole checkpoint with the most steps; what a killed process left half written is removed."""
     folder = Path(folder)
     if not folder.is_dir():
         return None
-    for partial in folder.glob(".partial-checkpoint-*"):
+    for partial in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(partial, ignore_errors=True)
     step = last_step(folder)
     return checkpoint_folder(folder, step) if step is not None else None
@@ -93,7 +113,7 @@ def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
 
     Args:
         module: what is trained.
-        folder: where the checkpoints go; exists.
+        folder: where the checkpoints go; exists. What it holds of this run already makes room for what comes.
         kept: how many stay at a time; one more is being written.
 
     Raises:
@@ -101,7 +121,7 @@ def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     needed = weights * _COPIES_OF_WEIGHTS * (kept + 1)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in Path(folder).glob("*-*/*"))
     if free < needed:
         raise TrainingError(
             f"{folder}: {kept + 1} checkpoints need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left; "
@@ -117,6 +137,6 @@ def writing(checkpoint: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise TrainingError(
-            f"{checkpoint.parent}: {checkpoint.name.removeprefix('.partial-')} could not be written ({error}); free "
+            f"{checkpoint.parent}: {checkpoint.name.removeprefix(_PARTIAL)} could not be written ({error}); free "
             "some space or choose another work_folder; the same command then goes on from the last whole checkpoint"
         ) from error

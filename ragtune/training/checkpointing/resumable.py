@@ -14,10 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
@@ -27,26 +24,20 @@ from transformers.trainer_utils import rotate_checkpoints
 from ragtune.errors import TrainingError
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.checkpointing import checkpoints
-from ragtune.training.checkpointing.stopping import Termination, stopped_early
+from ragtune.training.checkpointing.cadence import Cadence
+from ragtune.training.checkpointing.stopping import AnyProcess, Termination, stopped_early
 from ragtune.training.distributed.fsdp import full_optimizer_state, full_state, load_full_optimizer_state
 from ragtune.training.distributed.memory import check_memory
 from ragtune.training.telemetry.monitor import Clock
 from ragtune.training.telemetry.progress_lines import ProgressLines, say
 
 
-class LastStepCounts(TrainerCallback):
-    """Has the last step evaluated too where max_steps is no multiple of eval_steps: it may be the best one."""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Trainer's own evaluation follows where `should_evaluate` is set."""
-        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
-            control.should_evaluate = True
-
-
 class ResumableTrainer(Trainer):
     """Writes a checkpoint under another name and renames it last, so that a killed run never goes on from half of one.
 
-    It also saves every step that is better than those before, where Trainer loses one between two checkpoints.
+    The weights of the best step are kept apart from checkpoints, in `best-<step>`, written when an evaluation finds it,
+    that of step 0 included. So checkpoints, which are three times as large, have a cadence of their own, and there is
+    always a best step to take in the end, whatever step a killed run goes on from.
 
     Attributes:
         clock: the run's totals, over all its resumptions.
@@ -73,9 +64,10 @@ class ResumableTrainer(Trainer):
             callback.logging_dir = self.args.tensorboard_folder or str(self.folder / "tensorboard")
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressLines())
-        self.add_callback(LastStepCounts())
-        self.termination = Termination(several=self.args.world_size > 1)
+        any_process = AnyProcess(several=self.args.world_size > 1)
+        self.termination, self.cadence = Termination(any_process), Cadence(any_process)
         self.add_callback(self.termination)
+        self.add_callback(self.cadence)
 
     def _check_memory(self) -> None:
         args, several = self.args, self.args.world_size > 1
@@ -93,11 +85,13 @@ class ResumableTrainer(Trainer):
         """
         resumable = checkpoints.last_checkpoint(self.folder) if self.args.should_save else None
         checkpoint = broadcast_object_list([resumable])[0]
+        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE)) if checkpoint else TrainerState()
+        self._check_best(checkpoint, state)
+        if self.args.should_save:
+            checkpoints.drop_bests(self.folder, state.best_global_step)
         if checkpoint is None:
             self._train_to_the_end()
-            return
-        state = TrainerState.load_from_json(str(checkpoint / checkpoints.STATE))
-        if not self._is_finished(state):
+        elif not self._is_finished(state):
             if self.is_world_process_zero():
                 say(f"training: going on from step {state.global_step}")
             self.args.eval_on_start = False  # it is in the log that is gone on with
@@ -107,16 +101,26 @@ class ResumableTrainer(Trainer):
         else:
             self._load_from_checkpoint(str(checkpoint))
             self.state = state
-            self._point_at_best()
-            if self.args.load_best_model_at_end and state.best_model_checkpoint:
-                self._load_best_model()
+        if self.args.load_best_model_at_end and self.state.best_global_step is not None:
+            checkpoints.load_weights(self.model, checkpoints.best_folder(self.folder, self.state.best_global_step))
+
+    def _check_best(self, checkpoint: Path | None, state: TrainerState) -> None:
+        """Before hours of training, whether the best step is still there."""
+        best = state.best_global_step
+        if not self.args.load_best_model_at_end or best is None or checkpoints.best_folder(self.folder, best).is_dir():
+            return
+        raise TrainingError(
+            f"{checkpoint}: its best step was {best}, whose weights are gone; delete it to go on from the one before, "
+            "or from the start"
+        )
 
     def _train_to_the_end(self, **options: Any) -> None:
         with self.termination.watched():
             self.train(**options)
         if not self._is_finished(self.state):
             how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
-            where = f"; its checkpoint stands in {self.folder}" if self.args.save_strategy != "no" else ""
+            last = checkpoints.last_step(self.folder)
+            where = f"; the checkpoint of step {last} stands in {self.folder}" if last is not None else ""
             raise TrainingError(
                 f"the training {how} after step {self.state.global_step} of {self.state.max_steps}{where}; start it "
                 "again with the same parameters and it goes on from there"
@@ -130,38 +134,57 @@ class ResumableTrainer(Trainer):
         known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
         return known if self.is_world_process_zero() else []
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As Trainer's; while training goes on, the weights are kept if none before were better."""
+        metrics = super().evaluate(*args, **kwargs)
+        if self.is_in_train:
+            self._keep_best()
+        return metrics
+
+    def _keep_best(self) -> None:
+        """The best step by `metric_for_best_model`, of equal ones by the loss, then the earliest."""
+        step, best = self.state.global_step, self.state.best_global_step
+        by_step = {entry["step"]: entry for entry in self.state.log_history if "eval_loss" in entry}
+        if best is None or self._quality(by_step[step]) > self._quality(by_step[best]):
+            self.state.best_metric = by_step[step][f"eval_{self.args.metric_for_best_model}"]
+            self.state.best_global_step = step
+            if self.args.load_best_model_at_end:
+                self._save_best()
+        elif stopped_early(self.state, self.args.early_stopping_patience):
+            self.control.should_training_stop = True
+            self.control.should_save = self.args.save_strategy != "no"  # a restart must find that it has ended
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """The best step by `metric_for_best_model`, of equal ones by the loss; it is always kept as a checkpoint."""
-        evaluations = [entry for entry in self.state.log_history if "eval_loss" in entry and entry["step"] > 0]
-        best = max(evaluations, key=lambda entry: (self._quality(entry), -entry["step"]))
-        if best["step"] != self.state.global_step:
-            if stopped_early(self.state, self.args.early_stopping_patience):
-                self.control.should_training_stop = True
-            return False
-        self.state.best_metric = best[f"eval_{self.args.metric_for_best_model}"]
-        self.state.best_global_step = self.state.global_step
-        self._point_at_best()
-        self.control.should_save = True
-        return True
+        """Whether the step that was just evaluated is the best one."""
+        return self.state.best_global_step == self.state.global_step
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         started = super()._init_training_state(*args, **kwargs)
-        self._point_at_best()  # the work folder may stand elsewhere by now
+        self.state.compute_steps(self.args, self.state.max_steps)  # a checkpoint's, which Trainer takes, may be others
         return started
-
-    def _point_at_best(self) -> None:
-        if self.state.best_global_step:
-            best = checkpoints.checkpoint_folder(self.folder, self.state.best_global_step)
-            self.state.best_model_checkpoint = str(best)
 
     def _quality(self, figures: dict[str, float]) -> tuple[float, ...]:
         """Of a step's evaluation, to compare by; equal metrics are decided by the loss."""
         metric, loss = self.args.metric_for_best_model, -figures["eval_loss"]
         return (loss,) if metric == "loss" else (figures[f"eval_{metric}"], loss)
 
+    def _save_best(self) -> None:
+        best = checkpoints.best_folder(self.folder, self.state.global_step)
+        partial = checkpoints.partial_of(best)
+        weights = full_state(self.model, keep=self.args.should_save)
+        if self.args.should_save:
+            shutil.rmtree(partial, ignore_errors=True)
+            with checkpoints.writing(partial):
+                partial.mkdir(parents=True)
+                checkpoints.save_weights(weights, partial)
+                checkpoints.publish(partial, best)
+            checkpoints.drop_bests(self.folder, self.state.best_global_step)
+        self.accelerator.wait_for_everyone()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write under another name and rename in the end: a checkpoint is whole or not there."""
-        partial = checkpoints.partial_folder(self.folder, self.state.global_step)
+        whole = checkpoints.checkpoint_folder(self.folder, self.state.global_step)
+        partial = checkpoints.partial_of(whole)
         self.store_flos()
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
@@ -181,8 +204,9 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             with checkpoints.writing(partial):
                 self._save_state(partial)
-                checkpoints.publish(partial, checkpoints.checkpoint_folder(self.folder, self.state.global_step))
-            rotate_checkpoints(str(self.folder), self.args.save_total_limit, self.state.best_model_checkpoint)
+                checkpoints.publish(partial, whole)
+            rotate_checkpoints(str(self.folder), self.args.save_total_limit)
+            checkpoints.drop_bests(self.folder, self.state.best_global_step)
         self.accelerator.wait_for_everyone()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -230,6 +254,3 @@ class ResumableTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         checkpoints.load_weights(self.model, folder)
         self.clock = Clock(**json.loads((folder / checkpoints.CLOCK).read_text(encoding="utf-8")))
-
-    def _load_best_model(self) -> None:
-        checkpoints.load_weights(self.model, str(self.state.best_model_checkpoint))

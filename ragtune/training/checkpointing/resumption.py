@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState
-
 from ragtune.errors import TrainingError
 from ragtune.files import atomic_file, atomic_path
 from ragtune.locks import is_locked
@@ -68,10 +66,10 @@ def _take_over(source: Path, work: Path, inputs: Mapping[str, Any], max_steps: i
         if 0 < max_steps <= last:
             raise TrainingError(f"{source}: has trained {last} steps; give a max_steps above that to go on from it")
         whole = checkpoints.checkpoint_folder(source / _STAGE, last)
-        best = TrainerState.load_from_json(str(whole / checkpoints.STATE)).best_global_step
-        wanted = {whole} | ({checkpoints.checkpoint_folder(source / _STAGE, best)} if best else set())
+        best = checkpoints.best_of(whole)
+        wanted = [whole] if best is None else [whole, checkpoints.best_folder(source / _STAGE, best)]
         with atomic_path(work / _STAGE) as temporary:
-            for folder in wanted:
+            for folder in filter(Path.is_dir, wanted):
                 shutil.copytree(folder, temporary / folder.name, copy_function=_link_or_copy)
     differing = f", which differs in {', '.join(_differences(others, inputs))}" if others is not None else ""
     say(f"training: takes over step {last} of {source}{differing}; that folder stays until `ragtune gc` removes it")

@@ -12,6 +12,22 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
+class AnyProcess:
+    """The processes of a run asking each other; all of them must set it up, and call it equally often."""
+
+    def __init__(self, several: bool):
+        """`several` where the run has more than one process."""
+        self._group = dist.new_group(backend="gloo") if several else None
+
+    def __call__(self, holds: bool) -> bool:
+        """True in all of them if it holds in one."""
+        if self._group is None:
+            return holds
+        anyone = torch.tensor(int(holds))
+        dist.all_reduce(anyone, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(anyone)
+
+
 class Termination(TrainerCallback):
     """Ends a training that is sent SIGTERM at the end of the step, with a checkpoint, in all its processes at once.
 
@@ -21,14 +37,10 @@ class Termination(TrainerCallback):
         asked: SIGTERM has come, to this process or to another one of the run.
     """
 
-    def __init__(self, several: bool):
-        """Set up; every process of the run must do so.
-
-        Args:
-            several: the run has several processes, which have to agree on the step.
-        """
+    def __init__(self, any_process: AnyProcess):
+        """Set up with what lets the processes agree on the step."""
         self.asked = False
-        self._group = dist.new_group(backend="gloo") if several else None
+        self._any_process = any_process
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -50,10 +62,7 @@ class Termination(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Agree, and have Trainer write a checkpoint and stop."""
-        if self._group is not None:
-            anyone = torch.tensor(int(self.asked))
-            dist.all_reduce(anyone, op=dist.ReduceOp.MAX, group=self._group)
-            self.asked = bool(anyone)
+        self.asked = self._any_process(self.asked)
         if self.asked and state.global_step < state.max_steps:
             control.should_save = args.save_strategy != "no"
             control.should_training_stop = True

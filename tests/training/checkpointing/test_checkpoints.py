@@ -1,3 +1,6 @@
+import json
+from collections import namedtuple
+
 import pytest
 import torch
 from torch import nn
@@ -45,7 +48,7 @@ def test_the_last_checkpoint_is_the_one_with_the_most_steps(tmp_path):
 
 def test_a_half_written_checkpoint_does_not_count_and_is_removed(tmp_path):
     checkpoints.checkpoint_folder(tmp_path, 5).mkdir()
-    partial = checkpoints.partial_folder(tmp_path, 10)
+    partial = checkpoints.partial_of(checkpoints.checkpoint_folder(tmp_path, 10))
     partial.mkdir()
     (partial / "optimizer.pt").write_bytes(b"half")
     assert checkpoints.last_checkpoint(tmp_path).name == "checkpoint-5"
@@ -59,5 +62,30 @@ def test_no_folder_has_no_checkpoint(tmp_path):
 def test_too_little_space_is_known_before_training(tmp_path):
     with torch.device("meta"):
         huge = nn.Linear(10**6, 10**7)  # 40 TB
-    with pytest.raises(TrainingError, match=r"3 checkpoints need 360000\.\d GB, but the disk has"):
+    with pytest.raises(TrainingError, match=r"3 checkpoints need 480000\.\d GB, but the disk has"):
         checkpoints.check_space(huge, tmp_path, kept=2)
+
+
+def test_a_resumed_run_needs_no_room_for_what_is_there_already(tmp_path, monkeypatch):
+    needed = sum(parameter.numel() * 4 for parameter in Tied().parameters()) * 4 * 2
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: usage(needed - 10))
+    with pytest.raises(TrainingError, match="2 checkpoints need"):
+        checkpoints.check_space(Tied(), tmp_path, kept=1)
+    whole = checkpoints.checkpoint_folder(tmp_path, 5)
+    whole.mkdir()
+    (whole / checkpoints.WEIGHTS).write_bytes(bytes(10))
+    checkpoints.check_space(Tied(), tmp_path, kept=1)
+
+
+def test_the_best_steps_that_a_checkpoint_goes_on_with_stay(tmp_path):
+    for step, best in ((10, 0), (20, 15)):
+        checkpoints.checkpoint_folder(tmp_path, step).mkdir()
+        state = checkpoints.checkpoint_folder(tmp_path, step) / checkpoints.STATE
+        state.write_text(json.dumps({"best_global_step": best}))
+    for step in (0, 5, 15, 25, 30):
+        checkpoints.best_folder(tmp_path, step).mkdir()
+    checkpoints.drop_bests(tmp_path, 30)
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-0", "best-15", "best-30"}
+    checkpoints.drop_bests(tmp_path, None)
+    assert {path.name for path in tmp_path.glob("best-*")} == {"best-0", "best-15"}

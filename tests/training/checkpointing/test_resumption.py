@@ -11,7 +11,7 @@ from ragtune.training.run import run
 from ragtune.training.trainer import RagTrainer
 
 PARAMETERS = {"n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1, "report_to": "none"}
-PARAMETERS |= {"max_steps": 6, "eval_steps": 2, "per_device_train_batch_size": 8}
+PARAMETERS |= {"max_steps": 6, "eval_steps": 2, "save_steps": 2, "per_device_train_batch_size": 8}
 
 
 @pytest.fixture

@@ -1,0 +1,171 @@
+"""The best step's weights, and the checkpoints that a run goes on from."""
+
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from ragtune.errors import TrainingError
+from ragtune.training.checkpointing import checkpoints
+
+QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
+
+
+def weights(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone()
+
+
+def test_the_best_step_has_the_highest_em_and_of_equal_ones_the_lowest_loss(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=3, **QUIET)
+    kept = []
+    for step, em, loss in ((0, 0.0, 3.1), (1, 0.0, 3.0), (2, 0.0, 2.0), (3, 0.5, 4.0), (4, 0.5, 4.0), (5, 0.4, 1.0)):
+        trainer.state.global_step = step
+        trainer.state.log_history.append({"step": step, "eval_em": em, "eval_loss": loss})
+        trainer._keep_best()
+        kept.append([path.name for path in (tmp_path / "run").glob("best-*")])
+    assert kept == [["best-0"], ["best-1"], ["best-2"], ["best-3"], ["best-3"], ["best-3"]]
+    assert trainer.state.best_global_step == 3
+
+
+def test_the_best_steps_weights_are_taken_in_the_end(make_trainer, tmp_path):
+    trainer = make_trainer(max_steps=6, eval_steps=2, **QUIET | {"learning_rate": 0.3})
+    trainer.fit()
+    best = trainer.state.best_global_step
+    evaluations = {e["step"]: e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e}
+    trainer.args.eval_strategy = "steps"
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(evaluations[best], rel=1e-4)
+
+
+WORSE = {"learning_rate": 1.0, "warmup_steps": 0, "metric_for_best_model": "recall@1"}
+BETTER = {"metric_for_best_model": "loss", "warmup_steps": 0}
+
+
+def test_the_base_model_stays_where_every_step_makes_it_worse(make_trainer):
+    trainer = make_trainer(max_steps=2, eval_steps=1, **QUIET | WORSE)
+    before = weights(trainer.rag.generator)
+    trainer.fit()
+    recall = {e["step"]: e["eval_recall@1"] for e in trainer.state.log_history if "eval_loss" in e}
+    assert recall[0] > max(recall[1], recall[2])
+    assert trainer.state.best_global_step == 0
+    assert torch.equal(weights(trainer.rag.generator), before)
+
+
+@pytest.mark.parametrize("metric", [WORSE, BETTER], ids=["best before the kill", "best after it"])
+def test_a_killed_run_ends_with_the_best_step_of_one_that_was_not(make_trainer, tmp_path, monkeypatch, metric):
+    parameters = {"max_steps": 5, "eval_steps": 1, "save_steps": 2, **QUIET, **metric}
+    whole, killed, resumed = (make_trainer(folder=folder, **parameters) for folder in ("whole", "run", "run"))
+    whole.fit()
+    step = killed.training_step
+
+    def die(*args, **kwargs):
+        if killed.state.global_step == 3:  # its weights may stand there as the best, but no checkpoint knows them
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(killed, "training_step", die)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    assert checkpoints.last_step(tmp_path / "run") == 2
+    resumed.fit()
+    assert resumed.state.best_global_step == whole.state.best_global_step
+    assert (resumed.state.best_global_step == 0) == (metric is WORSE)
+    assert torch.equal(weights(resumed.rag.generator), weights(whole.rag.generator))
+
+
+def test_checkpoints_are_written_at_save_steps_and_evaluations_keep_weights_alone(make_trainer, tmp_path):
+    written, publish = [], checkpoints.publish
+
+    def published(partial, whole):
+        written.append((whole.name, {path.name for path in partial.iterdir()}))
+        publish(partial, whole)
+
+    trainer = make_trainer(max_steps=5, eval_steps=1, save_steps=3, **QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "publish", published)
+        trainer.fit()
+    assert [name for name, _ in written if name.startswith("checkpoint")] == ["checkpoint-3", "checkpoint-5"]
+    bests = [files for name, files in written if name.startswith("best")]
+    assert len(bests) > 2 and all(files == {checkpoints.WEIGHTS} for files in bests)
+    assert len(list((tmp_path / "run").glob("best-*"))) <= 2
+
+
+@pytest.mark.parametrize("evaluated", [{"eval_steps": 3}, {"eval_strategy": "no"}])
+def test_without_save_steps_the_clock_says_where_checkpoints_are_written(make_trainer, tmp_path, evaluated):
+    parameters = QUIET | {"max_steps": 3} | evaluated
+    make_trainer(**parameters, folder="soon").fit()
+    assert {path.name for path in (tmp_path / "soon").glob("checkpoint*")} == {"checkpoint-3"}  # the last step's
+    often = make_trainer(**parameters, folder="often")
+    often.cadence.seconds = 0
+    often.fit()
+    assert {path.name for path in (tmp_path / "often").glob("checkpoint*")} == {"checkpoint-2", "checkpoint-3"}
+
+
+def test_a_checkpoint_whose_best_step_is_gone_is_told_before_training(make_trainer, tmp_path):
+    parameters = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, **QUIET}
+    stopped = make_trainer(callbacks=[StopAt(2)], **parameters)
+    with pytest.raises(TrainingError, match=r"was stopped after step 2 of 4; the checkpoint of step 2 stands in"):
+        stopped.fit()
+    (best,) = (tmp_path / "run").glob("best-*")
+    shutil.rmtree(best)
+    again = make_trainer(**parameters)
+    with pytest.raises(TrainingError, match=r"checkpoint-2: its best step was \d, whose weights are gone; delete it"):
+        again.fit()
+    assert again.knowledge.calls == 0
+
+
+def test_a_resumed_run_has_the_cadence_that_it_is_given(make_trainer, tmp_path):
+    parameters = {"max_steps": 6, "eval_steps": 2, **QUIET}
+    with pytest.raises(TrainingError):
+        make_trainer(callbacks=[StopAt(2)], save_steps=2, **parameters).fit()
+    make_trainer(save_steps=5, save_total_limit=9, **parameters).fit()
+    names = {path.name for path in (tmp_path / "run").glob("checkpoint*")}
+    assert names == {"checkpoint-2", "checkpoint-5", "checkpoint-6"}
+
+
+def test_the_last_step_is_evaluated_whatever_eval_steps_is(make_trainer):
+    trainer = make_trainer(max_steps=5, eval_steps=2, **QUIET)
+    trainer.fit()
+    assert [e["step"] for e in trainer.state.log_history if "eval_em" in e] == [0, 2, 4, 5]
+
+
+def test_a_finished_training_is_not_gone_on_with(make_trainer):
+    first = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    first.fit()
+    again = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    again.fit()
+    assert again.knowledge.calls == 0
+    assert torch.equal(weights(first.rag.generator), weights(again.rag.generator))
+    assert again.state.log_history == json.loads(json.dumps(first.state.log_history))[: len(again.state.log_history)]
+
+
+@pytest.mark.parametrize(
+    ("what", "evaluated"), [("best-0", {"eval_steps": 2}), ("checkpoint-2", {"eval_strategy": "no"})]
+)
+def test_what_cannot_be_written_stops_the_run_and_leaves_no_half_one(make_trainer, tmp_path, what, evaluated):
+    trainer = make_trainer(max_steps=4, save_steps=2, **QUIET | evaluated)
+    with files_no_larger_than(30_000), pytest.raises(TrainingError, match=f"{what} could not be written"):
+        trainer.fit()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@contextmanager
+def files_no_larger_than(size):
+    """What a full disk does to a large file, without one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
