@@ -1,4 +1,4 @@
-"""The DAG on one page, and its command line: python pipeline.py compile | run."""
+"""The DAG on one page, and its command line: python pipeline.py compile | run | submit | schedule | …"""
 
 import argparse
 import sys
@@ -18,6 +18,7 @@ from components.split_passages import split_passages
 from components.tokenize_pairs import tokenize_pairs
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_path
+from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
@@ -293,10 +294,13 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument(
         "--output", type=Path, metavar="DIR", help="the run's own, new folder (default runs/<date and time>)"
     )
+    cluster.add_commands(commands)
     options = parser.parse_args(arguments)
     try:
         if options.command == "compile":
             compile_pipeline(options.output, check=options.check)
+        elif options.command in cluster.COMMANDS:
+            cluster.execute(options, rag_finetuning)
         else:
             given = read_parameters(rag_finetuning.pipeline_func, options.params, options.set)
             parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **given}

@@ -49,5 +49,9 @@ class RegistryError(RagtuneError):
     """A model registry that refuses a version, or cannot be reached."""
 
 
+class ClusterError(RagtuneError):
+    """A Kubeflow API server that refuses a request, cannot be reached, or ended a run without success."""
+
+
 class StorageError(RagtuneError):
     """A file that cannot be read or written: absent, no permission, disk full."""

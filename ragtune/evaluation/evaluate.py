@@ -21,6 +21,7 @@ from ragtune.evaluation.sides import Side, closed_book_answers, evaluate_champio
 from ragtune.files import atomic_path, open_uri
 from ragtune.models.checkpoint import load_model, read_description
 from ragtune.models.rag import RagModel
+from ragtune.progress import say
 from ragtune.questions.groups import groups_of
 from ragtune.questions.question import SHARED, Question, read_kept_questions
 
@@ -31,6 +32,11 @@ _KEPT_SCORES = (
     "answer_recall@5_",
 )  # what a question's line of predictions.jsonl has, for each model
 _TRAINING_LOG = "training_log.json"
+_SAID = (  # in the log, which is all that KFP's REST API hands out
+    *(f"{name}_{side}" for name in ("em", "f1", "recall@5") for side in ("before", "after")),
+    "em_closed_book",
+    "test_questions",
+)
 
 
 def evaluate(
@@ -170,6 +176,7 @@ def evaluate(
         if report_path:
             with atomic_path(report_path) as copy:
                 shutil.copyfile(folder / "report.html", copy)
+    say("metrics: " + json.dumps({name: metrics[name] for name in _SAID if name in metrics}))
     return metrics
 
 

@@ -26,6 +26,36 @@ def ended_with(status: int) -> str:
     return f"The box ended with status {status}"
 
 
+def last_exception(log: str) -> str:
+    """The exception of the last traceback in a log, "" where there is none."""
+    tracebacks = _Tracebacks()
+    for line in log.splitlines():
+        tracebacks.read(_COLOUR.sub("", line).rstrip())
+    return tracebacks.exception
+
+
+class _Tracebacks:
+    """Reads a log line by line; `exception` is what ended the last traceback."""
+
+    def __init__(self) -> None:
+        self.exception, self._indent = "", -1
+
+    def read(self, line: str) -> bool:
+        """Take one line, and tell whether it is part of a traceback.
+
+        Frames are indented deeper than the line that opens a traceback; its exception is as deep.
+        """
+        if match := _TRACEBACK.match(line):
+            self._indent = len(match[1])
+        elif self._indent < 0:
+            return False
+        elif match := _EXCEPTION.match(text := line[self._indent :]):
+            module, _, message = match.groups()
+            self.exception = message if message and module == _OUR_ERRORS else text
+            self._indent = -1
+        return True
+
+
 class BoxLog(io.TextIOBase):
     """The standard output of kfp.local while a pipeline runs.
 
@@ -46,7 +76,7 @@ class BoxLog(io.TextIOBase):
         self.failed = self.failure = ""
         self._log, self._terminal, self._boxes, self._counts_of = log, terminal, boxes, counts_of
         self._rest, self._box, self._started, self._status = "", "", 0.0, 0
-        self._exception, self._traceback_indent = "", -1
+        self._tracebacks = _Tracebacks()
         self._live = terminal.isatty()
 
     def writable(self) -> bool:
@@ -63,7 +93,7 @@ class BoxLog(io.TextIOBase):
     def _read(self, line: str) -> None:
         if match := _STARTED.search(line):
             self._box, self._started = match[1].replace("-", "_"), time.monotonic()
-            self._exception, self._traceback_indent, self._status = "", -1, 0
+            self._tracebacks, self._status = _Tracebacks(), 0
             self._show(f"{self._heading()} …", passing=True)
         elif match := _ENDED.search(line):
             self._status = int(match[1])
@@ -72,20 +102,8 @@ class BoxLog(io.TextIOBase):
             if match[2] == "FAILURE":
                 self.failed, self.failure = self._box, self._reason()
             self._show(f"{self._heading()} {took:7.1f} s   {'failed' if self.failed else self._counts()}")
-        elif match := _TRACEBACK.match(line):
-            self._traceback_indent = len(match[1])
-        elif self._traceback_indent >= 0:
-            self._read_traceback(line)
-        elif match := PROGRESS_LINE.search(line):
+        elif not self._tracebacks.read(line) and (match := PROGRESS_LINE.search(line)):
             self._show(f"      {match[0]}", passing=True)
-
-    def _read_traceback(self, line: str) -> None:
-        """Frames are indented deeper than the line that opens a traceback; its exception is as deep."""
-        text = line[self._traceback_indent :]
-        if match := _EXCEPTION.match(text):
-            module, _, message = match.groups()
-            self._exception = message if message and module == _OUR_ERRORS else text
-            self._traceback_indent = -1
 
     def _reason(self) -> str:
         """A signal leaves no traceback: one that stands in the log then is of something that the box survived."""
@@ -94,7 +112,7 @@ class BoxLog(io.TextIOBase):
             name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
             hint = "; most often the memory ran out" if number == signal.SIGKILL else ""
             return f"was ended by {name}{hint}"
-        return self._exception or f"ended with status {self._status} and no exception"
+        return self._tracebacks.exception or f"ended with status {self._status} and no exception"
 
     def _heading(self) -> str:
         number = min(len(self.seconds) + (self._box not in self.seconds), self._boxes)

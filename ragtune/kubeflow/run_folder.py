@@ -137,13 +137,18 @@ def point_latest(run: Path, runs: Path) -> None:
 
 def summary(figures: Mapping[str, float], run: Path) -> str:
     """The small table at the end of a run, and where to look further."""
+    return "\n".join([table(figures), "", f"report   {run / 'report.html'}", f"metrics  {run / 'metrics.json'}"])
+
+
+def table(figures: Mapping[str, float]) -> str:
+    """The headline metrics, before and after."""
     rows = [f"{'':<12}{'before':>9}{'after':>9}{'change':>9}"]
     for label, name in HEADLINE_METRICS.items():
         before, after = figures[f"{name}_before"], figures[f"{name}_after"]
         rows.append(f"{label:<12}{before:>9.3f}{after:>9.3f}{after - before:>+9.3f}")
     if "em_closed_book" in figures:
         rows.append(f"{'EM, closed book':<18}{figures['em_closed_book']:>12.3f}")
-    return "\n".join([*rows, "", f"report   {run / 'report.html'}", f"metrics  {run / 'metrics.json'}"])
+    return "\n".join(rows)
 
 
 def _link(link: Path, target: Path) -> None:

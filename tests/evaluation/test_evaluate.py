@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import math
 import shutil
@@ -18,6 +20,7 @@ from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.evaluate import evaluate
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
+from ragtune.kubeflow.run_folder import table
 from ragtune.models.checkpoint import knowledge_base_of, load_model, save_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
@@ -65,7 +68,9 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def evaluated(world, tmp_path_factory):
     output = tmp_path_factory.mktemp("evaluated") / "evaluation"
-    metrics = run(world, output, closed_book_folder=world / "closed_book", rejected_path=world / "rejected.jsonl")
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        metrics = run(world, output, closed_book_folder=world / "closed_book", rejected_path=world / "rejected.jsonl")
+    (output.parent / "log.txt").write_text(log.getvalue())
     return output, metrics
 
 
@@ -106,6 +111,13 @@ def test_the_index_is_compared_with_exact_search_on_the_questions_themselves(eva
     output, metrics = evaluated
     assert {metrics[f"index_recall@{k}_{style}"] for k in (1, 5, 20) for style in ("before", "after")} == {1}
     assert "Of the first 5 passages of exact search, the index found 100.0%." in (output / "report.html").read_text()
+
+
+def test_the_headline_metrics_end_the_log_for_those_who_read_no_more(evaluated):
+    output, metrics = evaluated
+    told = json.loads((output.parent / "log.txt").read_text().splitlines()[-1].removeprefix("metrics: "))
+    assert told == {name: metrics[name] for name in told}
+    assert table(told) == table(metrics)
 
 
 def test_metrics_are_flat_finite_fractions(evaluated):

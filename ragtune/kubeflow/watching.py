@@ -1,0 +1,145 @@
+"""A run on a KFP server, watched until it ends: a line per box, then its metrics, or the box that failed and why."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ragtune.errors import ClusterError
+from ragtune.kubeflow.box_log import last_exception
+from ragtune.kubeflow.client import ENDED, get_run
+from ragtune.kubeflow.connection import Connection
+from ragtune.kubeflow.failures import UnansweredError
+
+EVERY = 10.0  # seconds between two looks
+_PATIENCE = 300.0  # seconds that a server may be gone while a run is watched
+_METRICS_BOX, _METRICS = "evaluate-rag", "metrics: "  # `evaluate` writes them as JSON behind it
+_POD_TEMPLATES = ("system-container-impl", "retry-system-container-impl")  # KFP's, of the pod that runs a box
+
+
+def wait(
+    connection: Connection,
+    run_id: str,
+    boxes: Iterable[str],
+    say: Callable[[str], None] = print,
+    every: float = EVERY,
+    longest: float = 0.0,
+) -> dict[str, float]:
+    """Watch a run until it ends, whatever its end; a server that is gone for some minutes is waited for.
+
+    Args:
+        connection: where.
+        run_id: from `submit`.
+        boxes: names of the pipeline's tasks.
+        say: gets the lines.
+        every: seconds between two looks.
+        longest: seconds after which to give up, 0 for never; the run goes on.
+
+    Returns:
+        The metrics of a run that succeeded, {} where they cannot be had (a line says why).
+
+    Raises:
+        ClusterError: it failed, was stopped or skipped (by box, with what ended it), or could not be watched further.
+    """
+    told: dict[str, str] = {}
+    boxes, started, heard = list(boxes), time.monotonic(), time.monotonic()
+    again = f"the run goes on; watch it with `python pipeline.py runs {run_id} --wait`"
+    while True:
+        try:
+            run, heard = get_run(connection, run_id), time.monotonic()
+        except UnansweredError as error:
+            if time.monotonic() - heard > _PATIENCE:
+                raise ClusterError(f"{error} ({again})") from None
+        except ClusterError as error:
+            raise ClusterError(f"{error} ({again})") from None
+        else:
+            _tell(run, boxes, told, say)
+            if run.state in ENDED:
+                return _end(connection, run, boxes, say)
+        if longest and time.monotonic() - started > longest:
+            raise ClusterError(f"run {run_id}: has not ended in {longest:g} s; {again}")
+        time.sleep(every)
+
+
+def page(connection: Connection, run_id: str) -> str:
+    """The run's page in KFP's UI, where the API's address is the UI's too."""
+    return f"{connection.host}/#/runs/details/{run_id}"
+
+
+def _rows(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []
+
+
+def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str], None]) -> None:
+    """Say what has changed since the last look: a line when a box begins, and one when it has ended."""
+    rows = [row for row in _rows(run) if row.display_name in boxes]
+    for row in sorted(rows, key=lambda row: (row.state not in ENDED, str(row.end_time))):
+        ended = row.state in ENDED
+        if told.get(row.display_name) == row.state or not (ended or row.state == "RUNNING"):
+            continue
+        told[row.display_name] = row.state
+        number = sum(state in ENDED for state in told.values()) + (not ended)
+        took = f"{(row.end_time - row.start_time).total_seconds():7.1f} s" if ended else " " * 8 + "…"
+        name = row.display_name.replace("-", "_")
+        say(f"[{number}/{len(boxes)}] {name:<20} {took}   {row.state.lower()}")
+
+
+def _end(connection: Connection, run: Any, boxes: list[str], say: Callable[[str], None]) -> dict[str, float]:
+    where = page(connection, run.run_id)
+    if run.state == "SUCCEEDED":
+        metrics = _metrics(connection, run, say)
+        say(f"run succeeded: {where}")
+        return metrics
+    if run.state == "CANCELED":
+        raise ClusterError(f"run {run.run_id}: was stopped (CANCELED) by somebody; see {where}")
+    raise ClusterError(f"run {run.run_id}: {run.state}; {_why(connection, run, boxes)}. See {where}")
+
+
+def _why(connection: Connection, run: Any, boxes: list[str]) -> str:
+    """The box that failed and what ended it: from its pod's log, else what KFP's database holds."""
+    kept = {row.display_name: row for row in _rows(run) if row.state == "FAILED"}
+    for box in boxes:
+        if box in kept:
+            exception = last_exception(_log(connection, run, kept[box]))
+            reason = exception or _message(kept[box]) or "KFP's API has no reason, and its pod's log is not to be had"
+            return f"the box {box.replace('-', '_')} failed: {reason}"
+        if f"{box}-driver" in kept:
+            reason = _message(kept[f"{box}-driver"]) or "see its driver's log there"
+            return f"the box {box.replace('-', '_')} could not start: {reason}"
+    return (_message(run) or "KFP's API names no box that failed") + " (a pod that could not be made, or a time limit)"
+
+
+def _message(thing: Any) -> str:
+    history = [status.error for status in thing.state_history or [] if status.error]
+    errors = [error.message for error in (thing.error, *reversed(history)) if error and error.message]
+    return errors[0] if errors else ""
+
+
+def _metrics(connection: Connection, run: Any, say: Callable[[str], None]) -> dict[str, float]:
+    """Those that the evaluation wrote into its log, as KFP's REST API has no metrics."""
+    row = next((row for row in _rows(run) if row.display_name == _METRICS_BOX), None)
+    lines = _log(connection, run, row).splitlines() if row else []
+    for line in reversed(lines):
+        _, found, text = line.partition(_METRICS)
+        if found and text.startswith("{"):
+            return json.loads(text)
+    say("no metrics here: KFP's API has none, and the evaluation's log cannot be read; the run's page has them")
+    return {}
+
+
+def _log(connection: Connection, run: Any, row: Any) -> str:
+    """The log of a box's pod, "" where it cannot be had.
+
+    The API names the pod itself, or the box's child by its node's id, `<workflow>-<hash>`; the pod's name has the
+    template between the two.
+    """
+    children = [child.pod_name for child in row.child_tasks or [] if child.pod_name]
+    nodes = [child.rpartition("-") for child in children]
+    pods = [row.pod_name] if row.pod_name else []
+    pods += [f"{workflow}-{template}-{number}" for workflow, _, number in nodes for template in _POD_TEMPLATES]
+    for pod in (*pods, *children):
+        try:
+            return connection.log_of(run.run_id, pod)
+        except ClusterError:
+            continue  # the next name; where none is right, the caller says that there is no log
+    return ""
