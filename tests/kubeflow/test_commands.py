@@ -1,4 +1,6 @@
+import json
 import re
+import shlex
 
 import pytest
 
@@ -136,3 +138,23 @@ def test_a_compiled_file_can_be_given_and_compiling_gives_the_same(compiled, ser
     assert command("submit", "--params", "params/demo.yaml", "--package", str(pipeline.COMPILED))[0] == 0
     with pytest.raises(RagtuneError, match=r"no\.yaml: cannot be read"):
         Package.read("no.yaml")
+
+
+def test_every_command_and_the_example_of_the_page_run_as_written(server, command, compiled, capsys):
+    page = (pipeline.COMPILED.parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    metrics = {f"{name}_{side}": 0.5 for name in ("em", "f1", "recall@5") for side in ("before", "after")}
+    server.logs["rag-x-system-container-impl-1"] = f"metrics: {json.dumps(metrics)}\n"
+    ran = []
+    for block in re.findall(r"^```shell\n(.*?)^```", page, re.S | re.M):
+        for line in block.splitlines():
+            server.play(("SUCCEEDED", {"evaluate-rag": ("SUCCEEDED", "rag-x-1", 60)}))
+            words = shlex.split(line.replace("RUN", next(iter(server.runs), "none")))
+            assert words[:2] == ["python", "pipeline.py"]
+            status, _, err = command(*words[2:])
+            assert status == 0, f"{line}: {err}"
+            ran.append(words[2])
+    assert set(ran) == set(commands.COMMANDS)
+    (example,) = re.findall(r"^```py\n(.*?)^```", page, re.S | re.M)
+    names = {}
+    exec(compile(example.replace("http://localhost:8888", server.host), "cluster.md", "exec"), names)
+    assert names["metrics"] == metrics and [one["display_name"] for one in server.schedules.values()] == ["weekly"]
