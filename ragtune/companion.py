@@ -71,7 +71,7 @@ def announce(what: dict[str, Any]) -> None:
 
 
 def wait_for_end() -> None:
-    """Where a starter holds standard input open: return when it wants this process's end, or has ended itself."""
+    """Wait until the starter that holds standard input open wants this process's end, or has ended itself."""
     with suppress(KeyboardInterrupt):
         while os.read(sys.stdin.fileno(), 1):
             continue

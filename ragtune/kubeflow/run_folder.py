@@ -82,7 +82,7 @@ def _not_free(folder: Path, there: set[str]) -> StorageError:
 
 
 def box_folder(boxes: Path, box: str) -> Path:
-    """Where kfp.local put the outputs of a box: boxes/<pipeline and time>/<box>, the newest such run."""
+    """The folder of a box's outputs by kfp.local: boxes/<pipeline and time>/<box>, of the newest such run."""
     found = sorted(boxes.glob(f"*/{box.replace('_', '-')}"))
     if not found:
         raise RagtuneError(f"{boxes}: no outputs of {box} there; did the run end early? See log.txt beside it")
@@ -90,7 +90,7 @@ def box_folder(boxes: Path, box: str) -> Path:
 
 
 def box_metrics(boxes: Path, box: str) -> dict[str, float]:
-    """What a box logged as KFP Metrics, {} if it has none."""
+    """Read the KFP Metrics that a box logged, {} if it has none."""
     outputs = json.loads((box_folder(boxes, box) / "executor_output.json").read_text())
     artifacts = outputs.get("artifacts", {}).get("metrics", {}).get("artifacts", [])
     return artifacts[0]["metadata"] if artifacts else {}

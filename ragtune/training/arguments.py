@@ -1,4 +1,4 @@
-"""What a fine-tuning run reads and writes, and every parameter that it can be given."""
+"""The files that a fine-tuning run reads and writes, and every parameter that it takes."""
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path

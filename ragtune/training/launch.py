@@ -127,7 +127,7 @@ def _exchange(work_folder: Path) -> Iterator[Path]:
 
 
 def _outcome(file: Path) -> dict[str, Any]:
-    """What a run has left; nothing where it has not, or was killed while it wrote."""
+    """Read the outcome that a run has left; {} where there is none, or the run was killed while it wrote."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

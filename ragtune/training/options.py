@@ -1,4 +1,4 @@
-"""What `training_options` may hold: arguments of training that are no parameter of the pipeline, without torch.
+"""The keys of `training_options`: arguments of training that are no parameter of the pipeline, without torch.
 
 A test holds the list against `RagTrainingArguments`. Left out are Trainer's arguments that have no effect here, and
 those that the pipeline itself gives.

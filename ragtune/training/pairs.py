@@ -16,7 +16,7 @@ from ragtune.questions.tokenizer import tokenizer_fingerprint
 
 @dataclass(frozen=True)
 class Pairs:
-    """What `ragtune.questions.tokenization.tokenize_pairs` wrote.
+    """The outputs of `ragtune.questions.tokenization.tokenize_pairs`.
 
     Attributes:
         folder: where it was read from.

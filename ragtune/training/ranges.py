@@ -1,4 +1,4 @@
-"""What values a training's parameters may have, told without loading torch: before anything is made of them."""
+"""The ranges of a training's parameters, checked before anything is made of them, without loading torch."""
 
 import math
 import re

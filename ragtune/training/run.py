@@ -157,7 +157,7 @@ def _knowledge(prepared: Prepared) -> Iterator[Knowledge]:
 
 
 def _trains_closed_book(prepared: Prepared) -> bool:
-    """Whether the baseline is asked for, and means something: a generator that is not trained has none."""
+    """Tell whether the baseline is asked for, and means something: a generator that is not trained has none."""
     files, args = prepared.files, prepared.args
     learns = "generator" in args.make_method().trains - frozen_parts(args)
     return bool(files.closed_book_folder and args.closed_book_steps and learns)

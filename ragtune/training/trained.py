@@ -1,4 +1,4 @@
-"""What training touches of a model, and how fast each part learns."""
+"""The parts of a model that are trained, and the learning rate of each."""
 
 from collections.abc import Set
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an evaluation during training counts: exact match, recall of the retrieval, loss."""
+"""Metrics of an evaluation during training: exact match, recall of the retrieval, loss."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class Score:
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> bool:
-    """Whether a prediction equals one of the references after SQuAD v1.1 normalisation."""
+    """Tell whether a prediction equals one of the references after SQuAD v1.1 normalisation."""
     return normalize_answer(prediction) in {normalize_answer(reference) for reference in references}
 
 

@@ -27,7 +27,7 @@ class Here(Launcher):
 
 
 def leave(outcome):
-    """What a run does that writes its outcome and fails, without the run."""
+    """Write the outcome of a run that failed, without the run."""
 
     def body(file, given):
         Path(given["outcome_file"]).write_text(outcome)

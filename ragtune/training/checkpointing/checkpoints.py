@@ -29,7 +29,7 @@ def partial_of(whole: Path) -> Path:
 
 
 def checkpoint_folder(folder: str | Path, step: int) -> Path:
-    """Where the whole checkpoint of a step stands; Trainer's own name for it."""
+    """The folder of a step's whole checkpoint, by Trainer's own name for it."""
     return Path(folder) / f"checkpoint-{step}"
 
 

@@ -1,4 +1,4 @@
-"""What a run's result depends on, as one hash: a run resumes another's checkpoints only if all of it is the same."""
+"""One hash of all that a run's result depends on: a run resumes another's checkpoints only if it is the same."""
 
 import hashlib
 import json

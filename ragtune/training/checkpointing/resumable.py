@@ -239,7 +239,7 @@ class ResumableTrainer(Trainer):
             group.update({**options, "params": group["params"], "lr": rate})
 
     def _save_process_state(self, folder: Path) -> None:
-        """What else each process wants to find in a checkpoint."""
+        """Save the further state that each process wants to find in a checkpoint."""
 
     def _save_state(self, folder: Path) -> None:
         exported: dict[str, Any] = {}

@@ -69,7 +69,7 @@ class Termination(TrainerCallback):
 
 
 def stopped_early(state: TrainerState, patience: int) -> bool:
-    """Whether `patience` evaluations, one after the other, have brought no better step; 0 never gives up."""
+    """Tell whether `patience` evaluations in a row have brought no better step; 0 never gives up."""
     evaluated = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
     best = state.best_global_step or 0
     return 0 < patience <= sum(step > best for step in evaluated)

@@ -1,4 +1,4 @@
-"""Whether what is trained fits into memory, asked before the first step."""
+"""A check before the first step that the training fits into memory."""
 
 from pathlib import Path
 

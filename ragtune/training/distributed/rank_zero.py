@@ -1,4 +1,4 @@
-"""What one process of a run does for all of them."""
+"""Services that one process of a run offers to all of them."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 
 @contextmanager
 def of_first_process(process: int, service: AbstractContextManager[Any]) -> Iterator[Any]:
-    """What the first process runs for all of them, who must all enter; it goes on until the last one has left it."""
+    """Run a service in the first process for all of them, which must all enter, until the last one has left."""
     with ExitStack() as stack:
         announced = None if process else stack.enter_context(service)
         (announced,) = broadcast_object_list([announced])

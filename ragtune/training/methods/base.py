@@ -77,12 +77,12 @@ class Method(ABC):
 
     @property
     def refreshes(self) -> bool:
-        """Whether the knowledge base has to follow the passage encoder."""
+        """True where the knowledge base has to follow the passage encoder."""
         return "passage_encoder" in self.trains
 
     @property
     def leaves_unused(self) -> bool:
-        """Whether a step may leave trained weights without a gradient, for which DDP has to look."""
+        """True where a step may leave trained weights without a gradient, for which DDP has to look."""
         return type(self).trains_at is not Method.trains_at
 
     def trains_at(self, step: int) -> frozenset[str]:
@@ -121,5 +121,5 @@ class Method(ABC):
         """
 
     def callbacks(self, trainer: "RagTrainer") -> "list[TrainerCallback]":
-        """What else happens while training goes on, such as mining negatives."""
+        """Further callbacks of the training, such as one that mines negatives."""
         return []

@@ -30,7 +30,7 @@ class PassageTokens:
         self._cache: dict[int, npt.NDArray[np.int32]] = {}
 
     def build(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """What `live_doc_embeddings` wants for the retrieved passages of a batch, each distinct one once.
+        """Build the inputs of `live_doc_embeddings` for the retrieved passages of a batch, each distinct one once.
 
         Args:
             rows: (B, k) rows of the passages; -1 for padding.

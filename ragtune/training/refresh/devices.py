@@ -22,7 +22,7 @@ _ROOM = 2  # free memory per byte needed, as the training has peaks
 
 @dataclass(frozen=True)
 class RefreshDevices:
-    """Where a refresh embeds passages.
+    """The devices on which a refresh embeds passages.
 
     Attributes:
         names: of torch's devices; several share the passages.

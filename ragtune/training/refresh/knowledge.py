@@ -37,7 +37,7 @@ _PATIENCE = timedelta(days=30)  # others wait while the first process makes the 
 
 
 class RefreshedKnowledge(TrainerCallback):
-    """What a trainer searches, and the callback that keeps it young.
+    """The knowledge base that a trainer searches, and the callback that keeps it young.
 
     At the end of a step the first process looks whether a refresh has finished, and whether the next is due, and tells
     the others; all of them switch then or none. The rows of all versions are those of the same passages.

@@ -10,7 +10,7 @@ from ragtune.training.arguments import RunFiles
 
 
 def described(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """What a model's lineage says of its knowledge base: path, version, content_hash, encoder_fingerprint, rows."""
+    """A knowledge base as a model's lineage names it: path, version, content_hash, encoder_fingerprint, rows."""
     return asdict(pointer_to(folder, manifest)) | {"rows": manifest.rows}
 
 

@@ -35,7 +35,7 @@ _SNAPSHOT, _BASE, _JOB, _OUTCOME, _LOG = "passage_encoder", "knowledge_base", "j
 
 @dataclass(frozen=True)
 class Target:
-    """What a refreshed knowledge base is like besides its vectors.
+    """The settings of a refreshed knowledge base, all but its vectors.
 
     Attributes:
         passages: their file.
@@ -95,7 +95,7 @@ class Refresher:
         self._started = 0.0
 
     def base_folder(self, step: int) -> Path:
-        """Where the knowledge base of a snapshot is, or will be."""
+        """The folder of a snapshot's knowledge base, there or to come."""
         return self.folder / f"step_{step}" / _BASE
 
     def steps(self) -> list[int]:

@@ -36,7 +36,7 @@ class SearchAhead(Generic[T]):
         self._built = self._thread.submit(lambda: build(found.result())) if build else None
 
     def take(self) -> list[Retrieved] | None:
-        """What was found, an answer a batch; None if nothing was asked.
+        """Take the found passages, one answer per batch; None if nothing was asked.
 
         Raises:
             Exception: what the search raised.
@@ -45,7 +45,7 @@ class SearchAhead(Generic[T]):
         return found.result() if found else None
 
     def take_built(self) -> T | None:
-        """What was built of the answers that were taken last; None if nothing was to be.
+        """Take the inputs built of the answers that were taken last; None if none were to be built.
 
         Raises:
             Exception: what building raised.

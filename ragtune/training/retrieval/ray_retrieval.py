@@ -104,7 +104,7 @@ def ray_connection(args: RagTrainingArguments) -> Iterator[None]:
 
 
 def is_connected() -> bool:
-    """Whether this process belongs to a Ray cluster."""
+    """Tell whether this process belongs to a Ray cluster."""
     ray = sys.modules.get("ray")  # not imported for this: `own_ray` wants to be set first
     return ray is not None and ray.is_initialized()
 

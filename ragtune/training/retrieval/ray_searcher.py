@@ -1,4 +1,4 @@
-"""What runs inside a Ray actor: the knowledge base, open, and one search at a time for all who wait."""
+"""The inside of a Ray actor: the knowledge base, open, and one search at a time for all who wait."""
 
 import asyncio
 from itertools import groupby

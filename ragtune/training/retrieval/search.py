@@ -1,4 +1,4 @@
-"""What a trainer asks for passages, and how it goes on asking while what answers is being restarted."""
+"""The `Search` protocol, and a wrapper that retries while the server behind it is being restarted."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Queries = npt.NDArray[np.float32]
 
 
 class Search(Protocol):
-    """What a trainer asks: `ragtune.knowledge.knowledge_base.KnowledgeBase` is one; `ragtune.training` has more."""
+    """A source of passages: a `ragtune.knowledge.knowledge_base.KnowledgeBase`, or one of `ragtune.training`."""
 
     def search(self, queries: Queries, k: int) -> Retrieved:
         """The best k passages for each of the (B, d) queries."""

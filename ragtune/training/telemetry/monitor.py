@@ -1,4 +1,4 @@
-"""What a run tells about its retrieval while it goes: speed, entropy, distinct passages, and signs of a collapse."""
+"""Metrics of a run's retrieval while it trains: speed, entropy, distinct passages, and signs of a collapse."""
 
 import math
 import time
@@ -53,7 +53,7 @@ class Clock:
 
 @dataclass
 class Window:
-    """What has been seen since the last line of the log, in this process."""
+    """Sums over the steps since the last line of the log, in this process."""
 
     questions: int = 0
     tokens: int = 0
@@ -152,7 +152,7 @@ def entropy(log_probs: Tensor) -> Tensor:
 
 
 def collapse_warnings(questions: int, distinct: int, mean_entropy: float, n_docs: int, base_rows: int) -> list[str]:
-    """What looks wrong with the retrieval, and what to try.
+    """Warnings of a retrieval that looks wrong, each with a remedy to try.
 
     Args:
         questions: asked in the window.

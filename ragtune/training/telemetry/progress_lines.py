@@ -1,4 +1,4 @@
-"""How far a run is, how fast and how long still: a line on stderr for every entry of the log."""
+"""Progress of a run, its speed and the time left: one line on stderr per entry of the log."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much a step computes: the generator's tokens, model FLOPs, and what share of the device's peak they are (MFU).
+"""Compute of a step: the generator's tokens, model FLOPs, and their share of the device's peak (MFU).
 
 Source: Chowdhery et al. 2022, appendix B, https://arxiv.org/abs/2204.02311
 """
@@ -25,7 +25,7 @@ _PEAKS = {
 
 @dataclass(frozen=True)
 class Work:
-    """What a batch costs.
+    """The compute of a batch.
 
     Attributes:
         tokens: of the generator, contexts and answers together; padding does not count.

@@ -12,7 +12,7 @@ _LEFT_OUT = {"epoch", "eval_runtime", "eval_samples_per_second", "eval_steps_per
 
 
 def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """What was logged, by step.
+    """The logged values by step.
 
     Args:
         history: `TrainerState.log_history`.
@@ -63,7 +63,7 @@ def results(state: TrainerState, clock: Clock, metric: str) -> dict[str, float]:
 
 
 def improved(state: TrainerState, metric: str) -> bool:
-    """Whether the best step did better than the base model by `metric`; True where one of the two is unknown."""
+    """Tell whether the best step did better than the base model by `metric`; True where one of the two is unknown."""
     by_step = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
     before, best = by_step.get(0), by_step.get(state.best_global_step or 0)
     if before is None or best is None:

@@ -49,7 +49,7 @@ def test_without_a_gpu_it_is_the_cpu_and_that_is_told(world):
 
 @pytest.mark.parametrize("own", [0, 3, 19])
 def test_a_process_gives_way_whatever_the_trainings_own_priority(own, monkeypatch):
-    """Where the training is nicer than usual, a smaller value would be refused, and end it."""
+    """A training nicer than usual may not take a smaller value: that would be refused, and end it."""
     with subprocess.Popen(["nice", "-n", str(own), "sleep", "60"]) as process:
         until_nice = 0
         while os.getpriority(os.PRIO_PROCESS, process.pid) != own and until_nice < 1000:

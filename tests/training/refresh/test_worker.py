@@ -94,7 +94,7 @@ def test_a_refresher_that_fails_says_why_and_the_next_one_works(refresher, encod
 
 @pytest.fixture
 def knowledge_of(world, knowledge_base_folder, refresher, encoder, tmp_path):
-    """What a trainer searches, with the refresher of these tests."""
+    """The knowledge base that a trainer searches, with the refresher of these tests."""
     opened = []
 
     def make(folder=knowledge_base_folder, uri="", **parameters):
