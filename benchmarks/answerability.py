@@ -12,10 +12,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyarrow as pa
-from measured import report
+from measured import PAIRS, in_turn, ratio, report
 from stores import VERSIONS, KnownVectors, index_of, made_up_passages, made_up_vectors, stock_store
 
 from ragtune.knowledge.embedding import EmbeddingCache, embed_missing
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--embedding-cache", default="", help="folder that keeps its vectors")
     parser.add_argument("--rows", type=int, default=0, help="at least so many passages, made-up ones behind the real")
     parser.add_argument("--one-by-one", type=int, default=50, help="questions for the slow side")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="how often both are measured, in turn")
     parser.add_argument("-k", type=int, default=10)
     options = parser.parse_args()
 
@@ -109,33 +111,42 @@ def main() -> None:
         passages, vectors = filled_up(passages, vectors, options.rows, folder)
         manifest = ingest_passages(passages.place, folder / "base", ByRow(passages, vectors))
         with KnowledgeBase.open(folder / "base") as base:
-            start = time.perf_counter()
-            counts = split_by_answerability(
-                options.questions, known, base, folder / "answerable.jsonl", folder / "unanswerable.jsonl", options.k
-            )
-            ours = len(questions) / (time.perf_counter() - start)
             version = folder / "base" / manifest.version
             index = index_of(version)
             store, _ = stock_store(folder / "stock", version / "milvus.db", "passages", manifest.dimension, index)
             one_by_one(store, questions[:2], known, options.k)  # connects
-            start = time.perf_counter()
-            one_by_one(store, questions[: options.one_by_one], known, options.k)
-            feast = options.one_by_one / (time.perf_counter() - start)
+            counts: dict[str, float] = {}
+
+            def feasts() -> float:
+                start = time.perf_counter()
+                one_by_one(store, questions[: options.one_by_one], known, options.k)
+                return options.one_by_one / (time.perf_counter() - start)
+
+            def ours() -> float:
+                start = time.perf_counter()
+                files = folder / "answerable.jsonl", folder / "unanswerable.jsonl"
+                counts.update(split_by_answerability(options.questions, known, base, *files, options.k))
+                return len(questions) / (time.perf_counter() - start)
+
+            runs = in_turn({"feast": feasts, "ours": ours}, options.pairs)
+    feast_rate, our_rate = (median(rates) for rates in runs.values())
+    faster = ratio(runs["ours"], runs["feast"])
     rows = [
         ("search and match", "questions/s"),
-        (f"Feast, one by one ({options.one_by_one} questions)", f"{feast:,.1f}"),
-        (f"ragtune ({len(questions):,} questions)", f"{ours:,.1f}"),
-        ("times faster", f"{ours / feast:.1f}"),
+        (f"Feast, one by one ({options.one_by_one} questions)", f"{feast_rate:,.1f}"),
+        (f"ragtune ({len(questions):,} questions)", f"{our_rate:,.1f}"),
+        ("times faster", str(faster)),
         ("answerable", f"{counts['answerable_fraction']:.3f}"),
     ]
     figures = {
         "passages": len(passages),
         "questions": len(questions),
+        "pairs": options.pairs,
         "k": options.k,
         "vectors": Path(options.encoder).name if options.encoder else "made up",
-        "feast_one_by_one_per_s": round(feast, 2),
-        "ours_per_s": round(ours, 1),
-        "times_faster": round(ours / feast, 1),
+        "feast_one_by_one_per_s": round(feast_rate, 2),
+        "ours_per_s": round(our_rate, 1),
+        **faster.figures("times_faster"),
         **({"answerable_fraction": round(float(counts["answerable_fraction"]), 4)} if options.encoder else {}),
     }
     name = f"answerability-{options.rows}" if options.rows else "answerability"

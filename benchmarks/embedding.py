@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from measured import report
+from measured import ratio, report
 from real_questions import minilm
 from sentence_transformers import SentenceTransformer
 
@@ -32,10 +32,6 @@ CLOCKS: dict[str, Callable[[], float]] = {"clock": time.perf_counter, "processor
 def lowest_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     return float(((ours * theirs).sum(axis=1) / lengths).min())
-
-
-def spread(values: list[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,21 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
     rows = [("", "passages/s", "times faster", "by processor seconds", "lowest cosine")]
     figures: dict[str, object] = {"passages": len(passages), "pairs": options.pairs, "device": device}
     for name in sides:
-        clock, processor = (
-            [before / own for before, own in zip(seconds[reference][kind], seconds[name][kind], strict=True)]
-            for kind in CLOCKS
-        )
+        clock, processor = (ratio(seconds[reference][kind], seconds[name][kind]) for kind in CLOCKS)
         cosine = lowest_cosine(vectors[name], vectors[reference])
         speed = len(passages) / median(seconds[name]["clock"])
-        rows.append((name, f"{speed:.1f}", spread(clock), spread(processor), f"{cosine:.5f}"))
+        rows.append((name, f"{speed:.1f}", str(clock), str(processor), f"{cosine:.5f}"))
         key = name.replace(", ", "_").replace("-", "_")
         figures |= {f"{key}_passages_per_s": round(speed, 1), f"{key}_lowest_cosine": round(cosine, 6)}
         if name in compared:
-            figures |= {
-                f"{key}_times_faster": round(median(clock), 2),
-                f"{key}_times_faster_range": [round(min(clock), 2), round(max(clock), 2)],
-                f"{key}_times_faster_by_processor_seconds": round(median(processor), 2),
-            }
+            figures |= clock.figures(f"{key}_times_faster")
+            figures |= processor.figures(f"{key}_times_faster_by_processor_seconds")
     report("embedding", rows, figures, VERSIONS)
     broken = [name for name in compared if lowest_cosine(vectors[name], vectors[reference]) < LOWEST_COSINE]
     if broken:

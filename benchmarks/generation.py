@@ -3,9 +3,10 @@
     python benchmarks/generation.py [--model FOLDER]
 
 One checkpoint (the bundled sample's base, or a folder that ragtune has trained on it), the sample's held-out questions,
-the same 5 passages for each with the same p(z | x), and the same beams. transformers pads its contexts to 300 tokens as
-its retriever does, and forgets their attention mask while it proposes answers, so that what it proposes is made from
-padding too; the last rows give it unpadded contexts of one question at a time, the best that its user can do.
+the same 5 passages for each with the same p(z | x), and the same beams; they take turns. transformers pads its contexts
+to 300 tokens as its retriever does, and forgets their attention mask while it proposes answers, so that what it
+proposes is made from padding too; the last rows give it unpadded contexts of one question at a time, the best that its
+user can do.
 """
 
 import argparse
@@ -13,11 +14,14 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
-from measured import report
+from measured import PAIRS, Ratio, in_turn, ratio, report
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagSequenceForGeneration
 
@@ -117,24 +121,29 @@ def ours(setting: Setting, num_beams: int, options: argparse.Namespace) -> tuple
     return answers, now() - begin
 
 
-def measure(options: argparse.Namespace) -> dict[str, float]:
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Ratio]]:
     setting = Setting(options)
-    figures: dict[str, float] = {"questions": len(setting.questions)}
+    figures: dict[str, Any] = {"questions": len(setting.questions)}
+    ratios: dict[str, Ratio] = {}
     ours(setting, 1, options)  # warms up
     for beams in options.beams:
-        own, seconds = ours(setting, beams, options)
-        figures[f"ours_{beams}_beams_per_s"], own_processor = len(own) / seconds
-        figures[f"ours_{beams}_beams_em"] = setting.exact_match(own)
-        for side, at_once, max_input in (("theirs", options.batch_size, MAX_INPUT), ("theirs_unpadded", 1, 0)):
-            other, seconds = theirs(setting, beams, at_once, max_input)
-            figures[f"{side}_{beams}_beams_per_s"], processor = len(other) / seconds
-            figures[f"times_less_processor_than_{side}_{beams}_beams"] = own_processor / processor
-            figures[f"{side}_{beams}_beams_em"] = setting.exact_match(other)
-            figures[f"{side}_{beams}_beams_same_answers"] = same(own, other)
-            figures[f"times_faster_than_{side}_{beams}_beams"] = (
-                figures[f"ours_{beams}_beams_per_s"] / figures[f"{side}_{beams}_beams_per_s"]
-            )
-    return figures
+        sides = {
+            "ours": partial(ours, setting, beams, options),
+            "theirs": partial(theirs, setting, beams, options.batch_size, MAX_INPUT),
+            "theirs_unpadded": partial(theirs, setting, beams, 1, 0),
+        }
+        runs = in_turn(sides, options.pairs)
+        answers = {side: of_side[0][0] for side, of_side in runs.items()}
+        seconds = {side: np.array([took for _, took in of_side]) for side, of_side in runs.items()}
+        for side in sides:
+            figures[f"{side}_{beams}_beams_per_s"] = len(setting.questions) / median(seconds[side][:, 0])
+            figures[f"{side}_{beams}_beams_em"] = setting.exact_match(answers[side])
+            if side != "ours":
+                figures[f"{side}_{beams}_beams_same_answers"] = same(answers["ours"], answers[side])
+                clock, processor = (ratio(seconds[side][:, kind], seconds["ours"][:, kind]) for kind in (0, 1))
+                ratios[f"times_faster_than_{side}_{beams}_beams"] = clock
+                ratios[f"times_less_processor_than_{side}_{beams}_beams"] = processor
+    return figures, ratios
 
 
 def now() -> np.ndarray:
@@ -152,9 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--questions", type=int, default=64, help="at most")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="how often all are measured, in turn")
     parser.add_argument("--beams", type=int, nargs="+", default=[2, 4])
     options = parser.parse_args(arguments)
-    figures = {name: round(value, 4) for name, value in measure(options).items()}
+    figures, ratios = measure(options)
+    figures = {name: round(value, 4) for name, value in figures.items()}
     rows = [("", *(f"{beams} beams" for beams in options.beams))]
     for label, name in (
         ("ragtune, answers/s", "ours_{}_beams_per_s"),
@@ -170,8 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("  times faster", "times_faster_than_theirs_unpadded_{}_beams"),
         ("  times less processor", "times_less_processor_than_theirs_unpadded_{}_beams"),
     ):
-        rows.append((label, *(f"{figures[name.format(beams)]:.3g}" for beams in options.beams)))
+        names = [name.format(beams) for beams in options.beams]
+        rows.append((label, *(str(ratios[name]) if name in ratios else f"{figures[name]:.3g}" for name in names)))
     settings = vars(options) | {"model": Path(options.model).name or "the sample's base", "n_docs": N_DOCS}
+    for name, told in ratios.items():
+        figures |= told.figures(name)
     report("generation", rows, settings | figures, ("torch", "transformers"))
 
 

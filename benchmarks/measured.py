@@ -3,15 +3,60 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 from ragtune.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
+PAIRS = 3  # at least: what else the machine does, and the state of its memory, move a single ratio by half
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two sides over alternating pairs.
+
+    Attributes:
+        median, lowest, highest: of the pairs' own ratios.
+    """
+
+    median: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.lowest:.3g} to {self.highest:.3g})"
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """For `report`: the median by the name, and the range."""
+        return {name: round(self.median, 3), f"{name}_range": [round(self.lowest, 3), round(self.highest, 3)]}
+
+
+def in_turn(sides: Mapping[str, Callable[[], T]], pairs: int = PAIRS) -> dict[str, list[T]]:
+    """Run all sides one after the other, and that `pairs` times; by side, what its runs gave."""
+    runs: dict[str, list[T]] = {name: [] for name in sides}
+    for _ in range(pairs):
+        for name, side in sides.items():
+            runs[name].append(side())
+    return runs
+
+
+def ratio(more: Sequence[float], less: Sequence[float]) -> Ratio:
+    """How many times as much: of the first pair, of the second …"""
+    each = [one / other for one, other in zip(more, less, strict=True)]
+    return Ratio(median(each), min(each), max(each))
+
+
+def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure that all runs of a side gave."""
+    return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def report(name: str, rows: Sequence[Sequence[str]], figures: Mapping[str, Any], packages: Sequence[str]) -> None:

@@ -2,18 +2,20 @@
 
     python benchmarks/overlap.py [--steps 100]
 
-The bundled sample, its base model and the parameters of params/demo.yaml, once with overlap_search and once without:
+The bundled sample, its base model and the parameters of params/demo.yaml, in turn with overlap_search and without:
 loss, exact match and recall on the validation questions, and the share of the time that training waits for passages.
 """
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
-from measured import report
+from measured import PAIRS, in_turn, medians, ratio, report
 from stores import VERSIONS
 from transformers import AutoTokenizer
 
@@ -48,6 +50,7 @@ def prepare(folder: Path, demo: dict) -> None:
 
 def train(folder: Path, overlap: bool, demo: dict, steps: int, questions: int) -> dict[str, float]:
     encoder, generator = SAMPLE / "base" / "encoder", SAMPLE / "base" / "generator"
+    shutil.rmtree(folder / f"model-{overlap}", ignore_errors=True)
     return finetune(
         folder / "pairs",
         folder / "base",
@@ -69,18 +72,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--questions", type=int, default=0, help="to validate on; 0 for all")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="trainings with it, and as many without, in turn")
     options = parser.parse_args(arguments)
     demo = yaml.safe_load(DEMO.read_text())
-    with tempfile.TemporaryDirectory() as name:
-        prepare(Path(name), demo)
-        with_overlap, without = (train(Path(name), overlap, demo, **vars(options)) for overlap in (True, False))
+    with tempfile.TemporaryDirectory() as name_of_folder:
+        prepare(Path(name_of_folder), demo)
+        sides = {
+            name: partial(train, Path(name_of_folder), overlap, demo, options.steps, options.questions)
+            for name, overlap in (("overlapped", True), ("not_overlapped", False))
+        }
+        runs = in_turn(sides, options.pairs)
+    with_overlap, without = (medians(side) for side in runs.values())
+    speeds = [[run["samples_per_second"] for run in side] for side in runs.values()]
+    faster = ratio(*speeds)
     rows = [("", "overlapped", "not")]
     rows += [(name.replace("_", " "), f"{with_overlap[name]:.4g}", f"{without[name]:.4g}") for name in SHOWN]
+    rows += [("times faster", str(faster), "")]
     figures = {
         f"{prefix}_{name}": round(result[name], 4)
         for prefix, result in (("overlapped", with_overlap), ("not_overlapped", without))
         for name in SHOWN
-    }
+    } | faster.figures("times_faster")
     report("overlap", rows, vars(options) | figures, (*VERSIONS, "torch", "transformers"))
 
 

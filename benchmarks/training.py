@@ -5,10 +5,11 @@
 
 FOLDER holds nq/passages.parquet and nq/train.jsonl. Both sides have the same random weights (a DPR encoder of 4 layers
 and a BART of 3 + 3 layers, 256 wide, 30,000 tokens; on a GPU DPR-base and BART-large), the same questions in the same
-batches, AdamW and the same Milvus Lite database, opened by a fresh process each. The peer trains as its user gets it
-to: its loss, which is per example, averaged; the store's field names given; contexts padded to 300 tokens by its
-retriever, answers to 32. Its passages come without titles and all with the query's own vector. --peer none leaves it
-out, --retrieval none trains on passages that were found before, so that nothing is searched for.
+batches, AdamW and the same Milvus Lite database, opened by a fresh process each; they take turns, --pairs times. The
+peer trains as its user gets it to: its loss, which is per example, averaged; the store's field names given; contexts
+padded to 300 tokens by its retriever, answers to 32. Its passages come without titles and all with the query's own
+vector. --peer none leaves it out, --retrieval none trains on passages that were found before, so that nothing is
+searched for.
 """
 
 import argparse
@@ -18,11 +19,12 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measured import report
+from measured import PAIRS, in_turn, medians, ratio, report
 from random_models import SHAPES, save_parts
 from stopwatch import StepTimes, Stopwatch
 from stores import VERSIONS
@@ -256,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--warm-up", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="how often both sides are measured, in turn")
     parser.add_argument("--retrieval", choices=("milvus", "none"), default="milvus")
     parser.add_argument("--peer", choices=("feast", "none"), default="feast")
     parser.add_argument("--embedding-cache", default="", help="folder that keeps the passages' vectors")
@@ -265,19 +268,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         in_fresh_process(prepare, folder, options)
-        measured = {side: run(work, folder, options) for side, work in sides.items()}
-    figures = {
+        runs = in_turn({side: partial(run, work, folder, options) for side, work in sides.items()}, options.pairs)
+    measured = {side: medians(figures) for side, figures in runs.items()}
+    figures: dict[str, Any] = {
         f"{prefix}_{name}": round(value, 4)
         for prefix, side in zip(("theirs", "ours")[-len(measured) :], measured.values(), strict=True)
         for name, value in side.items()
     }
     rows = table(measured)
     if options.peer == "feast":
-        times = figures["ours_samples_per_s"] / figures["theirs_samples_per_s"]
-        figures["times_faster"] = round(times, 2)
-        less = figures["theirs_processor_seconds_a_step"] / figures["ours_processor_seconds_a_step"]
-        figures["times_less_processor"] = round(less, 2)
-        rows += [("times faster", "", f"{times:.1f}"), ("times less processor", "", f"{less:.1f}")]
+        by_side = [
+            [[run[name] for run in of_side] for of_side in runs.values()]
+            for name in ("samples_per_s", "processor_seconds_a_step")
+        ]
+        (theirs_speed, ours_speed), (theirs_cost, ours_cost) = by_side
+        faster, less = ratio(ours_speed, theirs_speed), ratio(theirs_cost, ours_cost)
+        figures |= faster.figures("times_faster") | less.figures("times_less_processor")
+        rows += [("times faster", "", str(faster)), ("times less processor", "", str(less))]
     settings = {key: value for key, value in vars(options).items() if key not in ("data", "embedding_cache")}
     precision = "bf16" if measured["ragtune"]["bf16"] else "fp32"
     settings |= {"n_docs": N_DOCS, "weights": "random", "precision": precision, "accelerator": accelerator(options)}

@@ -43,7 +43,7 @@ def test_embedding_beside_sentence_transformers(results, shared_data, minilm):
 def test_training_beside_feasts_retriever(results, shared_data):
     import training
 
-    sizes = ["--shape", "tiny", "--passages", "200", "--questions", "40", "--batch-size", "4"]
+    sizes = ["--shape", "tiny", "--passages", "200", "--questions", "40", "--batch-size", "4", "--pairs", "1"]
     training.main(["--data", str(shared_data), *sizes, "--warm-up", "1", "--steps", "2"])
     figures = json.loads((results / "training.json").read_text())
     assert figures["times_faster"] == pytest.approx(
@@ -54,6 +54,33 @@ def test_training_beside_feasts_retriever(results, shared_data):
         assert len(parts) == 7
         assert figures[f"{side}_processor_seconds_a_step"] > 0
         assert sum(parts) == pytest.approx(4 / figures[f"{side}_samples_per_s_mean"], rel=0.02)
+
+
+def test_both_sides_of_a_ratio_take_turns_and_its_median_and_range_are_told(results):
+    from measured import PAIRS, in_turn, medians, ratio
+
+    seconds, order = iter([1.0, 2.0, 4.0, 4.0, 3.0, 9.0]), []
+
+    def side(name):
+        def run():
+            order.append(name)
+            return {"seconds": next(seconds)}
+
+        return run
+
+    runs = in_turn({"ours": side("ours"), "theirs": side("theirs")})
+    assert PAIRS >= 3
+    assert order == ["ours", "theirs"] * PAIRS
+    assert medians(runs["ours"]) == {"seconds": 3.0}
+    faster = ratio(*([run["seconds"] for run in runs[name]] for name in ("theirs", "ours")))
+    assert faster.figures("times_faster") == {"times_faster": 2.0, "times_faster_range": [1.0, 3.0]}
+    assert str(faster) == "2 (1 to 3)"
+
+
+@pytest.mark.parametrize("name", ["training", "retrieval", "overlap", "generation", "answerability", "embedding"])
+def test_a_benchmark_of_a_ratio_measures_it_at_least_three_times(name):
+    told = re.search(r'"--pairs", type=int, default=(\w+)', (BENCHMARKS / f"{name}.py").read_text())
+    assert told[1] == "PAIRS" or int(told[1]) >= 3
 
 
 def test_a_step_is_split_into_what_each_part_takes_alone(results):
@@ -74,7 +101,7 @@ def test_a_step_is_split_into_what_each_part_takes_alone(results):
 def test_generation_beside_transformers(results):
     import generation
 
-    generation.main(["--questions", "8", "--beams", "2"])
+    generation.main(["--questions", "8", "--beams", "2", "--pairs", "1"])
     figures = json.loads((results / "generation.json").read_text())
     assert figures["theirs_unpadded_2_beams_same_answers"] > 0.7
     assert figures["theirs_2_beams_same_answers"] > 0.4
@@ -86,7 +113,7 @@ def test_generation_beside_transformers(results):
 def test_an_overlapped_search_beside_one_that_is_waited_for(results):
     import overlap
 
-    overlap.main(["--steps", "2", "--questions", "20"])
+    overlap.main(["--steps", "2", "--questions", "20", "--pairs", "1"])
     figures = json.loads((results / "overlap.json").read_text())
     assert 0 < figures["overlapped_search_fraction"] < 1
     assert math.isclose(figures["overlapped_best_loss"], figures["not_overlapped_best_loss"], rel_tol=0.1)
@@ -151,6 +178,6 @@ def test_a_reader_is_trained_saved_and_gone_on_with(results, minilm, tmp_path):
 def test_an_ingestion_that_is_killed_harms_no_reader_and_resumes_exactly(results, tmp_path):
     import kill_ingestion
 
-    counts = kill_ingestion.run(tmp_path, kills=1, rows=200)
-    assert counts["killed"] == 1 and counts["searches"] > 0
+    counts = kill_ingestion.run(tmp_path, kills=2, rows=300)
+    assert counts["killed"] == 2 and counts["searches"] > 0
     assert (counts["failed"], counts["wrong"], counts["inexact"]) == (0, 0, 0)
