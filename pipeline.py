@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from kfp import compiler, dsl, kubernetes
+from kfp import dsl, kubernetes
 
 from components.check_answerability import check_answerability
 from components.check_inputs import check_inputs
@@ -17,9 +18,10 @@ from components.register_model import register_model
 from components.split_passages import split_passages
 from components.tokenize_pairs import tokenize_pairs
 from ragtune.errors import RagtuneError
-from ragtune.files import atomic_path
+from ragtune.files import atomic_file
 from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
+from ragtune.kubeflow.package import compiled_text
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
 
@@ -29,6 +31,7 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
 COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
+OWN_COMPILED = Path("rag_finetuning.yaml")  # with images of one's own; the committed one has the default ones
 
 
 @dsl.pipeline(name="rag-finetuning")
@@ -270,24 +273,29 @@ def rag_finetuning(
         task.set_accelerator_limit(1)
 
 
-def compile_pipeline(target: Path = COMPILED, check: bool = False) -> None:
-    """Write the pipeline's YAML to `target`; with `check`, only complain where it is not what would be written."""
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / target.name
-        compiler.Compiler().compile(rag_finetuning, str(fresh))
-        if not check:
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(fresh.read_bytes())
-        elif not target.exists() or target.read_bytes() != fresh.read_bytes():
-            raise RagtuneError(f"{target}: not what pipeline.py compiles to; run `python pipeline.py compile`")
+def compile_pipeline(target: Path = COMPILED, check: bool = False, images: Mapping[str, Any] = {}) -> None:
+    """Write the pipeline's YAML to `target`; with `check`, only complain where it is not what would be written.
+
+    Args:
+        target: where to.
+        check: write nothing.
+        images: arguments of `set_images`, for other images than those of the components.
+    """
+    fresh = compiled_text(rag_finetuning, images)
+    if not check:
+        with atomic_file(target) as stream:
+            stream.write(fresh)
+    elif not target.exists() or target.read_text(encoding="utf-8") != fresh:
+        raise RagtuneError(f"{target}: not what pipeline.py compiles to; run `python pipeline.py compile`")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fine-tune retrieval-augmented generation, here or on a cluster")
     commands = parser.add_subparsers(dest="command", required=True)
     compiling = commands.add_parser("compile", help="write compiled/rag_finetuning.yaml, for the KFP UI")
-    compiling.add_argument("--output", type=Path, default=COMPILED, help="where to write it")
+    compiling.add_argument("--output", type=Path, help=f"where to write it (with other images: ./{OWN_COMPILED})")
     compiling.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    cluster.add_images(compiling)
     running = commands.add_parser("run", help="run the whole DAG on this machine")
     running.add_argument("--params", required=True, metavar="FILE", help="YAML of parameters, see params/")
     running.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
@@ -298,7 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "compile":
-            compile_pipeline(options.output, check=options.check)
+            images = cluster.images_given(options)
+            compile_pipeline(options.output or (OWN_COMPILED if images else COMPILED), options.check, images)
         elif options.command in cluster.COMMANDS:
             cluster.execute(options, rag_finetuning)
         else:

@@ -10,6 +10,7 @@ from kfp.dsl.graph_component import GraphComponent
 from ragtune.errors import ParameterError
 from ragtune.kubeflow import client, schedule, watching
 from ragtune.kubeflow.connection import Connection, connect
+from ragtune.kubeflow.images import without_registry
 from ragtune.kubeflow.package import Package, upload
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import table
@@ -55,6 +56,19 @@ def add_commands(commands: Any) -> None:
     stopping.add_argument("run", help="its id")
     for parser in (submitting, scheduling, listing, schedules, stopping):
         _add_connection(parser)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name other images when the pipeline is compiled."""
+    parser.add_argument("--registry", default="", help="of the images, with its path, such as ghcr.io/me")
+    parser.add_argument("--tag", default="", help="of the images (default: this version)")
+    parser.add_argument("--image", action="append", default=[], metavar="NAME=REF", help="one, such as by its digest")
+
+
+def images_given(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `add_images` that are given, as those of `set_images`."""
+    given = {"registry": options.registry, "tag": options.tag, "named": options.image}
+    return {name: value for name, value in given.items() if value}
 
 
 def execute(options: argparse.Namespace, pipeline: GraphComponent) -> None:
@@ -163,7 +177,13 @@ def _wait(options: argparse.Namespace, connection: Connection, run_id: str, pack
 
 
 def _package(options: argparse.Namespace, pipeline: GraphComponent) -> Package:
-    return Package.read(options.package) if options.package else Package.compile(pipeline)
+    images = images_given(options)
+    if options.package and images:
+        raise ParameterError(f"--package {options.package}: has its images; give --registry and the like to `compile`")
+    package = Package.read(options.package) if options.package else Package.compile(pipeline, images)
+    if bare := without_registry(package.text):
+        print(f"note: the cluster's nodes must have {', '.join(bare)}; to have them pulled, give --registry")
+    return package
 
 
 def _values(options: argparse.Namespace, pipeline: GraphComponent) -> dict[str, Any]:
@@ -189,6 +209,7 @@ def _add_parameters(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
     parser.add_argument("--experiment", default="", help="it is made if need be (default: the pipeline's name)")
     parser.add_argument("--package", default="", metavar="FILE", help="compiled pipeline (default: compiled now)")
+    add_images(parser)
     parser.add_argument("--service-account", default="", help="of the pods (default: KFP's)")
 
 

@@ -5,9 +5,10 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -17,11 +18,20 @@ from kfp.dsl.graph_component import GraphComponent
 from ragtune.errors import ParameterError
 from ragtune.kubeflow.connection import Connection
 from ragtune.kubeflow.failures import RefusedError
+from ragtune.kubeflow.images import set_images
 
 _SCHEMA = "2.1.0"  # of pipeline specs that KFP 2 runs
 _WAY_OUT = "give what `python pipeline.py compile` writes"
 _DIGEST_LETTERS = 12
 _COMPARED = 20  # newest versions whose content is compared; an older one is found by the digest in its name
+
+
+def compiled_text(pipeline: GraphComponent, images: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """A pipeline's YAML, with other images where `set_images` is given some."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(target))
+        return set_images(target.read_text(encoding="utf-8"), **images)
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,9 @@ class Package:
     spec: dict[str, Any]
 
     @classmethod
-    def compile(cls, pipeline: GraphComponent) -> "Package":
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "pipeline.yaml"
-            compiler.Compiler().compile(pipeline, str(target))
-            return cls.read(target)
+    def compile(cls, pipeline: GraphComponent, images: Mapping[str, Any] = MappingProxyType({})) -> "Package":
+        """Compile a pipeline, with other images where `set_images` is given some."""
+        return cls._parse(compiled_text(pipeline, images), "the pipeline")
 
     @classmethod
     def read(cls, path: str | Path) -> "Package":
@@ -52,12 +60,17 @@ class Package:
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-            documents = [document for document in yaml.safe_load_all(text) if document]
         except OSError as error:
-            raise ParameterError(
-                f"{path}: cannot be read ({error.strerror}); run `python pipeline.py compile`"
-            ) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ParameterError(f"{path}: cannot be read ({error.strerror}); {_WAY_OUT}") from None
+        except UnicodeDecodeError:
+            raise ParameterError(f"{path}: is no text; {_WAY_OUT}") from None
+        return cls._parse(text, path)
+
+    @classmethod
+    def _parse(cls, text: str, path: str | Path) -> "Package":
+        try:
+            documents = [document for document in yaml.safe_load_all(text) if document]
+        except yaml.YAMLError as error:
             raise ParameterError(f"{path}: not YAML ({' '.join(str(error).split())}); {_WAY_OUT}") from None
         known = len(documents) in (1, 2) and all(isinstance(document, dict) for document in documents)
         if not known or documents[0].get("schemaVersion") != _SCHEMA:

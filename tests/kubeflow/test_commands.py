@@ -15,7 +15,9 @@ RUN = "[0-9a-f-]{36}"
 @pytest.fixture
 def command(server, compiled, monkeypatch, capsys):
     """pipeline.py's command line against the server; gives the exit status and both outputs."""
-    monkeypatch.setattr(Package, "compile", lambda of: compiled)  # half a second each; test_package.py compiles
+    monkeypatch.setattr(
+        Package, "compile", lambda of, *images: compiled
+    )  # half a second each; test_package.py compiles
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
 
     def run(*arguments):
@@ -135,7 +137,11 @@ def test_a_compiled_file_can_be_given_and_compiling_gives_the_same(compiled, ser
     monkeypatch.undo()
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
     assert Package.compile(pipeline.rag_finetuning).digest == compiled.digest
-    assert command("submit", "--params", "params/demo.yaml", "--package", str(pipeline.COMPILED))[0] == 0
+    assert Package.compile(pipeline.rag_finetuning, {"registry": "ghcr.io/me"}).digest != compiled.digest
+    given = ("submit", "--params", "params/demo.yaml", "--package", str(pipeline.COMPILED))
+    status, out, _ = command(*given)
+    assert status == 0 and "note: the cluster's nodes must have ragtune-data" in out
+    assert "--package" in command(*given, "--registry", "ghcr.io/me")[2]
     with pytest.raises(RagtuneError, match=r"no\.yaml: cannot be read"):
         Package.read("no.yaml")
 
