@@ -32,9 +32,9 @@ from ragtune.models.checkpoint import load_model
 from ragtune.models.generation import generate_answers
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.questions.normalization import exact_match
 from ragtune.questions.nq import read_questions
 from ragtune.questions.question import Question
-from ragtune.training.validation import exact_match
 
 SAMPLE = Path(ragtune.sample.__file__).parent
 N_DOCS = 5

@@ -82,7 +82,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary = holder / target.name
         try:
             yield temporary
-            _flush_to_disk(temporary)
+            flush_to_disk(temporary)
             _replace(temporary, target, holder)
         finally:
             shutil.rmtree(holder, ignore_errors=True)
@@ -109,7 +109,8 @@ def describe_write_error(error: OSError, target: str | Path) -> Exception:
     return error
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Have the disk hold a file, or all files below a folder, before they get the name by which they count."""
     for file in [path] if path.is_file() else path.rglob("*"):
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
@@ -125,7 +126,7 @@ def _replace(temporary: Path, target: Path, holder: Path) -> None:
         if folder:
             target.replace(holder / f"{target.name}.old")
         temporary.replace(target)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def _swap(one: Path, other: Path) -> bool:
@@ -136,7 +137,7 @@ def _swap(one: Path, other: Path) -> bool:
     return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the new name outlive a power cut; file systems that know no such thing are left alone."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

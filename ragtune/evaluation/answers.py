@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from ragtune.errors import EvaluationError
+from ragtune.questions import normalization
 from ragtune.questions.normalization import normalize_answer
 from ragtune.questions.unspaced import has_unspaced, split_words
 
@@ -13,13 +14,9 @@ ROUGE_NAMES = ("rouge1", "rouge2", "rougeL")
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """1.0 if the prediction equals any reference after normalisation, else 0.0.
-
-    Source: SQuAD v1.1's evaluate-v1.1.py, `exact_match_score` under `metric_max_over_ground_truths`.
-    """
+    """1.0 if the prediction equals any reference after normalisation, else 0.0."""
     _require(answers)
-    normalized = normalize_answer(prediction)
-    return float(any(normalized == normalize_answer(answer) for answer in answers))
+    return float(normalization.exact_match(prediction, answers))
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:

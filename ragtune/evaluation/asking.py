@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ragtune.knowledge.retrieved import Searchable
 from ragtune.models.devices import best_device
 from ragtune.models.generation import generate_answers, generate_closed_book
+from ragtune.models.losses import doc_log_probabilities
 from ragtune.models.rag import RagModel
 
 _SEARCHED_AT_ONCE = 256
@@ -53,12 +55,13 @@ def ask(
     model.to(best_device())
     n_docs = model.config.n_docs
     rows, scores = _retrieve(model, knowledge_base, questions, max(k, n_docs))
-    log_probabilities = _log_softmax(scores[:, :n_docs] / model.config.temperature)
+    kept = torch.from_numpy(scores[:, :n_docs] / model.config.temperature)
+    log_probabilities = doc_log_probabilities(kept, torch.from_numpy(rows[:, :n_docs] >= 0))
     passages = [[knowledge_base.passages[row] for row in found if row >= 0] for found in rows[:, :n_docs].tolist()]
     answers = generate_answers(
         model, questions, passages, log_probabilities, num_beams=num_beams, batch_size=batch_size, progress=progress
     )
-    return Asked(answers, rows, np.exp(log_probabilities))
+    return Asked(answers, rows, log_probabilities.exp().numpy())
 
 
 def ask_closed_book(
@@ -80,9 +83,3 @@ def _retrieve(
         found = knowledge_base.search(queries, k)
         rows[part], scores[part] = found.rows, found.scores
     return rows, scores
-
-
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Along the last axis; -inf, a padding document's score, stays -inf."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

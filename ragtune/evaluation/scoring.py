@@ -13,8 +13,9 @@ from ragtune.evaluation.bootstrap import paired_bootstrap
 from ragtune.evaluation.calibration import calibration, right_as_one
 from ragtune.evaluation.ranking import first_ranks, gold_gains, ndcg_at, recall_at, reciprocal_rank_at
 from ragtune.knowledge.passages import Passages
-from ragtune.questions.normalization import holds_any, normalize_for_matching, normalized_answers
+from ragtune.questions.normalization import normalize_for_matching
 from ragtune.questions.question import Question
+from ragtune.questions.relevance import are_gold, hold_answer
 
 RECALL_AT = (1, 5, 20)
 RANKED_AT = 10  # MRR and nDCG
@@ -53,13 +54,12 @@ class Hits:
         self.relevant = np.array([len(set(question.gold_ids)) for question in questions])
         for number, question in enumerate(questions):
             found = [passages[row] for row in rows[number].tolist() if row >= 0]
-            answers, golds = normalized_answers(question.answers), set(question.gold_ids)
             texts = [normalize_for_matching(passage.text) for passage in found]
-            self.answer[number, : len(found)] = [holds_any(text, answers) for text in texts]
+            self.answer[number, : len(found)] = list(hold_answer(texts, question.answers))
             if self.asked[number]:
                 sources = [passage.source_ids for passage in found]
-                self.gold[number, : len(found)] = [not golds.isdisjoint(source) for source in sources]
-                self.gains[number, : len(found)] = gold_gains(sources, golds)
+                self.gold[number, : len(found)] = list(are_gold(sources, question.gold_ids))
+                self.gains[number, : len(found)] = gold_gains(sources, question.gold_ids)
 
     def columns(self, suffix: str) -> Columns:
         """recall@k, mrr@10 and ndcg@10 of each question, by answer string with the prefix `answer_`.

@@ -32,6 +32,7 @@ from ragtune.models.batching import batches, pad
 from ragtune.models.devices import computes_in_bfloat16
 from ragtune.models.pooling import Dense, Pooling, read_sentence_transformers
 from ragtune.models.pretrained import evaluating, load_pretrained
+from ragtune.models.weights import add_weights
 from ragtune.progress import progress as show_progress
 
 _DPR_CLASSES = {"question": DPRQuestionEncoder, "passage": DPRContextEncoder}
@@ -155,13 +156,9 @@ class Encoder(nn.Module):
         Encoders of equal weights agree, wherever and in whatever precision they were saved from.
         """
         digest = hashlib.sha256()
-        for name, weight in sorted(self.backbone.state_dict().items()):
-            if not name.startswith("pooler."):
-                digest.update(f"{name}{tuple(weight.shape)}".encode())
-                digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
-        for name, weight in sorted(self.dense.state_dict().items()):
-            digest.update(f"dense.{name}{tuple(weight.shape)}".encode())
-            digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        backbone, dense = self.backbone.state_dict(), self.dense.state_dict()
+        add_weights(digest, {name: weight for name, weight in backbone.items() if not name.startswith("pooler.")})
+        add_weights(digest, {f"dense.{name}": weight for name, weight in dense.items()})
         digest.update(" ".join(cast("Dense", layer).activation for layer in self.dense).encode())
         digest.update(_tokenizer_description(self.tokenizer).encode())
         pooling = asdict(replace(self.pooling, subfolder=""))

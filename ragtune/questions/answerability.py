@@ -12,8 +12,9 @@ import numpy.typing as npt
 from ragtune.errors import QuestionError
 from ragtune.files import atomic_file
 from ragtune.progress import progress
-from ragtune.questions.normalization import holds_any, normalize_for_matching, normalized_answers
+from ragtune.questions.normalization import normalize_for_matching
 from ragtune.questions.question import Question, read_kept_questions
+from ragtune.questions.relevance import first_rank, hold_answer
 
 _RANKS = (1, 5, 10)
 _NORMALIZED_PASSAGES = 200_000  # kept in memory, some 120 MB
@@ -92,11 +93,7 @@ def split_by_answerability(
 
 def _rank_of_answer(question: Question, rows: Sequence[int], normalized_text: Callable[[int], str]) -> int:
     """The rank from 1 of the first passage that holds an answer; 0 if none does."""
-    answers = normalized_answers(question.answers)
-    for rank, row in enumerate(rows, 1):
-        if row >= 0 and holds_any(normalized_text(row), answers):
-            return rank
-    return 0
+    return first_rank(hold_answer((normalized_text(row) if row >= 0 else "" for row in rows), question.answers))
 
 
 def _metrics(ranks: Sequence[int], k: int) -> dict[str, int | float]:

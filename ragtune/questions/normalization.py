@@ -52,6 +52,14 @@ def normalize_question(text: str) -> str:
     return " ".join(fold(kept).split()) if any(map(str.isalnum, kept)) else ""
 
 
+def exact_match(prediction: str, answers: Iterable[str]) -> bool:
+    """True if the prediction equals one of the answers after `normalize_answer`.
+
+    Source: SQuAD v1.1's evaluate-v1.1.py, `exact_match_score` under `metric_max_over_ground_truths`.
+    """
+    return normalize_answer(prediction) in map(normalize_answer, answers)
+
+
 def normalize_for_matching(text: str) -> str:
     """`normalize_answer` with letters and their accents composed: what `stands_in` compares."""
     return normalize_answer(unicodedata.normalize("NFC", text))

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from ragtune.errors import TrainingError
+from ragtune.models.devices import best_device, computes_in_bfloat16
 from ragtune.models.rag import RagConfig
 from ragtune.training.methods import METHODS
 from ragtune.training.methods.base import Method
@@ -274,4 +275,4 @@ _NOT_POSSIBLE = {
 
 
 def _gpu_has_bf16(use_cpu: bool) -> bool:
-    return not use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return not use_cpu and best_device() == "cuda" and computes_in_bfloat16(torch.device("cuda"))

@@ -9,7 +9,8 @@ import torch.distributed as dist
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.passages import Passage
-from ragtune.questions.normalization import holds_any, normalize_answer, normalize_for_matching, normalized_answers
+from ragtune.questions.normalization import exact_match, normalize_for_matching
+from ragtune.questions.relevance import are_gold, first_rank, hold_answer
 
 _RECALL_AT = (1, 5)
 
@@ -74,11 +75,6 @@ class Score:
         return {**em, "loss": self.loss / self.questions, **recall}
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> bool:
-    """Tell whether a prediction equals one of the references after SQuAD v1.1 normalisation."""
-    return normalize_answer(prediction) in {normalize_answer(reference) for reference in references}
-
-
 def recall_cutoffs(n_docs: int, base_rows: int) -> list[int]:
     """The k of recall@k: 1, 5 and n_docs, none above the size of the knowledge base."""
     return sorted({k for k in (*_RECALL_AT, n_docs) if k <= base_rows})
@@ -90,12 +86,8 @@ def first_hit(passages: Sequence[Passage], gold_ids: Sequence[str], answers: Seq
     It helps if it is (a piece of) a gold passage; where no gold passage is known, if an answer stands in its text.
     """
     if gold_ids:
-        gold = set(gold_ids)
-        helps = (not gold.isdisjoint(passage.source_ids) for passage in passages)
-    else:
-        wanted = normalized_answers(answers)
-        helps = (holds_any(normalize_for_matching(passage.text), wanted) for passage in passages)
-    return next((rank for rank, hit in enumerate(helps, 1) if hit), 0)
+        return first_rank(are_gold((passage.source_ids for passage in passages), gold_ids))
+    return first_rank(hold_answer((normalize_for_matching(passage.text) for passage in passages), answers))
 
 
 def chosen_questions(available: int, at_most: int, seed: int) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ragtune.questions.normalization import (
     contains_answer,
+    exact_match,
     normalize_answer,
     normalize_for_matching,
     normalize_question,
@@ -155,3 +156,8 @@ def test_spaces_in_a_question_without_word_boundaries_do_not_count():
 @pytest.mark.parametrize("nothing", ["", "?!", " … ", "+++", "👍"])
 def test_nothing_is_left_of_a_question_without_letters(nothing):
     assert normalize_question(nothing) == ""
+
+
+def test_exact_match_is_squads():
+    assert exact_match("The Beatles!", ["beatles", "The Stones"])
+    assert not exact_match("Beatle", ["beatles"])

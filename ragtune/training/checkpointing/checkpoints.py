@@ -1,7 +1,6 @@
 """Checkpoints and best steps' weights on disk, each whole or not there."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ragtune.errors import TrainingError
+from ragtune.files import flush_folder, flush_to_disk
 from ragtune.training.distributed.fsdp import load_full_state
 
 WEIGHTS = "model.safetensors"
@@ -70,16 +70,11 @@ def last_step(folder: str | Path) -> int | None:
 
 def publish(partial: Path, whole: Path) -> None:
     """Flush what lies in `partial` to the disk and give it the name `whole`: from then on it counts."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    flush_to_disk(partial)
     if whole.exists():
         shutil.rmtree(whole)
     partial.rename(whole)
+    flush_folder(whole.parent)
 
 
 def save_weights(state: dict[str, Tensor], folder: str | Path) -> None:

@@ -10,6 +10,7 @@ import torch
 import ragtune
 from ragtune.files import content_hash
 from ragtune.models.rag import RagModel
+from ragtune.models.weights import add_weights
 from ragtune.training.arguments import RagTrainingArguments
 
 # Of Trainer's own parameters, what one compares runs by.
@@ -137,7 +138,5 @@ def _pairs_hash(folder: Path) -> str:
 
 def _weights_hash(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
-    for name, weight in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    add_weights(digest, module.state_dict())
     return digest.hexdigest()

@@ -1,6 +1,5 @@
 """The folder of a run: who holds it, what it was made with, and the checkpoints it takes over from another run."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 
 from ragtune.errors import TrainingError
 from ragtune.files import atomic_file, atomic_path
-from ragtune.locks import is_locked
+from ragtune.locks import is_locked, locked
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.checkpointing import checkpoints
 from ragtune.training.telemetry.progress_lines import say
@@ -117,17 +116,10 @@ def only_run(work: Path) -> Iterator[None]:
     """Keep a second start of the same run out, as long as this one goes on.
 
     Raises:
-        TrainingError: it goes on in another process.
+        StorageError: it goes on in another process, or the work folder has no locks.
     """
     lock = _lock(work)
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"{work}: this very run is going on in another process; wait for it or end it"
-            ) from error
+    with locked(lock):
         work.mkdir(exist_ok=True)
         yield
         lock.unlink(missing_ok=True)

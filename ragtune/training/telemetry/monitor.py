@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ragtune.knowledge.retrieved import PADDING_ROW
 from ragtune.models.inputs import PassageRows
+from ragtune.questions.relevance import are_gold
 from ragtune.training.telemetry.throughput import Work
 
 _JUDGED_QUESTIONS = 16  # fewer say nothing about a collapse
@@ -82,8 +83,8 @@ class Window:
         for own_rows, gold in zip(rows, gold_ids, strict=True):
             if gold:
                 self.gold_known += 1
-                retrieved = (passages[row] for row in own_rows[own_rows != PADDING_ROW].tolist())
-                self.gold_found += any(not set(gold).isdisjoint(passage.source_ids) for passage in retrieved)
+                sources = (passages[row].source_ids for row in own_rows[own_rows != PADDING_ROW].tolist())
+                self.gold_found += any(are_gold(sources, gold))
 
     def add_work(self, work: Work) -> None:
         """Count what a batch costs."""

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ragtune.errors import TrainingError
+from ragtune.errors import StorageError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.checkpointing.resumption import INPUTS
+from ragtune.training.checkpointing.resumption import INPUTS, only_run
 from ragtune.training.run import run
 from ragtune.training.trainer import RagTrainer
 
@@ -93,3 +93,13 @@ def test_another_base_models_run_is_not_resumed(files, killed, tmp_path):
     inputs.write_text(json.dumps(told | {"base_model": told["base_model"] | {"generator": "another"}}))
     with pytest.raises(TrainingError, match="is a training of another base model"):
         run(files, RagTrainingArguments(**PARAMETERS | {"resume_from": killed, "max_steps": 8}))
+
+
+def test_the_same_run_is_not_begun_twice_and_leaves_no_lock(tmp_path):
+    with (
+        only_run(tmp_path / "work" / "run"),
+        pytest.raises(StorageError, match=r"\.run\.lock: held by another process"),
+        only_run(tmp_path / "work" / "run"),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["run"]
