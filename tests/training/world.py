@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from tiny_models import save_word_t5
 from tokenizers import pre_tokenizers
-from transformers import (
+from transformers import (  # type: ignore[attr-defined]  # BertTokenizerFast is made at run time
     AutoTokenizer,
     BertConfig,
     BertModel,
