@@ -22,7 +22,7 @@ from ragtune.files import atomic_file
 from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.package import compiled_text
-from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
+from ragtune.kubeflow.parameters import check_values, documented, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
@@ -35,6 +35,7 @@ OWN_COMPILED = Path("rag_finetuning.yaml")  # with images of one's own; the comm
 
 
 @dsl.pipeline(name="rag-finetuning")
+@documented
 def rag_finetuning(
     questions: str,
     corpus: str,
@@ -76,7 +77,7 @@ def rag_finetuning(
     max_staleness: int = 0,
     refresh_device: str = "",
     adam_beta2: float = 0.999,
-    warmup_steps: int = 0,
+    warmup_steps: float = 0.05,
     eval_steps: int = 100,
     closed_book_steps: int = -1,
     processes: int = 0,
@@ -93,66 +94,7 @@ def rag_finetuning(
     gpus: int = 1,
     train_memory: str = "64Gi",
 ):
-    """Fine-tune a RAG model on questions and a corpus; register it if it is better than before.
-
-    Args:
-        questions: what to train on: a path, fsspec URI or `hf://owner/name`, in any layout.
-        corpus: the passages: a table of id, title and text.
-        validation_questions: to choose the best step by; empty splits `validation_fraction` off `questions`.
-        test_questions: held out for the evaluation; empty splits `test_fraction` off `questions`.
-        question_layout: `auto`, or one of the layouts by name where the first row misleads.
-        quoting: of CSV and TSV cells: `none`, `minimal` (where needed), or `auto`: CSV `minimal`, TSV `none`.
-        max_answer_words: longer answers are left out (10 Chinese characters are 5 words); a question needs one.
-        max_questions: largest number of questions to train and validate on, drawn by a hash; 0 means all.
-        max_test_questions: largest number of questions to evaluate on, drawn by a hash; 0 means all.
-        validation_fraction: share of the questions, by the hash of what `split_by` names.
-        test_fraction: share of the questions, by the hash of what `split_by` names.
-        split_by: `question`, `title` (a document's questions stay together) or `gold` (those with a common passage).
-        max_rejected_fraction: the run stops where more rows than this are malformed.
-        max_passage_words: longer texts are split, at sentences where possible (200 Chinese characters are 100 words).
-        question_encoder: DPR or sentence-transformers: a folder, or a name on the hub.
-        passage_encoder: its other half; the same folder for sentence-transformers.
-        generator: BART, T5 or another encoder-decoder: a folder, or a name on the hub.
-        knowledge_base: its name in the workspace, in Feast and in Milvus.
-        milvus_uri: of a Milvus server; empty is Milvus Lite in the workspace.
-        index: `HNSW` (a graph), `FLAT`, or `auto`: FLAT for small bases; a graph that finds too little is replaced.
-        answerable_k: a question is answerable if an answer stands in so many retrieved passages.
-        max_question_tokens: longest question, for the question encoder.
-        max_answer_tokens: longest answer, for the generator, its end included.
-        method: `rag` (one passage explains an answer), `rag-token` (a token), `rag-end2end` (trains both encoders).
-        method_options: settings that one method alone knows, checked against it; `rag` and its kin have none.
-        retrieval: `direct` (each process searches), `gather` (the first for all), `ray` (actors) or `exact` (no index).
-        n_docs: passages retrieved for a question.
-        temperature: of p(z|x); 1 for DPR, about 0.05 to 0.1 for encoders that normalise.
-        prompt: the generator's input.
-        max_input_tokens: longest input of the generator; the passage is cut, never the question.
-        max_steps: optimiser steps.
-        batch_size: questions a step and process.
-        gradient_accumulation_steps: batches a step.
-        learning_rate: of the generator, and of the question encoder unless it has its own.
-        question_encoder_learning_rate: 0 takes `learning_rate`.
-        passage_encoder_learning_rate: of `rag-end2end`; 0 takes the question encoder's.
-        refresh_every: of `rag-end2end`: steps from one re-encoding of the knowledge base to the next.
-        max_staleness: of `rag-end2end`: training waits where the knowledge base is older, in steps; 0 never waits.
-        refresh_device: of `rag-end2end`: embeds passages anew, such as `cuda:0`; empty: idle GPUs, its own, or the CPU.
-        adam_beta2: AdamW's second beta.
-        warmup_steps: steps until the learning rate is at its height.
-        eval_steps: steps between two validations; the best one is kept.
-        closed_book_steps: of the baseline without passages; -1 as many as `max_steps`, 0 trains none.
-        processes: that train, one a GPU; 0 is as many as `gpus`; one less leaves a GPU to `rag-end2end`'s refreshes.
-        training_options: further arguments of `python -m ragtune.training`, such as `{"fully_shard": true}`.
-        num_beams: beams a passage in the evaluation.
-        seed: of all chance.
-        model_name: under which the registry knows the model.
-        promote: `auto` (champion only if better than today's), `never`, or `force` (whatever the evaluation says).
-        min_test_questions: fewest held-out questions that `auto` promotes on; those on one document count once.
-        tracking_uri: MLflow's, for curves and models; empty is SQLite in the workspace, without the curves.
-        model_registry_url: Kubeflow Model Registry's; empty registers in MLflow alone.
-        workspace: folder that outlives the run: knowledge bases, checkpoints, MLflow.
-        workspace_volume: the volume claim that is mounted there on a cluster.
-        gpus: of the training's pod, on a cluster.
-        train_memory: memory of the boxes that embed, train and evaluate, on a cluster.
-    """
+    """Fine-tune a RAG model on questions and a corpus; register it if it is better than before."""
     sources = check_inputs(**locals()).set_caching_options(False)  # all parameters, as nothing else is named yet
     encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
 
@@ -161,7 +103,7 @@ def rag_finetuning(
         questions_fingerprint=sources.outputs["questions"],
         validation_questions=validation_questions,
         test_questions=test_questions,
-        layout=question_layout,
+        question_layout=question_layout,
         quoting=quoting,
         max_answer_words=max_answer_words,
         max_questions=max_questions,
@@ -174,7 +116,7 @@ def rag_finetuning(
     split = split_passages(
         corpus=corpus,
         corpus_fingerprint=sources.outputs["corpus"],
-        max_words=max_passage_words,
+        max_passage_words=max_passage_words,
         quoting=quoting,
     )
     ingested = ingest_passages(
@@ -189,7 +131,7 @@ def rag_finetuning(
         questions=filtered.outputs["train"],
         knowledge_base=ingested.outputs["knowledge_base"],
         question_encoder=question_encoder,
-        k=answerable_k,
+        answerable_k=answerable_k,
     )
     tokenized = tokenize_pairs(
         train=checked.outputs["answerable"],
@@ -250,7 +192,7 @@ def rag_finetuning(
     registered = register_model(
         model=finetuned.outputs["model"],
         evaluation=evaluated.outputs["evaluation"],
-        name=model_name,
+        model_name=model_name,
         workspace=workspace,
         questions_fingerprint=sources.outputs["questions"],
         corpus_fingerprint=sources.outputs["corpus"],

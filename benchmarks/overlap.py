@@ -62,6 +62,7 @@ def train(folder: Path, overlap: bool, demo: dict, steps: int, questions: int) -
         passage_encoder=encoder,
         generator=generator,
         max_steps=steps,
+        seed=42,
         eval_steps=steps,
         max_eval_questions=questions,
         report_to="none",

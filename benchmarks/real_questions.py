@@ -77,6 +77,7 @@ def main() -> None:
         "max_steps": options.steps,
         "batch_size": 16,
         "learning_rate": 7e-4,
+        "warmup_steps": 0,
         "question_encoder_learning_rate": 2e-5,
         "eval_steps": max(1, options.steps // 4),
         "closed_book_steps": options.steps,

@@ -183,6 +183,7 @@ def training_arguments(folder: Path, options: argparse.Namespace) -> dict[str, A
         "disable_tqdm": True,
         "learning_rate": 3e-5,
         "use_cpu": options.device == "cpu",
+        "seed": 42,
         "logging_steps": options.warm_up,  # the first window is not counted
     }
 

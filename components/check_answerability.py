@@ -11,7 +11,7 @@ def check_answerability(
     unanswerable: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     question_encoder: str,
-    k: int = 10,
+    answerable_k: int = 10,
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
     from ragtune.knowledge.opening import open_to_read
@@ -21,6 +21,8 @@ def check_answerability(
 
     encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
     with open_to_read(knowledge_base.path) as base:
-        counts = split_by_answerability(questions.path, encoder, base, answerable.path, unanswerable.path, k=k)
+        counts = split_by_answerability(
+            questions.path, encoder, base, answerable.path, unanswerable.path, k=answerable_k
+        )
     for name, count in counts.items():
         metrics.log_metric(name, count)

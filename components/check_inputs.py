@@ -47,7 +47,7 @@ def check_inputs(
     max_staleness: int,
     refresh_device: str,
     adam_beta2: float,
-    warmup_steps: int,
+    warmup_steps: float,
     eval_steps: int,
     closed_book_steps: int,
     processes: int,

@@ -33,7 +33,7 @@ def finetune_rag(
     max_staleness: int = 0,
     refresh_device: str = "",
     adam_beta2: float = 0.999,
-    warmup_steps: int = 0,
+    warmup_steps: float = 0.05,
     eval_steps: int = 100,
     closed_book_steps: int = -1,
     gpus: int = 1,

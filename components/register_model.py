@@ -8,7 +8,7 @@ def register_model(
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    name: str,
+    model_name: str,
     workspace: str,
     questions_fingerprint: str,
     corpus_fingerprint: str,
@@ -24,7 +24,7 @@ def register_model(
     result = register(
         model_folder=model.path,
         evaluation_folder=evaluation.path,
-        name=name,
+        name=model_name,
         tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
         workspace=workspace,
@@ -32,6 +32,6 @@ def register_model(
         min_questions=min_test_questions,
         mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,
     )
-    print(f"version {result.version} of {name}: {result.reason}")
+    print(f"version {result.version} of {model_name}: {result.reason}")
     metrics.log_metric("version", result.version)
     metrics.log_metric("champion", int(result.promoted))

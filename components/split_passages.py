@@ -9,12 +9,12 @@ def split_passages(
     corpus_fingerprint: str,
     passages: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-    max_words: int = 100,
+    max_passage_words: int = 100,
     quoting: str = "auto",
 ):
-    """Cut the corpus into titled passages of at most `max_words` words, without duplicates."""
+    """Cut the corpus into titled passages of at most `max_passage_words` words, without duplicates."""
     from ragtune.knowledge.split_corpus import split_passages
 
-    counts = split_passages(corpus, passages.path, max_words=max_words, quoting=quoting)
+    counts = split_passages(corpus, passages.path, max_words=max_passage_words, quoting=quoting)
     for name, count in counts.items():
         metrics.log_metric(name, count)

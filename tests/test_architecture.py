@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     ("uris",),
     ("errors",),
+    ("settings",),
     ("reading",),
     ("files", "progress", "companion", "provenance", "hub", "strict_json"),
     ("locks",),

@@ -18,6 +18,7 @@ from ragtune.knowledge.passages import Passage, content_digest, id_digest, write
 from ragtune.knowledge.splitting import split_text
 from ragtune.progress import progress
 from ragtune.questions.cleaning import text_id
+from ragtune.settings.pipeline import PARAMETERS
 
 _ROWS_AT_ONCE = 10_000
 
@@ -42,11 +43,11 @@ def split_passages(
         Counts: `corpus_rows`, `passages`, `rows_empty` (no text, dropped), `rows_split`, `passages_duplicate`.
 
     Raises:
+        ParameterError: `max_words` is below 1.
         KnowledgeBaseError: there is no text at all, a row is broken, or one id stands for two different texts.
         StorageError: the corpus cannot be read, or the output not written. Nothing is written in any of these cases.
     """
-    if max_words < 1:
-        raise KnowledgeBaseError(f"max_words = {max_words}: must be at least 1")
+    PARAMETERS["max_passage_words"].check(max_words, "max_words")
     read = partial(read_corpus, corpus_uri, quoting)
     cut = _Cut()
     with atomic_path(output_path) as temporary:

@@ -1,9 +1,7 @@
 """A run's parameters: from a YAML file and the command line, checked against what the pipeline declares."""
 
 import contextlib
-import difflib
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,25 +20,11 @@ from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name as check_model_name
 from ragtune.registry.promotion import check_promotion
+from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.setting import check, read_value, unknown
+from ragtune.settings.training import read_options
 from ragtune.sources import check_no_secrets
-from ragtune.training.options import check_options
-from ragtune.training.ranges import MOST_PASSAGES, check_ranges
-
-_LEAST = {
-    "max_questions": 0,
-    "max_test_questions": 0,
-    "max_passage_words": 1,
-    "answerable_k": 1,
-    "max_question_tokens": 4,
-    "max_answer_tokens": 4,
-    "num_beams": 1,
-    "gpus": 0,
-    "processes": 0,
-}
-_MOST = {"answerable_k": MOST_PASSAGES}
-_NEEDED = ("questions", "corpus", "question_encoder", "passage_encoder", "generator", "workspace", "workspace_volume")
-_MEMORY = re.compile(r"[0-9]+([EPTGMK]i?)?")  # as KFP has it
-_VOLUME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+from ragtune.training.rules import check_training
 
 
 def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments: Iterable[str] = ()) -> dict[str, Any]:
@@ -64,9 +48,7 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
         if not isinstance(name, str):
             raise ParameterError(f"{file}: the name {name!r} is of type {type(name).__name__}; names are texts")
         if name not in declared:
-            close = difflib.get_close_matches(name, declared, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(declared)}"
-            raise ParameterError(f"{file}: no parameter is called {name}{hint}")
+            raise ParameterError(f"{file}: no parameter is called {name}; {unknown(name, declared)}")
     absent = [name for name, p in declared.items() if p.default is inspect.Parameter.empty and name not in values]
     if absent:
         raise ParameterError(f"{file}: needs a value for {', '.join(absent)}; add it there, or --set {absent[0]}=…")
@@ -77,6 +59,13 @@ def with_defaults(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> di
     """The values of all parameters of `pipeline`: those given, and the defaults of the others."""
     declared = inspect.signature(pipeline).parameters
     return {name: values.get(name, parameter.default) for name, parameter in declared.items()}
+
+
+def documented(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a pipeline's docstring the help text of each of its parameters, for KFP's user interface."""
+    lines = [f"    {name}: {PARAMETERS[name].help}." for name in inspect.signature(pipeline).parameters]
+    pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
+    return pipeline
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -90,15 +79,7 @@ def check_values(values: Mapping[str, Any]) -> None:
             possible, holds a secret, or does not go with another one.
     """
     check_no_secrets(values)
-    for name in _NEEDED:
-        if not values[name].strip():
-            raise ParameterError(f"{name}: is empty; give a value")
-    for name, least in _LEAST.items():
-        if values[name] < least:
-            raise ParameterError(f"{name}={values[name]}: must be at least {least}")
-    for name, most in _MOST.items():
-        if values[name] > most:
-            raise ParameterError(f"{name}={values[name]}: must be at most {most}")
+    check(PARAMETERS, values)
     _check_splits(values)
     check_split_by(values["split_by"])
     check_layout(values["question_layout"])
@@ -110,25 +91,21 @@ def check_values(values: Mapping[str, Any]) -> None:
     for name in values["training_options"]:
         if name in values:
             raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
-    check_ranges({**values, **check_options(values["training_options"])})
+    check_training({**values, **read_options(values["training_options"])})
     check_prompt(values["prompt"])
     check_model_name(values["model_name"])
-    check_promotion(values["promote"], values["min_test_questions"])
+    check_promotion(values["promote"])
     if values["tracking_uri"]:
         check_tracking_uri(values["tracking_uri"])
     if values["model_registry_url"]:
         check_url(values["model_registry_url"])
-    if not _MEMORY.fullmatch(values["train_memory"]):
-        raise ParameterError(f"train_memory={values['train_memory']}: give an amount of memory, such as 64Gi")
-    if not _VOLUME.fullmatch(values["workspace_volume"]):
-        raise ParameterError(f"workspace_volume={values['workspace_volume']}: is no name of a volume claim")
 
 
 def _check_splits(values: Mapping[str, Any]) -> None:
     shares = {
         split: values[f"{split}_fraction"] for split in ("validation", "test") if not values[f"{split}_questions"]
     }
-    check_shares(shares, values["max_rejected_fraction"], values["max_answer_words"])
+    check_shares(shares)
     for split, share in shares.items():
         if share == 0:
             raise ParameterError(f"{split}_fraction=0: leaves no {split} questions; give more, or {split}_questions")
@@ -166,10 +143,9 @@ def _convert(name: str, value: Any, kind: type) -> Any:
         raise ParameterError(
             f"parameter {name}: {value} is not UTF-8; rename the file, or give the folder that it is in"
         )
-    whole = kind is not int or not isinstance(value, float) or value.is_integer()
     try:
-        if value is None or isinstance(value, bool | list | dict) or not whole:
-            raise ValueError
-        return kind(value)
+        if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)  # as YAML reads a text of digits
+        return read_value(kind, value)
     except ValueError:
         raise ParameterError(f"parameter {name}: {value!r} is not a value of type {kind.__name__}") from None

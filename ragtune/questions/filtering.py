@@ -20,6 +20,8 @@ from ragtune.questions.nq import AUTO, read_questions
 from ragtune.questions.question import REASONS, SHARED, Question, Rejected
 from ragtune.questions.splits import check_split_by, drawn, places, split_names
 from ragtune.questions.unspaced import length_in_words
+from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.setting import check
 
 _EARLY_ROWS = 1000  # if not one of so many can be read, nobody wants to wait for the rest
 
@@ -78,13 +80,16 @@ def filter_questions(
         says so too.
 
     Raises:
-        QuestionError: a parameter makes no sense, too many rows are malformed, a split that was asked for is empty, or
-            one group of connected questions, most of them, fell to a held-out split.
+        ParameterError: a parameter is out of its bounds.
+        QuestionError: the splits leave nothing to train on, too many rows are malformed, a split that was asked for is
+            empty, or one group of connected questions, most of them, fell to a held-out split.
         StorageError: a source cannot be read or an output not written. No output is written in any of these cases.
     """
     shares = {"test": 0.0 if test_uri else test_fraction, "validation": 0.0 if validation_uri else validation_fraction}
     check_split_by(split_by)
-    check_shares(shares, max_rejected_fraction, max_answer_words)
+    check(PARAMETERS, {f"{split}_fraction": share for split, share in shares.items()})
+    check(PARAMETERS, {"max_rejected_fraction": max_rejected_fraction, "max_answer_words": max_answer_words})
+    check_shares(shares)
     with contextlib.ExitStack() as stack:
         paths = {"train": train_path, "validation": validation_path, "test": test_path, "rejected": rejected_path}
         files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
@@ -285,16 +290,9 @@ def _metrics(counts: Counter[str]) -> dict[str, int | float]:
     }
 
 
-def check_shares(shares: dict[str, float], max_rejected_fraction: float, max_answer_words: int) -> None:
-    """Raise QuestionError where splits are no fractions of the questions, or leave nothing to train on."""
-    for split, share in shares.items():
-        if not 0 <= share < 1:
-            raise QuestionError(f"{split}_fraction = {share:g}: must be at least 0 and below 1")
+def check_shares(shares: dict[str, float]) -> None:
+    """Raise QuestionError where splits leave nothing to train on."""
     if sum(shares.values()) >= 1:
         raise QuestionError(
             f"validation_fraction + test_fraction = {sum(shares.values()):g}: nothing is left to train on"
         )
-    if not 0 <= max_rejected_fraction <= 1:
-        raise QuestionError(f"max_rejected_fraction = {max_rejected_fraction:g}: must be between 0 and 1")
-    if max_answer_words < 1:
-        raise QuestionError(f"max_answer_words = {max_answer_words}: must be at least 1")

@@ -21,6 +21,8 @@ from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
 from ragtune.registry.pins import pin_knowledge_base
 from ragtune.registry.promotion import AUTO, FORCE, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
+from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.setting import check
 from ragtune.uris import shown
 
 if TYPE_CHECKING:
@@ -99,12 +101,14 @@ def register(
         mirror: is given the registration before the next one can begin, such as to tell another registry.
 
     Raises:
+        ParameterError: `min_questions` is below 1.
         RegistryError: the registry cannot be reached or refuses, a file of the evaluation is missing, or `run_id`
             has been used for another model.
         StorageError: the model cannot be copied, or another registration goes on for longer than half an hour.
     """
     check_name(name)
-    check_promotion(promote, min_questions)
+    check_promotion(promote)
+    check(PARAMETERS, {"min_test_questions": min_questions})
     evaluation = Evaluated.read(Path(evaluation_folder))
     facts = collect_lineage(model_folder, lineage)
     shared = _shared_folder(tracking_uri, workspace)

@@ -8,6 +8,8 @@ from typing import Any
 
 from ragtune.errors import RegistryError
 from ragtune.evaluation.comparison import Comparison, compare
+from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.setting import check
 
 AUTO, NEVER, FORCE = "auto", "never", "force"
 MIN_QUESTIONS = 100
@@ -65,9 +67,11 @@ def decide_promotion(
         seed: of the bootstrap.
 
     Raises:
+        ParameterError: `min_questions` is below 1.
         RegistryError: the candidate has no predictions, or they lack the metric's scores.
     """
-    check_promotion(promote, min_questions)
+    check_promotion(promote)
+    check(PARAMETERS, {"min_test_questions": min_questions})
     if not predictions:
         raise RegistryError("a model without predictions cannot be registered: predictions.jsonl is empty")
     decision = _by_rule(predictions, evaluated, today, problem, min_questions, metric, seed)
@@ -80,12 +84,10 @@ def decide_promotion(
     return decision
 
 
-def check_promotion(promote: str, min_questions: int) -> None:
+def check_promotion(promote: str) -> None:
     """Raises RegistryError for settings that `decide_promotion` does not know."""
     if promote not in (AUTO, NEVER, FORCE):
         raise RegistryError(f'promote="{promote}": must be {AUTO}, {NEVER} or {FORCE}')
-    if min_questions < 1:
-        raise RegistryError(f"min_test_questions={min_questions}: must be at least 1")
 
 
 def _by_rule(

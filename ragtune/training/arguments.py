@@ -1,20 +1,21 @@
-"""The files that a fine-tuning run reads and writes, and every parameter that it takes."""
+"""The inputs, outputs and arguments of a fine-tuning run."""
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from transformers import TrainingArguments
 
-from ragtune.errors import TrainingError
+from ragtune.errors import ParameterError, TrainingError
 from ragtune.models.devices import best_device, computes_in_bfloat16
 from ragtune.models.rag import RagConfig
-from ragtune.training.methods import METHODS
+from ragtune.settings.pipeline import Processes
+from ragtune.settings.setting import read_value, setting, settings_of
+from ragtune.settings.training import TrainerOptions, Training, TrainingOptions
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.options import make_method, parse_options
-from ragtune.training.options import TRAINING_OPTIONS
-from ragtune.training.ranges import PRECISIONS, RETRIEVALS, check_ranges
+from ragtune.training.rules import check_training
 
 
 @dataclass
@@ -71,107 +72,52 @@ class RunFiles:
             )
 
 
-def _of_model(help_: str) -> Any:
-    return field(default=None, metadata={"help": f"{help_}; the base model's own if not given"})
+OWN = settings_of(Training, TrainingOptions)  # ragtune's, or Trainer's with other defaults
+_PARAMETERS = settings_of(Training, Processes)
+_NUMBERS = {int: "whole number", float: "number"}
+
+
+def _like(name: str, default: Any = MISSING, what: str = "") -> Any:
+    """The field of a parameter of the pipeline, under another name or with another default."""
+    declared = _PARAMETERS[name]
+    return setting(declared.default if default is MISSING else default, declared.help + what)
+
+
+def _of_model(name: str) -> Any:
+    return _like(name, None, "; the base model's own if not given")
 
 
 @dataclass
-class RagTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with safe defaults, and what retrieval needs besides.
+class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingArguments):  # type: ignore[misc]  # narrower
+    """`TrainingArguments` with ragtune's settings: see `ragtune.settings.training` for their defaults and bounds.
 
     `max_steps` wins over `num_train_epochs` where it is positive. A step sees `per_device_train_batch_size` x
-    `gradient_accumulation_steps` x processes questions. `warmup_steps` below 1 is a share of all steps.
+    `gradient_accumulation_steps` x processes questions. What is not given of `n_docs`, `temperature`, `prompt` and
+    `max_input_tokens` is the base model's own: of ragtune.json in a `model_folder`, else the default of `RagConfig`.
 
     Attributes:
-        method: what is trained and how, one of `ragtune.training.methods.METHODS`: "rag" (RAG-sequence), "rag-token",
-            or "rag-end2end": RAG-sequence that trains the passage encoder too, and rebuilds the knowledge base with it
-            in the background.
-        method_options: settings that this method alone knows, by the names of its options' dataclass.
-        retrieval: "direct", each process asks the knowledge base; "gather", the first process asks for all; "ray",
-            Ray actors outside the training processes ask, on the cluster at RAY_ADDRESS where that is set; or "exact",
-            each process compares its questions with all vectors, on its own device, without Milvus.
-        retrieval_actors: so many Ray actors; more than one needs a Milvus server.
-        overlap_search: search for a step's passages while the step before trains, with the question encoder as it was
-            then; their scores are always the live encoder's.
-        n_docs: passages retrieved for a question. Where it is not given, it is the base model's own: what ragtune.json
-            says in a `model_folder`, else the default of `RagConfig`. So are the next three.
-        temperature: τ of p(z | x) = softmax(q·d / τ); about 0.05 for encoders with unit vectors, 1 for DPR.
-        prompt: the generator's input, with {title}, {text} and {question} in it.
-        max_input_tokens: the generator's input, passage and question together; the passage is cut.
-        question_encoder_learning_rate: 0 takes `learning_rate`.
-        passage_encoder_learning_rate: of rag-end2end; 0 takes the question encoder's.
-        freeze_question_encoder, freeze_generator: leave that part as it is.
-        refresh_every: of rag-end2end, steps between two snapshots of the passage encoder, each of which makes the
-            knowledge base anew; longer where the one before is still at work.
-        max_staleness: of rag-end2end, in steps: training waits where the knowledge base is older; 0 never waits.
-        refresh_device: of rag-end2end, where passages are embedded anew, such as "cuda:1", "cuda:2,cuda:3" or "cpu"; ""
-            is all GPUs that do not train, else the first training GPU where its memory allows, else the CPU, with few
-            threads and low priority.
-        closed_book_steps: steps of the closed-book baseline; -1 takes as many as the model, 0 trains none.
-        max_eval_questions: validation questions answered at each evaluation; 0 takes all.
-        save_steps: steps between two whole checkpoints, of which the last `save_total_limit` stay; 0 means every 15
-            minutes. Either way the last step has one. The best step is kept apart from them, as weights alone.
-        early_stopping_patience: end where so many evaluations in a row brought no better step; 0 trains all steps.
-        eval_num_beams: beams of the generation in an evaluation.
-        resume_from: another run in the work folder, by name, or a run's folder: a run that has no checkpoint of its own
-            goes on from that one's last, though parameters differ, such as a larger `max_steps` or a smaller `n_docs`.
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
-        fully_shard: spread weights, gradients and the optimizer's moments over the processes (FSDP) instead of keeping
-            all on each (DDP): less memory, more traffic. The results are the same; in bf16,
-            which weights are then sent in, within its rounding.
-        precision: "auto" is bf16 on a GPU that has it, else fp32.
     """
 
-    method: str = field(default="rag", metadata={"help": f"one of {', '.join(METHODS)}"})
-    method_options: dict | str | None = field(default=None, metadata={"help": "of this method alone, as JSON"})
-    retrieval: str = field(default="direct", metadata={"help": f"one of {RETRIEVALS}", "choices": RETRIEVALS})
-    retrieval_actors: int = field(default=1, metadata={"help": "Ray actors that search"})
-    overlap_search: bool = field(default=True, metadata={"help": "search for the next step while this one trains"})
-    n_docs: int = _of_model("passages retrieved for a question")
-    temperature: float = _of_model("temperature of p(z | x)")
-    prompt: str = _of_model("the generator's input")
-    max_input_tokens: int = _of_model("generator's input, passage and question together")
-    question_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes learning_rate"})
-    passage_encoder_learning_rate: float = field(default=0.0, metadata={"help": "0 takes the question encoder's"})
-    refresh_every: int = field(default=100, metadata={"help": "rag-end2end: steps from snapshot to snapshot"})
-    max_staleness: int = field(default=0, metadata={"help": "rag-end2end: oldest base in steps; 0: never waits"})
-    refresh_device: str = field(default="", metadata={"help": "rag-end2end: embeds passages anew; else chosen"})
-    freeze_question_encoder: bool = field(default=False, metadata={"help": "leave the question encoder as it is"})
-    freeze_generator: bool = field(default=False, metadata={"help": "leave the generator as it is"})
-    closed_book_steps: int = field(default=-1, metadata={"help": "-1: as many as the model; 0: no baseline"})
-    max_eval_questions: int = field(default=500, metadata={"help": "validation questions an evaluation; 0: all"})
-    early_stopping_patience: int = field(default=0, metadata={"help": "evaluations without a better step; 0: never"})
-    eval_num_beams: int = field(default=1, metadata={"help": "beams in an evaluation"})
-    resume_from: str = field(default="", metadata={"help": "a run with other parameters to go on from"})
-    tensorboard_folder: str = field(default="", metadata={"help": "TensorBoard's event files"})
-    fully_shard: bool = field(default=False, metadata={"help": "spread the weights over the processes (FSDP)"})
-    precision: str = field(default="auto", metadata={"help": f"one of {PRECISIONS}", "choices": PRECISIONS})
+    method_options: dict | str | None = _like("method_options", None)  # type: ignore[assignment]
+    n_docs: int = _of_model("n_docs")
+    temperature: float = _of_model("temperature")
+    prompt: str = _of_model("prompt")
+    max_input_tokens: int = _of_model("max_input_tokens")
+    per_device_train_batch_size: int = _like("batch_size")
+    tensorboard_folder: str = setting("", "TensorBoard's event files")
 
-    # Trainer's own, with other defaults.
-    learning_rate: float = field(default=3e-5, metadata={"help": "peak learning rate"})
-    weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay"})
-    warmup_steps: float = field(default=0.05, metadata={"help": "warm-up; below 1 a share of all steps"})
-    eval_strategy: str = field(default="steps", metadata={"help": "no, steps or epoch"})
-    eval_steps: float = field(default=100, metadata={"help": "steps between two evaluations"})
-    eval_on_start: bool = field(default=True, metadata={"help": "evaluate the base model first"})
-    per_device_eval_batch_size: int = field(default=32, metadata={"help": "questions at a time in an evaluation"})
-    save_steps: float = field(default=0, metadata={"help": "steps between two checkpoints; 0: every 15 minutes"})
-    save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept"})
-    logging_steps: float = field(default=10, metadata={"help": "steps between two lines of the log"})
-    logging_first_step: bool = field(default=True, metadata={"help": "log the first step"})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "must stay off: a NaN stops the run"})
-    report_to: str = field(default="tensorboard", metadata={"help": "tensorboard, mlflow or none; several in JSON"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "keep the best step of the validation"})
-    metric_for_best_model: str = field(default="", metadata={"help": "em, loss or recall@k; empty: the method's own"})
-    greater_is_better: bool = field(default=True, metadata={"help": "follows from metric_for_best_model"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off"})
-    disable_tqdm: bool = field(default=True, metadata={"help": "progress is a line per log instead"})
+    # Trainer's own, with other defaults, which must stay as they are.
+    logging_nan_inf_filter: bool = setting(False, "must stay off: a NaN stops the run")
+    greater_is_better: bool = setting(True, "follows from metric_for_best_model")
+    remove_unused_columns: bool = setting(False, "must stay off")
 
     def __post_init__(self) -> None:
         """Check the parameters, then let the parent set up the device and the processes.
 
         Raises:
-            TrainingError: a parameter is out of its range, or two of them contradict each other.
+            ParameterError: a parameter is of another type or out of its bounds.
+            TrainingError: two of them contradict each other, or one has no effect here.
         """
         self._take_numbers()
         self._check()
@@ -210,20 +156,17 @@ class RagTrainingArguments(TrainingArguments):
         return make_method(self.method, parse_options(self.method_options))
 
     def _take_numbers(self) -> None:
-        """YAML reads 3e-5 as a string, JSON may write 5 as 5.0."""
-        for field_ in fields(self):
-            value = getattr(self, field_.name, None)
-            if field_.type in (int, float) and value is not None:
+        """Convert numbers that came as text or as 5.0, as YAML and JSON may write them."""
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name, None)
+            if hint in (int, float) and value is not None:
                 try:
-                    number = float(value)
-                    setattr(self, field_.name, int(number) if field_.type is int else number)
-                except (TypeError, ValueError, OverflowError) as error:
-                    raise TrainingError(f"{field_.name}={value!r}: must be a number") from error
-                if number != getattr(self, field_.name):
-                    raise TrainingError(f"{field_.name}={value!r}: must be a whole number")
+                    setattr(self, name, read_value(hint, value))
+                except ValueError as error:
+                    raise ParameterError(f"{name}={value!r}: must be a {_NUMBERS[hint]}") from error
 
     def _check(self) -> None:
-        check_ranges(vars(self))
+        check_training(vars(self))
         if self.fully_shard and self.torch_compile:
             raise TrainingError("fully_shard=True: is not possible with torch_compile=True; choose one of the two")
         if self.save_strategy == "best":
@@ -231,7 +174,7 @@ class RagTrainingArguments(TrainingArguments):
         for name, why in _NOT_POSSIBLE.items():
             if getattr(self, name):
                 raise TrainingError(f"{name}={getattr(self, name)!r}: is not possible here, {why}")
-        own = set(RagTrainingArguments.__annotations__) | set(TRAINING_OPTIONS) | _HONOURED
+        own = set(OWN) | set(settings_of(TrainerOptions)) | set(RagTrainingArguments.__annotations__) | _HONOURED
         for field_ in fields(TrainingArguments):
             name, value = field_.name, getattr(self, field_.name, None)
             default = field_.default_factory() if field_.default_factory is not MISSING else field_.default
@@ -240,28 +183,23 @@ class RagTrainingArguments(TrainingArguments):
                 raise TrainingError(f"{name}={value!r}: is an argument of transformers' Trainer without effect here")
 
 
-# Of Trainer's own arguments, those that do what they say beside `TRAINING_OPTIONS`; any other is refused.
+# Of Trainer's own arguments, those that do what they say beside the settings; any other is refused.
 _HONOURED = {
     "activation_checkpointing_kwargs",
-    "adam_beta2",
     "ddp_broadcast_buffers",
     "ddp_find_unused_parameters",
     "ddp_static_graph",
     "debug",
     "fp16",
-    "gradient_accumulation_steps",
     "gradient_checkpointing",
     "gradient_checkpointing_kwargs",
     "local_rank",
     "log_level",
     "log_level_replica",
     "logging_strategy",
-    "max_steps",
     "optim_target_modules",
     "output_dir",
-    "per_device_train_batch_size",
     "save_strategy",
-    "seed",
     "torch_empty_cache_steps",
 }
 _NOT_POSSIBLE = {

@@ -12,11 +12,11 @@ from typing import Any
 from ragtune import errors
 from ragtune.errors import TrainingError
 from ragtune.locks import IN_USE, locked
+from ragtune.settings.training import SHORT_NAMES
 from ragtune.sources import check_no_secrets
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.launchers import LAUNCHERS
 from ragtune.training.launchers.base import Launcher
-from ragtune.training.ranges import SHORT_NAMES
 
 _EXCHANGE = ".launch."  # of a temporary folder's name, by which `ragtune gc` knows one that was left behind
 

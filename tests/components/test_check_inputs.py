@@ -9,11 +9,11 @@ from kfp import local
 
 from components.check_inputs import check_inputs
 from pipeline import rag_finetuning
-from ragtune.kubeflow.parameters import with_defaults
+from ragtune.kubeflow.parameters import read_parameters, with_defaults
 from ragtune.sources import fingerprint
 
 ROOT = Path(__file__).parents[2]
-DEMO = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
+DEMO = read_parameters(rag_finetuning.pipeline_func, ROOT / "params" / "demo.yaml")
 
 
 def test_it_takes_every_parameter_of_the_pipeline_and_has_no_default_of_its_own():
@@ -54,4 +54,4 @@ def test_it_hashes_the_sources(values):
 def test_it_refuses_a_value(values, capfd):
     with pytest.raises(RuntimeError, match="FAILURE"):
         check_inputs(**{**values, "n_docs": 20_000})
-    assert "n_docs=20000: must be at most 16384" in capfd.readouterr().out
+    assert "n_docs=20000: must be at least 1 and at most 16384" in capfd.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragtune.errors import KnowledgeBaseError, StorageError
+from ragtune.errors import KnowledgeBaseError, ParameterError, StorageError
 from ragtune.knowledge.passages import Passage, Passages
 from ragtune.knowledge.split_corpus import split_passages
 from ragtune.knowledge.splitting import split_text
@@ -195,7 +195,7 @@ def test_a_corpus_that_cannot_be_used_is_an_error_and_leaves_no_file(tmp_path, r
 
 
 def test_less_than_a_word_is_an_error(tmp_path):
-    with pytest.raises(KnowledgeBaseError, match="max_words = 0"):
+    with pytest.raises(ParameterError, match="max_words=0: must be at least 1"):
         split(tmp_path, [row("w1", "a")], max_words=0)
 
 

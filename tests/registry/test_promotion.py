@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ragtune.errors import RegistryError
+from ragtune.errors import RagtuneError, RegistryError
 from ragtune.registry.promotion import decide_promotion
 
 
@@ -142,5 +142,5 @@ def test_predictions_without_the_scores_are_an_error():
     [({"promote": "yes"}, "must be auto, never or force"), ({"min_questions": 0}, "min_test_questions=0")],
 )
 def test_settings_that_mean_nothing_are_an_error(settings, message):
-    with pytest.raises(RegistryError, match=message):
+    with pytest.raises(RagtuneError, match=message):
         against_champion(150, 100, **settings)

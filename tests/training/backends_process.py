@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ragtune.knowledge.pointers import resolve
+from ragtune.settings.training import RETRIEVALS
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.knowledge import open_knowledge
-from ragtune.training.ranges import RETRIEVALS
 
 QUERIES = np.random.default_rng(1).normal(size=(9, 32)).astype(np.float32)
 SHARES = (7, 2)  # of the two processes

@@ -1,7 +1,7 @@
 import pytest
 from transformers import HfArgumentParser
 
-from ragtune.errors import TrainingError
+from ragtune.errors import RagtuneError, TrainingError
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 
 
@@ -36,7 +36,7 @@ from ragtune.training.arguments import RagTrainingArguments, RunFiles
     ],
 )
 def test_an_impossible_parameter_is_named_with_what_is_possible(parameters, complaint):
-    with pytest.raises(TrainingError) as raised:
+    with pytest.raises(RagtuneError) as raised:
         RagTrainingArguments(output_dir="run", **parameters)
     assert complaint in str(raised.value)
 

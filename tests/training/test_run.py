@@ -105,7 +105,12 @@ def test_mlflow_gets_the_curves_of_both_stages(files, tmp_path, monkeypatch):
 
 
 def test_epochs_and_evaluations_by_epoch(files, tmp_path):
-    parameters = PARAMETERS | {"max_steps": -1, "num_train_epochs": 2, "eval_strategy": "epoch"}
+    parameters = PARAMETERS | {
+        "max_steps": -1,
+        "num_train_epochs": 2,
+        "eval_strategy": "epoch",
+        "per_device_train_batch_size": 8,
+    }
     results = run(files(closed_book_folder=""), RagTrainingArguments(**parameters))
     log = json.loads((tmp_path / "model" / "training_log.json").read_text())
     assert results["steps"] == 12

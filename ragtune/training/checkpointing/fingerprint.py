@@ -11,7 +11,7 @@ import ragtune
 from ragtune.files import content_hash
 from ragtune.models.rag import RagModel
 from ragtune.models.weights import add_weights
-from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.arguments import OWN, RagTrainingArguments
 
 # Of Trainer's own parameters, what one compares runs by.
 _TELLING = {
@@ -116,7 +116,7 @@ def run_inputs(
 
 def telling(args: RagTrainingArguments) -> dict[str, Any]:
     """The parameters by which one compares runs, for the model's lineage and the report."""
-    own = set(RagTrainingArguments.__annotations__) - _HOUSEKEEPING
+    own = (set(OWN) | set(RagTrainingArguments.__annotations__)) - _HOUSEKEEPING
     told = {name: value for name, value in sorted(args.to_dict().items()) if name in own | _TELLING}
     if not told["method_options"]:
         del told["method_options"]

@@ -47,8 +47,9 @@ class Method(ABC):
     `__init__` where they follow from the options.
 
     Attributes:
-        options_class: dataclass of the settings that this method alone knows, given as `method_options`; its
-            `__post_init__` raises a TrainingError for values out of range.
+        options_class: dataclass of the settings that this method alone knows, given as `method_options`; fields by
+            `ragtune.settings.setting.setting`, with bounds in their annotations. Its `__post_init__` raises a
+            TrainingError for values that do not go together.
         trains: of `PARTS`, those that may learn; every other part is frozen. A trained passage encoder means that the
             knowledge base is rebuilt in the background, and once more in the end.
         uses: of `PARTS`, frozen ones that the loss computes with besides.

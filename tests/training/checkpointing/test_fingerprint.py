@@ -47,7 +47,7 @@ def test_every_parameter_counts_that_changes_the_result(world, model, parameters
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
         {"activation_checkpointing": True},
         {"gradient_checkpointing": True},
         {"fully_shard": True},

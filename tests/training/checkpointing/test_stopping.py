@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from ragtune.errors import TrainingError
+from ragtune.errors import ParameterError, TrainingError
 from ragtune.models.checkpoint import load_model
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.run import run
@@ -54,7 +54,7 @@ def test_early_stopping_ends_a_training_that_is_a_result(make_trainer):
 
 
 def test_a_bound_on_patience():
-    with pytest.raises(TrainingError, match="early_stopping_patience=-1: must be at least 0"):
+    with pytest.raises(ParameterError, match="early_stopping_patience=-1: must be at least 0"):
         RagTrainingArguments(output_dir="run", early_stopping_patience=-1)
     with pytest.raises(TrainingError, match="enable_jit_checkpoint=True: is not possible here"):
         RagTrainingArguments(output_dir="run", enable_jit_checkpoint=True)

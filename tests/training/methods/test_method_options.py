@@ -1,25 +1,27 @@
 from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 
-from ragtune.errors import TrainingError
+from ragtune.errors import ParameterError, TrainingError
+from ragtune.settings.setting import Range, setting
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods import METHODS
 from ragtune.training.methods.options import make_method, parse_options
 from ragtune.training.methods.rag import Rag
-from ragtune.training.ranges import check_ranges
+from ragtune.training.rules import check_training
 
 
 @dataclass(frozen=True)
 class Options:
-    margin: float = 0.95
+    margin: Annotated[float, Range(above=0, most=1)] = setting(0.95, "cosine from which a negative counts as one")
     negatives: int = 4
     symmetric: bool = False
     form: str = "atlas"
 
     def __post_init__(self):
-        if not 0 < self.margin <= 1:
-            raise TrainingError(f"method_options: margin={self.margin}: must be above 0 and at most 1")
+        if self.symmetric and self.form == "plain":
+            raise TrainingError("method_options: symmetric goes with form=atlas only")
 
 
 class WithOptions(Rag):
@@ -46,24 +48,29 @@ def test_numbers_may_come_as_yaml_and_json_write_them():
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"margine": 0.5}, "tuned has no option margine; did you mean margin?"),
-        ({"refresh": 1}, "tuned has no option refresh; there are: form, margin, negatives, symmetric"),
-        ({"negatives": 2.5}, "negatives=2.5: must be a whole number"),
-        ({"negatives": "many"}, "negatives='many': must be a number"),
-        ({"symmetric": 1}, "symmetric=1: must be of type bool"),
-        ({"form": 3}, "form=3: must be of type str"),
-        ({"margin": 2}, "margin=2.0: must be above 0 and at most 1"),
+        ({"margine": 0.5}, "method_options of tuned: no margine; did you mean margin?"),
+        ({"refresh": 1}, "method_options of tuned: no refresh; there are: margin, negatives, symmetric, form"),
+        ({"negatives": 2.5}, "negatives=2.5 is not a value of type int"),
+        ({"negatives": "many"}, "negatives='many' is not a value of type int"),
+        ({"symmetric": 1}, "symmetric=1 is not a value of type bool"),
+        ({"form": 3}, "form=3 is not a value of type str"),
+        ({"margin": 2}, "margin=2.0: must be greater than 0 and at most 1"),
     ],
 )
 def test_an_impossible_option_is_named_before_anything_is_loaded(given, complaint):
-    with pytest.raises(TrainingError) as raised:
-        check_ranges({"method": "tuned", "method_options": given})
+    with pytest.raises(ParameterError) as raised:
+        check_training({"method": "tuned", "method_options": given})
     assert complaint in str(raised.value)
 
 
+def test_options_that_do_not_go_together_are_the_methods_own_to_refuse():
+    with pytest.raises(TrainingError, match="symmetric goes with form=atlas only"):
+        check_training({"method": "tuned", "method_options": {"symmetric": True, "form": "plain"}})
+
+
 def test_a_method_without_options_has_none():
-    with pytest.raises(TrainingError, match="rag has no option margin; it has none"):
-        check_ranges({"method": "rag", "method_options": {"margin": 1}})
+    with pytest.raises(ParameterError, match="method_options of rag: no margin; there are none"):
+        check_training({"method": "rag", "method_options": {"margin": 1}})
 
 
 def test_a_command_line_gives_json():

@@ -1,0 +1,146 @@
+"""The parameters of the pipeline, one dataclass per phase; those of training are in `ragtune.settings.training`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ragtune.settings.setting import GIVEN, Like, Range, needed, setting, settings_of
+from ragtune.settings.training import MOST_PASSAGES, Training
+
+_SHARE = Range(0, below=1)
+_MEMORY = Like(r"[0-9]+([EPTGMK]i?)?", "an amount of memory, such as 64Gi")  # as KFP has it
+_VOLUME = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a volume claim")
+
+
+@dataclass
+class Questions:
+    """The questions, how they are read, filtered and split."""
+
+    questions: Annotated[str, GIVEN] = needed(
+        "training questions in any layout: a path, an fsspec URI or `hf://owner/name`"
+    )
+    validation_questions: str = setting(
+        "", "questions that choose the best step; empty splits `validation_fraction` off `questions`"
+    )
+    test_questions: str = setting(
+        "", "questions held out for the evaluation; empty splits `test_fraction` off `questions`"
+    )
+    question_layout: str = setting(
+        "auto", "layout of the questions by name, such as `squad`; `auto` follows the first row"
+    )
+    quoting: str = setting(
+        "auto", "quoting in CSV and TSV cells: `none`, `minimal` (where needed), or `auto`: CSV `minimal`, TSV `none`"
+    )
+    max_answer_words: Annotated[int, Range(1)] = setting(
+        5, "longest answer kept, in words (10 Chinese characters are 5 words); a question needs one"
+    )
+    max_questions: Annotated[int, Range(0)] = setting(
+        0, "train and validate on at most N questions, drawn by a hash; 0 means all"
+    )
+    max_test_questions: Annotated[int, Range(0)] = setting(
+        0, "evaluate on at most N questions, drawn by a hash; 0 means all"
+    )
+    validation_fraction: Annotated[float, _SHARE] = setting(
+        0.05, "share of the questions for validation, by the hash of what `split_by` names"
+    )
+    test_fraction: Annotated[float, _SHARE] = setting(
+        0.1, "share of the questions for the evaluation, by the hash of what `split_by` names"
+    )
+    split_by: str = setting(
+        "question",
+        "what stays in one split: a `question`, all on one document (`title`), or all with a passage in common "
+        "(`gold`)",
+    )
+    max_rejected_fraction: Annotated[float, Range(0, 1)] = setting(
+        0.5, "share of malformed rows at which the run stops"
+    )
+
+
+@dataclass
+class KnowledgeBase:
+    """The corpus and the knowledge base that is made of it."""
+
+    corpus: Annotated[str, GIVEN] = needed("passages: a table of id, title and text")
+    max_passage_words: Annotated[int, Range(1)] = setting(
+        100, "longest passage, in words (200 Chinese characters are 100 words); longer texts are split at sentences"
+    )
+    knowledge_base: str = setting("passages", "name of the knowledge base in the workspace, in Feast and in Milvus")
+    milvus_uri: str = setting("", "URI of a Milvus server; empty means Milvus Lite in the workspace")
+    index: str = setting(
+        "auto", "vector index: `HNSW` (a graph), `FLAT` (exact), or `auto`: FLAT for small knowledge bases"
+    )
+    answerable_k: Annotated[int, Range(1, MOST_PASSAGES)] = setting(
+        10, "a question is answerable if an answer is in one of this many retrieved passages"
+    )
+
+
+@dataclass
+class Models:
+    """The base model's parts, and what they are fed."""
+
+    question_encoder: Annotated[str, GIVEN] = setting(
+        "facebook/dpr-question_encoder-single-nq-base",
+        "DPR or sentence-transformers model: a folder, or a name on the hub (`name@revision`)",
+    )
+    passage_encoder: Annotated[str, GIVEN] = setting(
+        "facebook/dpr-ctx_encoder-single-nq-base", "its other half; the same model for sentence-transformers"
+    )
+    generator: Annotated[str, GIVEN] = setting(
+        "facebook/bart-large", "BART, T5 or another encoder-decoder: a folder, or a name on the hub (`name@revision`)"
+    )
+    max_question_tokens: Annotated[int, Range(4)] = setting(32, "longest question, in the question encoder's tokens")
+    max_answer_tokens: Annotated[int, Range(4)] = setting(32, "longest answer, in the generator's tokens, end included")
+
+
+@dataclass
+class Processes:
+    """The training processes, and further options for them."""
+
+    batch_size: Annotated[int, Range(1)] = setting(16, "questions per batch in each process")
+    processes: Annotated[int, Range(0)] = setting(
+        0, "training processes, one per GPU; 0 means `gpus`; one fewer leaves a GPU to `rag-end2end`'s refreshes"
+    )
+    training_options: dict[str, Any] = setting({}, 'further settings of training, such as `{"fully_shard": true}`')
+
+
+@dataclass
+class Evaluation:
+    """The evaluation on held-out questions."""
+
+    num_beams: Annotated[int, Range(1)] = setting(2, "beams per passage in the evaluation")
+
+
+@dataclass
+class Registry:
+    """The registry of models."""
+
+    model_name: str = setting("ragtune", "name of the model in the registry")
+    promote: str = setting(
+        "auto", "`auto` (champion only if better than today's), `never`, or `force` (whatever the evaluation says)"
+    )
+    min_test_questions: Annotated[int, Range(1)] = setting(
+        100, "fewest held-out questions on which `auto` promotes; those on one document count once"
+    )
+    tracking_uri: str = setting(
+        "", "URI of MLflow, for curves and models; empty means SQLite in the workspace, without curves"
+    )
+    model_registry_url: str = setting("", "URL of a Kubeflow Model Registry; empty registers in MLflow alone")
+
+
+@dataclass
+class Cluster:
+    """Where the run works, and what it takes from a cluster."""
+
+    workspace: Annotated[str, GIVEN] = setting(
+        "/workspace", "folder that outlives the run: knowledge bases, checkpoints, MLflow"
+    )
+    workspace_volume: Annotated[str, _VOLUME] = setting(
+        "ragtune-workspace", "volume claim that is mounted as the workspace on a cluster"
+    )
+    gpus: Annotated[int, Range(0)] = setting(1, "GPUs of the training's pod on a cluster")
+    train_memory: Annotated[str, _MEMORY] = setting(
+        "64Gi", "memory of the boxes that embed, train and evaluate on a cluster"
+    )
+
+
+PHASES = (Questions, KnowledgeBase, Models, Training, Processes, Evaluation, Registry, Cluster)
+PARAMETERS = settings_of(*PHASES)
