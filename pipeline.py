@@ -78,7 +78,7 @@ def rag_finetuning(
     refresh_device: str = "",
     adam_beta2: float = 0.999,
     warmup_steps: float = 0.05,
-    eval_steps: int = 100,
+    eval_steps: float = 100,
     closed_book_steps: int = -1,
     processes: int = 0,
     training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)

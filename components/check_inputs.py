@@ -48,7 +48,7 @@ def check_inputs(
     refresh_device: str,
     adam_beta2: float,
     warmup_steps: float,
-    eval_steps: int,
+    eval_steps: float,
     closed_book_steps: int,
     processes: int,
     training_options: dict,

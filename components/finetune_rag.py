@@ -34,7 +34,7 @@ def finetune_rag(
     refresh_device: str = "",
     adam_beta2: float = 0.999,
     warmup_steps: float = 0.05,
-    eval_steps: int = 100,
+    eval_steps: float = 100,
     closed_book_steps: int = -1,
     gpus: int = 1,
     processes: int = 0,

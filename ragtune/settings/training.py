@@ -68,7 +68,9 @@ class Training:
     warmup_steps: Annotated[float, Range(0)] = setting(
         0.05, "steps until the learning rate peaks; below 1 a share of all steps"
     )
-    eval_steps: Annotated[int, Range(0)] = setting(100, "steps between two validations; the best step is kept")
+    eval_steps: Annotated[float, Range(0)] = setting(
+        100, "steps between two validations, the best of which is kept; below 1 a share of all steps"
+    )
     closed_book_steps: Annotated[int, Range(-1)] = setting(
         -1, "steps of the closed-book baseline; -1 means `max_steps`, 0 trains none"
     )
