@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
+from google.protobuf.json_format import ParseDict, ParseError
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from ragtune.errors import ParameterError
 from ragtune.kubeflow.connection import Connection
@@ -127,11 +129,11 @@ def upload(connection: Connection, package: Package, newest: bool = False) -> Ve
         ClusterError: the server refuses, or does not answer.
     """
     pipeline_id, uploaded = _pipeline(connection, package)
-    versions = _versions(connection, pipeline_id)
-    for version in versions[:1] if newest else versions:
-        if version.pipeline_spec == package.spec:
-            return Version(pipeline_id, version.pipeline_version_id, version.display_name, uploaded)
+    versions, content = _versions(connection, pipeline_id), _content(package.spec)
     name = f"{package.name}-{package.digest[:_DIGEST_LETTERS]}"
+    for version in versions[:1] if newest else versions:
+        if version.display_name.startswith(name) or _content(version.pipeline_spec) == content:
+            return Version(pipeline_id, version.pipeline_version_id, version.display_name, uploaded)
     if newest and any(version.display_name == name for version in versions):
         name += time.strftime("-%Y%m%d%H%M%S")  # the same content again, behind others: it has to be the newest
     doing, call = f"uploading the version {name}", connection.uploads.upload_pipeline_version
@@ -180,6 +182,16 @@ def _versions(connection: Connection, pipeline_id: str, name: str = "") -> list[
     call = connection.pipelines.pipeline_service_list_pipeline_versions
     options = {"filter": named(name)} if name else {"page_size": _COMPARED, "sort_by": "created_at desc"}
     return connection.call("listing the pipeline's versions", call, pipeline_id, **options).pipeline_versions or []
+
+
+def _content(spec: Mapping[str, Any] | None) -> list[Any]:
+    """A spec as KFP's protocol buffers, since the server leaves out what is empty; [] for what is none."""
+    both = (spec or {}).get("pipeline_spec", spec or {}), (spec or {}).get("platform_spec", {})
+    kinds = pipeline_spec_pb2.PipelineSpec, pipeline_spec_pb2.PlatformSpec
+    try:
+        return [ParseDict(part, kind(), ignore_unknown_fields=True) for part, kind in zip(both, kinds, strict=True)]
+    except ParseError:  # a version of KFP 1, which somebody uploaded under this name
+        return []
 
 
 def named(name: str) -> str:

@@ -79,7 +79,8 @@ def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str],
             continue
         told[row.display_name] = row.state
         number = sum(state in ENDED for state in told.values()) + (not ended)
-        took = f"{(row.end_time - row.start_time).total_seconds():7.1f} s" if ended else " " * 8 + "…"
+        timed = ended and row.end_time and row.start_time
+        took = f"{(row.end_time - row.start_time).total_seconds():7.1f} s" if timed else " " * 8 + "…"
         name = row.display_name.replace("-", "_")
         say(f"[{number}/{len(boxes)}] {name:<20} {took}   {row.state.lower()}")
 

@@ -19,7 +19,7 @@ root:
       finetune-rag: {componentRef: {name: comp-finetune-rag}, taskInfo: {name: finetune-rag}}
   inputDefinitions:
     parameters:
-      questions: {parameterType: STRING}
+      questions: {parameterType: STRING, isOptional: false}
       corpus: {parameterType: STRING}
       max_steps: {parameterType: NUMBER_INTEGER, defaultValue: 1000, isOptional: true}
       training_options: {parameterType: STRUCT, defaultValue: {}, isOptional: true}

@@ -107,15 +107,13 @@ def parse_spec(files):
     documents = [document for document in yaml.safe_load_all(files["uploadfile"]) if document]
     if documents[0].get("schemaVersion") != "2.1.0":
         raise RefusalError(400, "Unsupported schema version: only 2.1.0 is supported")
-    try:
-        json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
-        for platform in documents[1:]:
-            json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    kinds = (pipeline_spec_pb2.PipelineSpec, pipeline_spec_pb2.PlatformSpec)
+    try:  # the server stores what its protocol buffer makes of it: without empty maps, numbers as doubles
+        parsed = [json_format.ParseDict(part, kind()) for part, kind in zip(documents, kinds, strict=False)]
     except json_format.ParseError as error:
         raise RefusalError(400, f"Failed to parse the pipeline: {error}") from None
-    names = ("pipeline_spec", "platform_spec")
-    spec = dict(zip(names, documents, strict=False)) if len(documents) > 1 else documents[0]
-    return json.loads(json.dumps(spec), parse_int=float)  # Go keeps every number as a double
+    stored = [json_format.MessageToDict(part) for part in parsed]
+    return dict(zip(("pipeline_spec", "platform_spec"), stored, strict=True)) if len(stored) > 1 else stored[0]
 
 
 def check_trigger(trigger):
