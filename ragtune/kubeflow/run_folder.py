@@ -144,6 +144,8 @@ def table(figures: Mapping[str, float]) -> str:
     """The headline metrics, before and after."""
     rows = [f"{'':<12}{'before':>9}{'after':>9}{'change':>9}"]
     for label, name in HEADLINE_METRICS.items():
+        if f"{name}_before" not in figures or f"{name}_after" not in figures:
+            continue
         before, after = figures[f"{name}_before"], figures[f"{name}_after"]
         rows.append(f"{label:<12}{before:>9.3f}{after:>9.3f}{after - before:>+9.3f}")
     if "em_closed_book" in figures:

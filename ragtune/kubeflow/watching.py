@@ -1,5 +1,6 @@
 """A run on a KFP server, watched until it ends: a line per box, then its metrics, or the box that failed and why."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -91,8 +92,9 @@ def _end(connection: Connection, run: Any, boxes: list[str], say: Callable[[str]
         metrics = _metrics(connection, run, say)
         say(f"run succeeded: {where}")
         return metrics
-    if run.state == "CANCELED":
-        raise ClusterError(f"run {run.run_id}: was stopped (CANCELED) by somebody; see {where}")
+    if run.state in ("CANCELED", "SKIPPED"):
+        how = "was stopped by somebody" if run.state == "CANCELED" else "was skipped by KFP"
+        raise ClusterError(f"run {run.run_id}: {how} ({run.state}); see {where}")
     raise ClusterError(f"run {run.run_id}: {run.state}; {_why(connection, run, boxes)}. See {where}")
 
 
@@ -101,13 +103,22 @@ def _why(connection: Connection, run: Any, boxes: list[str]) -> str:
     kept = {row.display_name: row for row in _rows(run) if row.state == "FAILED"}
     for box in boxes:
         if box in kept:
-            exception = last_exception(_log(connection, run, kept[box]))
-            reason = exception or _message(kept[box]) or "KFP's API has no reason, and its pod's log is not to be had"
-            return f"the box {box.replace('-', '_')} failed: {reason}"
+            return f"the box {box.replace('-', '_')} failed: {_reason(connection, run, kept[box])}"
         if f"{box}-driver" in kept:
             reason = _message(kept[f"{box}-driver"]) or "see its driver's log there"
             return f"the box {box.replace('-', '_')} could not start: {reason}"
     return (_message(run) or "KFP's API names no box that failed") + " (a pod that could not be made, or a time limit)"
+
+
+def _reason(connection: Connection, run: Any, row: Any) -> str:
+    log = _log(connection, run, row)
+    if exception := last_exception(log):
+        return exception
+    if log.strip():
+        return (
+            f"no exception in its log, so most often the memory ran out; its last line: {log.strip().splitlines()[-1]}"
+        )
+    return _message(row) or "neither KFP's API nor its pod's log tells why"
 
 
 def _message(thing: Any) -> str:
@@ -122,8 +133,9 @@ def _metrics(connection: Connection, run: Any, say: Callable[[str], None]) -> di
     lines = _log(connection, run, row).splitlines() if row else []
     for line in reversed(lines):
         _, found, text = line.partition(_METRICS)
-        if found and text.startswith("{"):
-            return json.loads(text)
+        if found:
+            with contextlib.suppress(ValueError, AttributeError, TypeError):  # a line cut short, or another library's
+                return {name: float(value) for name, value in json.loads(text).items()}
     say("no metrics here: KFP's API has none, and the evaluation's log cannot be read; the run's page has them")
     return {}
 

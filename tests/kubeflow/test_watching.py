@@ -51,7 +51,8 @@ def test_a_line_per_box_and_the_metrics_at_the_end(server, connection, run_id):
 
 
 def test_metrics_that_cannot_be_had_are_said_to_be(server, connection, run_id):
-    server.play(("SUCCEEDED", {"evaluate-rag": "SUCCEEDED"}))
+    server.play(("SUCCEEDED", {"evaluate-rag": ("SUCCEEDED", "rag-x7-9", 3)}))
+    server.logs["rag-x7-system-container-impl-9"] = 'metrics: of another library\nmetrics: {"em_af'
     metrics, lines = watch(connection, run_id)
     assert metrics == {}
     assert "KFP's API has none" in lines[1]
@@ -69,7 +70,9 @@ def test_a_box_that_could_not_start_or_left_no_log_is_named_too(server, connecti
     server.play(("FAILED", {"check-inputs-driver": "FAILED"}))
     assert "the box check_inputs could not start" in watch(connection, run_id)[0]
     server.play(("FAILED", {"finetune-rag": ("FAILED", "rag-x7-9", 3)}))
-    assert "the box finetune_rag failed: KFP's API has no reason" in watch(connection, run_id)[0]
+    assert "the box finetune_rag failed: neither KFP's API nor its pod's log tells why" in watch(connection, run_id)[0]
+    server.logs["rag-x7-system-container-impl-9"] = "epoch 1\nepoch 2\n\n"
+    assert "so most often the memory ran out; its last line: epoch 2" in watch(connection, run_id)[0]
     server.play(("FAILED", {}))
     assert "names no box that failed" in watch(connection, run_id)[0]
 
@@ -84,7 +87,7 @@ def test_a_run_that_somebody_stops_ends_the_waiting(server, connection, run_id):
     server.play(("RUNNING", {}))
     stopper = threading.Timer(0.05, stop, (connection, run_id))
     stopper.start()
-    assert "was stopped (CANCELED)" in watch(connection, run_id)[0]
+    assert "was stopped by somebody (CANCELED)" in watch(connection, run_id)[0]
     stopper.join()
 
 
