@@ -1,16 +1,20 @@
 # make demo   install, and fine-tune on the bundled sample, offline
 # make test   install, and run the tests
+# make coverage   the tests again, slower, and the share of lines and branches that they reach
 # make lint   what CI checks beside the tests: style, types, a fresh compiled/
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test coverage lint clean
 
 demo: .venv/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/python pipeline.py run --params params/demo.yaml
 
 test: .venv/.installed-test
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: .venv/.installed-test
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

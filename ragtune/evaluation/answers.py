@@ -24,7 +24,10 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
 
     In scripts without spaces between words each character counts as one, as in MLQA's evaluation of Chinese.
 
-    Example: "the Nile river" against "Nile" shares 1 of 2 words and 1 of 1: 2 · 0.5 · 1 / 1.5 = 0.667.
+    Example: 1 of 2 words and 1 of 1 are shared, 2 · 0.5 · 1 / 1.5.
+
+    >>> round(f1("the Nile river", ["Nile"]), 3)
+    0.667
 
     Source: SQuAD v1.1's evaluate-v1.1.py, `f1_score` under `metric_max_over_ground_truths`.
     """

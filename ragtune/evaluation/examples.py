@@ -56,7 +56,8 @@ def example_html(prediction: Mapping[str, Any], passages: Mapping[str, Mapping[s
 def highlight(text: str, answers: Sequence[str]) -> str:
     """`text` as escaped HTML with every answer in it marked, matched word by word after SQuAD normalisation.
 
-    Example: "Along the Nile, Egypt" with answer "nile" gives "Along the <mark>Nile,</mark> Egypt".
+    >>> highlight("Along the Nile, Egypt", ["nile"])
+    'Along the <mark>Nile,</mark> Egypt'
     """
     spans = word_spans(text)
     tokens = [text[start:end] for start, end in spans]

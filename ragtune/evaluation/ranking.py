@@ -18,7 +18,8 @@ def gold_gains(retrieved_sources: Sequence[Iterable[str]], gold_ids: Iterable[st
         retrieved_sources: each passage's `source_ids`, best first, (k,).
         gold_ids: the question's gold ids.
 
-    Example: sources [["w1"], ["w7"], ["w7"], ["w8", "w9"]] and gold ids w7, w8, w9 give [0, 1, 0, 2].
+    >>> gold_gains([["w1"], ["w7"], ["w7"], ["w8", "w9"]], ["w7", "w8", "w9"])
+    [0, 1, 0, 2]
     """
     missing = set(gold_ids)
     gains = []

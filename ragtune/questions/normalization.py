@@ -44,7 +44,10 @@ def distinct_answers(answers: Iterable[str]) -> tuple[str, ...]:
 def normalize_question(text: str) -> str:
     """Normalise a question: case, punctuation and white space do not count, words and numbers do.
 
-    "1,000" is 1000, but "1.5" is not 15, nor "1/2" 12. "" for a question without a letter or digit.
+    "" for a question without a letter or digit.
+
+    >>> normalize_question("Who paid 1,000 in WW2?"), normalize_question("1.5") == normalize_question("15")
+    ('who paid 1000 in ww2', False)
     """
     parts = _IN_NUMBERS.split(unicodedata.normalize("NFKC", text).casefold())
     parts[::2] = [part.translate(_ALL_PUNCTUATION) for part in parts[::2]]  # the others are what was split at

@@ -95,7 +95,8 @@ def fold(text: str) -> str:
 def split_words(text: str) -> list[str]:
     """Words between spaces, and each character of an unspaced script with its marks.
 
-    Example: "在 IBM 工作" gives 在, IBM, 工, 作.
+    >>> split_words("在 IBM 工作")
+    ['在', 'IBM', '工', '作']
     """
     return _WORD.findall(text) if has_unspaced(text) else text.split()
 
