@@ -11,6 +11,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+_TYPES = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float), "STRING": str, "BOOLEAN": bool, "STRUCT": dict}
 _BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 _NAMES = {
     *[
@@ -128,3 +129,15 @@ def check_trigger(trigger):
                 raise RefusalError(400, f"Schedule cron is not a supported format: {field} is out of range")
     elif int(trigger.get("periodic_schedule", {}).get("interval_second", 0)) < 1:
         raise RefusalError(400, "Found invalid period schedule interval. Set at interval to least 1 second")
+
+
+def check_parameters(spec, given):
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    if unknown := sorted(set(given) - set(declared)):
+        raise RefusalError(400, f"parameter(s) provided are not required by pipeline: {', '.join(unknown)}")
+    for name, facts in declared.items():
+        if name not in given and not facts.get("isOptional") and "defaultValue" not in facts:
+            raise RefusalError(400, f"parameter {name} is not optional, yet has neither default nor value")
+        kind = _TYPES[facts["parameterType"]]
+        if name in given and (not isinstance(given[name], kind) or (kind is int and isinstance(given[name], bool))):
+            raise RefusalError(400, f"input parameter {name} requires type {facts['parameterType']}")

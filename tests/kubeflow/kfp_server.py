@@ -12,19 +12,8 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from kfp_rules import (
-    RefusalError,
-    check_length,
-    check_model,
-    check_trigger,
-    new_id,
-    page_of,
-    parse_files,
-    parse_spec,
-    task_row,
-)
-
-_TYPES = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float), "STRING": str, "BOOLEAN": bool, "STRUCT": dict}
+import kfp_rules as rules
+from kfp_rules import RefusalError
 
 
 class KfpServer:
@@ -98,20 +87,20 @@ class KfpServer:
         if (method, rest) == ("POST", "/upload"):
             namespace = self._namespace(query.get("namespace", ""), shared=True)
             name = query.get("name") or query.get("display_name")
-            check_length("Pipeline.Name", name, 128)
+            rules.check_length("Pipeline.Name", name, 128)
             if any(one["name"] == name and one.get("namespace", "") == namespace for one in self.pipelines.values()):
                 raise RefusalError(409, "Failed to create a pipeline and a pipeline version")
-            pipeline = {"pipeline_id": new_id(), "name": name, "display_name": name, "created_at": self.now()}
-            spec = parse_spec(files)
+            pipeline = {"pipeline_id": rules.new_id(), "name": name, "display_name": name, "created_at": self.now()}
+            spec = rules.parse_spec(files)
             self.pipelines[pipeline["pipeline_id"]] = pipeline | ({"namespace": namespace} if namespace else {})
             self._add_version(pipeline["pipeline_id"], name, spec)
             return self.pipelines[pipeline["pipeline_id"]]
         if (method, rest) == ("POST", "/upload_version"):
             pipeline = self._get(self.pipelines, query["pipelineid"], "pipeline")
-            check_length("PipelineVersion.Name", query["name"], 127)
+            rules.check_length("PipelineVersion.Name", query["name"], 127)
             if any(one["name"] == query["name"] for one in self._versions_of(pipeline["pipeline_id"])):
                 raise RefusalError(409, "Failed to create a pipeline version")
-            return self._add_version(pipeline["pipeline_id"], query["name"], parse_spec(files))
+            return self._add_version(pipeline["pipeline_id"], query["name"], rules.parse_spec(files))
         if method == "GET" and rest.startswith("/names/"):
             namespace = self._namespace(query.get("namespace", ""), shared=True)
             for one in self.pipelines.values():
@@ -120,11 +109,16 @@ class KfpServer:
             raise RefusalError(404, f"Pipeline {rest[7:]} not found")
         if method == "GET" and (match := re.fullmatch(r"/([^/]+)/versions", rest)):
             self._get(self.pipelines, match[1], "pipeline")
-            return page_of("pipeline_versions", self._versions_of(match[1]), query)
+            return rules.page_of("pipeline_versions", self._versions_of(match[1]), query)
         raise RefusalError(404, "Not Found")
 
     def _add_version(self, pipeline_id, name, spec):
-        version = {"pipeline_id": pipeline_id, "pipeline_version_id": new_id(), "name": name, "display_name": name}
+        version = {
+            "pipeline_id": pipeline_id,
+            "pipeline_version_id": rules.new_id(),
+            "name": name,
+            "display_name": name,
+        }
         version |= {"created_at": self.now(), "pipeline_spec": spec}
         self.versions[version["pipeline_version_id"]] = version
         return version
@@ -134,27 +128,27 @@ class KfpServer:
 
     def _experiments(self, method, rest, query, body, files):
         if method == "POST" and not rest:
-            check_model("V2beta1Experiment", body)
+            rules.check_model("V2beta1Experiment", body)
             namespace = self._namespace(body.get("namespace", ""))
-            check_length("Experiment.Name", body.get("display_name"), 128)
+            rules.check_length("Experiment.Name", body.get("display_name"), 128)
             same = [one for one in self.experiments.values() if one["display_name"] == body["display_name"]]
             if any(one.get("namespace", "") == namespace for one in same):
                 raise RefusalError(409, f"Already exist error: the name {body['display_name']} already exists")
-            made = {"experiment_id": new_id(), "created_at": self.now(), "storage_state": "AVAILABLE", **body}
+            made = {"experiment_id": rules.new_id(), "created_at": self.now(), "storage_state": "AVAILABLE", **body}
             self.experiments[made["experiment_id"]] = made
             return made
         if method == "GET" and not rest:
             namespace = self._namespace(query.get("namespace", ""))
-            return page_of("experiments", self._in(self.experiments, namespace), query)
+            return rules.page_of("experiments", self._in(self.experiments, namespace), query)
         raise RefusalError(404, "Not Found")
 
     def _runs(self, method, rest, query, body, files):
         if method == "POST" and not rest:
-            check_model("V2beta1Run", body)
+            rules.check_model("V2beta1Run", body)
             experiment = self._usable_experiment(body, "run")
             self._check_parameters(body)
             made = {
-                "run_id": new_id(),
+                "run_id": rules.new_id(),
                 "created_at": self.now(),
                 "state": "PENDING",
                 "storage_state": "AVAILABLE",
@@ -168,7 +162,7 @@ class KfpServer:
                 found = [one for one in self.runs.values() if one["experiment_id"] == query["experiment_id"]]
             else:
                 found = self._in(self.runs, self._namespace(query.get("namespace", "")))
-            return page_of("runs", [self._shown(one) for one in found], query)
+            return rules.page_of("runs", [self._shown(one) for one in found], query)
         run_id, _, verb = rest[1:].partition(":")
         run = self._get(self.runs, run_id, "run")
         if method == "POST" and verb == "terminate":
@@ -181,25 +175,25 @@ class KfpServer:
             frames = self.frames.get("all")
             if frames:
                 run["state"], rows, *_ = frames.pop(0) if len(frames) > 1 else frames[0]
-                run["run_details"] = {"task_details": [task_row(*row) for row in rows.items()]}
+                run["run_details"] = {"task_details": [rules.task_row(*row) for row in rows.items()]}
             return self._shown(run)
         raise RefusalError(404, "Not Found")
 
     def _recurringruns(self, method, rest, query, body, files):
         if method == "POST" and not rest:
-            check_model("V2beta1RecurringRun", body)
+            rules.check_model("V2beta1RecurringRun", body)
             self._usable_experiment(body, "recurring run")
             self._check_parameters(body)
             if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
                 raise RefusalError(400, "Max concurrency of a recurring run must be at least 1 and at most 10")
-            check_trigger(body.get("trigger") or {})
-            made = {"recurring_run_id": new_id(), "created_at": self.now(), **body}
+            rules.check_trigger(body.get("trigger") or {})
+            made = {"recurring_run_id": rules.new_id(), "created_at": self.now(), **body}
             made["status"] = "ENABLED" if body.get("mode") == "ENABLE" else "DISABLED"
             self.schedules[made["recurring_run_id"]] = made
             return made
         if method == "GET" and not rest:
             found = self._in(self.schedules, self._namespace(query.get("namespace", "")))
-            return page_of("recurringRuns", found, query)
+            return rules.page_of("recurringRuns", found, query)
         schedule_id, _, verb = rest[1:].partition(":")
         one = self._get(self.schedules, schedule_id, "recurring run")
         if method == "POST" and verb in ("enable", "disable"):
@@ -229,18 +223,7 @@ class KfpServer:
         else:
             version = max(self._versions_of(reference["pipeline_id"]), key=lambda one: one["created_at"])
         spec = version["pipeline_spec"].get("pipeline_spec", version["pipeline_spec"])
-        declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-        given = body.get("runtime_config", {}).get("parameters", {})
-        if unknown := sorted(set(given) - set(declared)):
-            raise RefusalError(400, f"parameter(s) provided are not required by pipeline: {', '.join(unknown)}")
-        for name, facts in declared.items():
-            if name not in given and not facts.get("isOptional") and "defaultValue" not in facts:
-                raise RefusalError(
-                    400, f"parameter {name} is not optional, yet has neither default value nor user provided value"
-                )
-            kind = _TYPES[facts["parameterType"]]
-            if name in given and (not isinstance(given[name], kind) or (kind is int and isinstance(given[name], bool))):
-                raise RefusalError(400, f"input parameter {name} requires type {facts['parameterType']}")
+        rules.check_parameters(spec, body.get("runtime_config", {}).get("parameters", {}))
 
     def _namespace(self, namespace, shared=False):
         if not self.multi_user:
@@ -296,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.end_headers()
         uploading = parts.path.startswith("/apis/v2beta1/pipelines/upload")
         try:
-            files = parse_files(self.headers["Content-Type"], body) if uploading else {}
+            files = rules.parse_files(self.headers["Content-Type"], body) if uploading else {}
             content = json.loads(body) if body and not uploading else {}
             query = parse_qs(parts.query)
             answer = self.kfp.answer(self.command, parts.path, query, content, files)
