@@ -115,7 +115,7 @@ class TrainingOptions:
     )
     logging_steps: Annotated[float, Range(0)] = setting(10, "steps between two lines of the log")
     logging_first_step: bool = setting(True, "log the first step")
-    report_to: str = setting("tensorboard", "`tensorboard`, `mlflow` or `none`; a file of arguments may list several")
+    report_to: str = setting("tensorboard", "transformers' integrations that get the curves, by commas; `none` is none")
     disable_tqdm: bool = setting(True, "log lines instead of a progress bar")
 
 

@@ -16,6 +16,7 @@ from ragtune.settings.training import TrainerOptions, Training, TrainingOptions
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.options import make_method, parse_options
 from ragtune.training.rules import check_training
+from ragtune.training.telemetry.reporting import integrations
 
 
 @dataclass
@@ -122,6 +123,7 @@ class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingAr
         self._take_numbers()
         self._check()
         self.method_options = parse_options(self.method_options)
+        self.report_to = integrations(self.report_to)  # type: ignore[assignment]
         self.metric_for_best_model = self.metric_for_best_model or self.make_method().best_by
         self.greater_is_better = self.metric_for_best_model != "loss"
         keeps_best = self.load_best_model_at_end and self.eval_strategy != "no"
