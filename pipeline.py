@@ -97,6 +97,8 @@ def rag_finetuning(
     """Fine-tune a RAG model on questions and a corpus; register it if it is better than before."""
     sources = check_inputs(**locals()).set_caching_options(False)  # all parameters, as nothing else is named yet
     encoders = {"question_encoder": question_encoder, "passage_encoder": passage_encoder}
+    fingerprints = {f"{part}_fingerprint": sources.outputs[part] for part in (*encoders, "generator")}
+    # What a box gets as an artifact of a box that is never cached would never be cached either: hence pointers as text.
 
     filtered = filter_questions(
         questions=questions,
@@ -129,8 +131,9 @@ def rag_finetuning(
     ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
     checked = check_answerability(
         questions=filtered.outputs["train"],
-        knowledge_base=ingested.outputs["knowledge_base"],
+        knowledge_base=ingested.outputs["pointer"],
         question_encoder=question_encoder,
+        question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
         answerable_k=answerable_k,
     )
     tokenized = tokenize_pairs(
@@ -138,14 +141,17 @@ def rag_finetuning(
         validation=filtered.outputs["validation"],
         question_encoder=question_encoder,
         generator=generator,
+        question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
+        generator_fingerprint=fingerprints["generator_fingerprint"],
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
     )
     finetuned = finetune_rag(
         pairs=tokenized.outputs["pairs"],
-        knowledge_base=ingested.outputs["knowledge_base"],
+        knowledge_base=ingested.outputs["pointer"],
         generator=generator,
         **encoders,
+        **fingerprints,
         workspace=workspace,
         method=method,
         method_options=method_options,

@@ -6,21 +6,23 @@ from components import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def check_answerability(
     questions: dsl.Input[dsl.Dataset],
-    knowledge_base: dsl.Input[dsl.Artifact],
     answerable: dsl.Output[dsl.Dataset],
     unanswerable: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    knowledge_base: str,
     question_encoder: str,
+    question_encoder_fingerprint: str,
     answerable_k: int = 10,
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
     from ragtune.knowledge.opening import open_to_read
+    from ragtune.knowledge.pointers import from_text
     from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
     from ragtune.questions.answerability import split_by_answerability
 
     encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
-    with open_to_read(knowledge_base.path) as base:
+    with open_to_read(from_text(knowledge_base)) as base:
         counts = split_by_answerability(
             questions.path, encoder, base, answerable.path, unanswerable.path, k=answerable_k
         )

@@ -63,13 +63,17 @@ def check_inputs(
     workspace_volume: str,
     gpus: int,
     train_memory: str,
-) -> NamedTuple("Fingerprints", questions=str, corpus=str):
-    """Refuse what a later box would refuse, and hash the sources, so that caching sees changed data behind a URI."""
+) -> NamedTuple(
+    "Fingerprints", questions=str, corpus=str, question_encoder=str, passage_encoder=str, generator=str
+):
+    """Refuse what a later box would refuse; hash sources and models, so that caching sees what changed behind a name."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
+    from ragtune.hub import model_fingerprint
     from ragtune.kubeflow.parameters import check_values
     from ragtune.reachable import check_reachable
     from ragtune.sources import fingerprint
 
     check_values(values)
     check_reachable(values)
-    return (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
+    models = map(model_fingerprint, (question_encoder, passage_encoder, generator))
+    return (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus), *models)

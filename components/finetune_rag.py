@@ -6,7 +6,6 @@ from components import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def finetune_rag(
     pairs: dsl.Input[dsl.Dataset],
-    knowledge_base: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
     closed_book_model: dsl.Output[dsl.Model],
     trained_knowledge_base: dsl.Output[dsl.Artifact],
@@ -15,6 +14,10 @@ def finetune_rag(
     question_encoder: str,
     passage_encoder: str,
     generator: str,
+    knowledge_base: str,
+    question_encoder_fingerprint: str,
+    passage_encoder_fingerprint: str,
+    generator_fingerprint: str,
     workspace: str,
     method: str = "rag",
     method_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
@@ -45,7 +48,7 @@ def finetune_rag(
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
     import math
 
-    from ragtune.knowledge.pointers import point_at
+    from ragtune.knowledge.pointers import from_text, point_at, resolve
     from ragtune.models.checkpoint import knowledge_base_of
     from ragtune.registry.connection import connected
     from ragtune.training.launch import finetune
@@ -53,12 +56,13 @@ def finetune_rag(
     if tracking_uri:
         with connected(tracking_uri):  # makes MLflow's tables, if need be, before several processes could
             pass
+    base, _ = resolve(from_text(knowledge_base))
     results = finetune(
         question_encoder=question_encoder,
         passage_encoder=passage_encoder,
         generator=generator,
         dataset_folder=pairs.path,
-        knowledge_base_folder=knowledge_base.path,
+        knowledge_base_folder=base,
         output_folder=model.path,
         closed_book_folder=closed_book_model.path,
         tensorboard_folder=tensorboard.path,

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components import TRAIN_IMAGE
@@ -13,9 +15,10 @@ def ingest_passages(
     name: str = "passages",
     milvus_uri: str = "",
     index: str = "auto",
-):
+) -> NamedTuple("Ingested", pointer=str):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
     from ragtune.knowledge.knowledge_base import ingest_into_workspace
+    from ragtune.knowledge.pointers import as_text
     from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
 
@@ -25,3 +28,4 @@ def ingest_passages(
     )
     for metric, count in counts.items():
         metrics.log_metric(metric, count)
+    return (as_text(knowledge_base.path),)

@@ -11,6 +11,8 @@ def tokenize_pairs(
     metrics: dsl.Output[dsl.Metrics],
     question_encoder: str,
     generator: str,
+    question_encoder_fingerprint: str,
+    generator_fingerprint: str,
     max_question_tokens: int = 32,
     max_answer_tokens: int = 32,
 ):

@@ -79,6 +79,23 @@ def pointer_from(told: dict[str, Any]) -> Pointer:
     return Pointer(told["path"], told["version"], told["content_hash"], told.get("encoder_fingerprint", ""))
 
 
+def as_text(folder: str | Path) -> str:
+    """The pointer in a folder as one line of JSON: what KFP hands on as a parameter, and keys its cache by."""
+    return json.dumps(asdict(read_pointer(Path(folder) / POINTER)), sort_keys=True)
+
+
+def from_text(text: str) -> Pointer:
+    """The reverse of `as_text`.
+
+    Raises:
+        KnowledgeBaseError: the text is no pointer.
+    """
+    try:
+        return pointer_from(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise KnowledgeBaseError(f"{text!r}: is no pointer to a knowledge base ({error!r})") from error
+
+
 def leads_to(pointer: Pointer, version: Path) -> bool:
     """True where a pointer is meant for, or would open, a version, wherever its knowledge base is mounted here.
 
