@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from joblib import cpu_count
+
 from ragtune.errors import TrainingError
 from ragtune.training.launchers.base import Launcher, last_reason
 
@@ -36,7 +38,7 @@ def _command(processes: int, arguments_file: str) -> list[str]:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    threads = str(max(1, cpu_count() // processes))
     ours = {"PYTHONUNBUFFERED": "1", ENDS_WITH_STARTER: "1"}
     tokenizers = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": threads}
     return {"OMP_NUM_THREADS": threads} | tokenizers | os.environ | ours

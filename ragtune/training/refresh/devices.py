@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import torch
+from joblib import cpu_count
 from torch import nn
 
 from ragtune.models.encoders import Encoder
@@ -118,7 +119,7 @@ def environment(devices: RefreshDevices) -> dict[str, str]:
     """This process's, without torchrun's own; on the CPU with a part of its cores."""
     own = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
     if devices.on_cpu:
-        own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // _CPU_SHARE))
+        own["OMP_NUM_THREADS"] = str(max(1, cpu_count() // _CPU_SHARE))
     return own | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false" if devices.on_cpu else "true"}
 
 

@@ -1,0 +1,95 @@
+"""The compiled pipeline as a cluster reads it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ragtune.kubeflow.pods import CREDENTIALS, SECRET, WORKSPACE
+
+ROOT = Path(__file__).parents[2]
+PIPELINE, PLATFORM = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
+TASKS = PIPELINE["root"]["dag"]["tasks"]
+TYPES = {name: told["parameterType"] for name, told in PIPELINE["root"]["inputDefinitions"]["parameters"].items()}
+EXECUTORS = PIPELINE["deploymentSpec"]["executors"]
+PODS = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+BOXES = sorted(TASKS)
+ON_GPUS = {"ingest-passages", "check-answerability", "finetune-rag", "evaluate-rag"}
+NEVER_CACHED = {"check-inputs", "ingest-passages", "evaluate-rag", "register-model"}
+
+
+def resources(box: str) -> dict[str, Any]:
+    return EXECUTORS[f"exec-{box}"]["container"]["resources"]
+
+
+def texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in texts(part)]
+    return [value]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_every_parameter_of_a_resource_is_a_text(box):
+    """KFP's driver takes a number there for an empty text, and asks for no GPU at all."""
+    fields = texts(resources(box))
+    assert fields and all(isinstance(field, str) for field in fields)
+    for field in fields:
+        if "pipelinechannel--" in field:
+            name = field.split("pipelinechannel--")[1].rstrip("']}")
+            assert TYPES[name] == "STRING", field
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_every_box_has_limits_and_requests(box):
+    assert {"resourceCpuLimit", "resourceCpuRequest", "resourceMemoryLimit", "resourceMemoryRequest"} <= set(
+        resources(box)
+    )
+    assert ("accelerator" in resources(box)) == (box in ON_GPUS)
+    assert ("emptyDirMounts" in PODS[f"exec-{box}"]) == (box in ON_GPUS)
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_every_box_mounts_the_workspace_and_the_one_optional_secret(box):
+    pod = PODS[f"exec-{box}"]
+    assert [mount["mountPath"] for mount in pod["pvcMount"]] == [WORKSPACE]
+    (variables,) = pod["secretAsEnv"]
+    assert variables["secretName"] == SECRET and variables["optional"]
+    assert {entry["envVar"] for entry in variables["keyToEnv"]} == set(CREDENTIALS)
+    (files,) = pod["secretAsVolume"]
+    assert files["secretName"] == SECRET and files["optional"]
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_what_changes_things_outside_its_artifacts_is_never_cached(box):
+    assert bool(TASKS[box]["cachingOptions"].get("enableCache")) == (box not in NEVER_CACHED)
+
+
+@pytest.mark.parametrize("box", sorted(set(BOXES) - NEVER_CACHED))
+def test_no_cached_box_takes_an_artifact_of_one_that_never_is(box):
+    """Its key would be a new one in each run."""
+    for source in TASKS[box]["inputs"].get("artifacts", {}).values():
+        assert source["taskOutputArtifact"]["producerTask"] not in NEVER_CACHED
+
+
+@pytest.mark.parametrize(
+    ("box", "sources"),
+    [
+        ("filter-questions", {"questions"}),
+        ("split-passages", {"corpus"}),
+        ("check-answerability", {"pointer", "question_encoder"}),
+        ("tokenize-pairs", {"question_encoder", "generator"}),
+        ("finetune-rag", {"pointer", "question_encoder", "passage_encoder", "generator"}),
+    ],
+)
+def test_a_cached_box_is_keyed_by_what_stands_behind_its_names(box, sources):
+    told = TASKS[box]["inputs"]["parameters"].values()
+    keys = {told["taskOutputParameter"]["outputParameterKey"] for told in told if "taskOutputParameter" in told}
+    assert keys == sources
+
+
+def test_more_memory_for_other_boxes_trains_nothing_again():
+    names = set(TASKS["finetune-rag"]["inputs"]["parameters"])
+    assert "pipelinechannel--train_memory" in names
+    for box in set(BOXES) - {"finetune-rag"}:
+        assert "pipelinechannel--train_memory" not in TASKS[box]["inputs"]["parameters"]
