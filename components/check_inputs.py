@@ -63,10 +63,8 @@ def check_inputs(
     workspace_volume: str,
     gpus: int,
     train_memory: str,
-) -> NamedTuple(
-    "Fingerprints", questions=str, corpus=str, question_encoder=str, passage_encoder=str, generator=str
-):
-    """Refuse what a later box would refuse; hash sources and models, so that caching sees what changed behind a name."""
+) -> NamedTuple("Fingerprints", questions=str, corpus=str, question_encoder=str, passage_encoder=str, generator=str):
+    """Refuse what a later box would; hash sources and models, so that caching sees what changed behind a name."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
     from ragtune.hub import model_fingerprint
     from ragtune.kubeflow.parameters import check_values

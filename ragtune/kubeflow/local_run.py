@@ -17,16 +17,20 @@ from ragtune.kubeflow.box_log import BoxLog, ended_with
 from ragtune.kubeflow.run_folder import box_metrics, finish, only_run
 from ragtune.sources import check_no_secrets
 
+Runner = local.SubprocessRunner | local.DockerRunner
 _RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
 
 
-def run_here(pipeline: GraphComponent, parameters: dict[str, Any], output: Path) -> dict[str, float]:
-    """Run a DAG on this machine, each box in a process of its own.
+def run_here(
+    pipeline: GraphComponent, parameters: dict[str, Any], output: Path, runner: Runner | None = None
+) -> dict[str, float]:
+    """Run a DAG on this machine, each box in a process or a container of its own.
 
     Args:
         pipeline: what `@dsl.pipeline` made.
         parameters: of the pipeline, by name.
         output: the run's own folder, where metrics, report and model end.
+        runner: kfp's, for containers; None starts processes.
 
     Returns:
         The metrics of all boxes.
@@ -41,13 +45,15 @@ def run_here(pipeline: GraphComponent, parameters: dict[str, Any], output: Path)
         boxes = output.absolute() / "boxes"
         with atomic_file(output / "parameters.json") as stream:
             json.dump(parameters, stream, indent=2)
-        box_log = _run_boxes(pipeline, parameters, boxes, output / "log.txt")
+        box_log = _run_boxes(pipeline, parameters, boxes, output / "log.txt", runner)
         figures = finish(output, boxes, box_log.seconds)
     return figures
 
 
-def _run_boxes(pipeline: GraphComponent, parameters: dict[str, Any], boxes: Path, log_path: Path) -> BoxLog:
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
+def _run_boxes(
+    pipeline: GraphComponent, parameters: dict[str, Any], boxes: Path, log_path: Path, runner: Runner | None
+) -> BoxLog:
+    local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
     warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
     subprocess_task_handler.replace_python_executable = _with_this_python
     subprocess_task_handler.run_local_subprocess = _with_its_status
@@ -57,7 +63,7 @@ def _run_boxes(pipeline: GraphComponent, parameters: dict[str, Any], boxes: Path
         try:
             with contextlib.redirect_stdout(box_log):
                 pipeline(**parameters)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # of a container that failed kfp misses the outputs
             reason = f"{box_log.failed}: {box_log.failure}" if box_log.failed else str(error)
             raise RagtuneError(f"{reason}\nThe whole log: {log_path}") from error
     return box_log

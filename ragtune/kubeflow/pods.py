@@ -8,7 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod
-SECRET = "ragtune"  # one for all credentials, optional, as are its keys
+SECRET = "ragtune"  # noqa: S105 (its name; one for all credentials, optional, as are its keys)
 CREDENTIALS = (
     "HF_TOKEN",
     "AWS_ACCESS_KEY_ID",
@@ -21,7 +21,7 @@ CREDENTIALS = (
     "MLFLOW_TRACKING_TOKEN",
     "RAGTUNE_MILVUS_TOKEN",
 )
-SECRET_FILES = "/etc/ragtune/secret"  # FSSPEC_CONFIG_DIR of the images: a key fsspec.json of the Secret holds options
+SECRET_FILES = "/etc/ragtune/secret"  # noqa: S105 (FSSPEC_CONFIG_DIR of the images: the Secret's key fsspec.json)
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for processes of one training; the pod's own, not a temporary file)
 _GPU = "nvidia.com/gpu"
 _CPU_REQUEST = "1"  # a box works with less than its limit, but not with less memory
