@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.check_answerability import check_answerability
 from components.check_inputs import check_inputs
@@ -23,11 +23,9 @@ from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.package import compiled_text
 from ragtune.kubeflow.parameters import check_values, documented, read_parameters, with_defaults
+from ragtune.kubeflow.pods import WORKSPACE, place
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
 
-WORKSPACE = "/workspace"  # where the volume is mounted in every pod that needs it
-SOURCE_OPTIONS = "/etc/ragtune/sources"  # FSSPEC_CONFIG_DIR of the images
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for data loaders; the pod's own, not a temporary file)
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
 COMPILED = Path(__file__).parent / "compiled" / "rag_finetuning.yaml"
@@ -91,8 +89,16 @@ def rag_finetuning(
     model_registry_url: str = "",
     workspace: str = WORKSPACE,
     workspace_volume: str = "ragtune-workspace",
-    gpus: int = 1,
+    gpus: str = "1",
     train_memory: str = "64Gi",
+    train_cpus: str = "8",
+    embed_gpus: str = "1",
+    embed_memory: str = "32Gi",
+    embed_cpus: str = "4",
+    data_memory: str = "8Gi",
+    data_cpus: str = "2",
+    node_selector: dict = {},  # noqa: B006 (read only; KFP takes no None)
+    tolerations: list = [],  # noqa: B006 (read only; KFP takes no None)
 ):
     """Fine-tune a RAG model on questions and a corpus; register it if it is better than before."""
     sources = check_inputs(**locals()).set_caching_options(False)  # all parameters, as nothing else is named yet
@@ -208,17 +214,14 @@ def rag_finetuning(
         min_test_questions=min_test_questions,
     ).set_caching_options(False)
 
-    for task in (sources, filtered, split):
-        kubernetes.use_secret_as_volume(task, "ragtune-sources", SOURCE_OPTIONS, optional=True)
-    for task in (sources, ingested, checked, tokenized, finetuned, evaluated, registered):
-        kubernetes.mount_pvc(task, pvc_name=workspace_volume, mount_path=WORKSPACE)
-    for task in (ingested, checked, finetuned, evaluated):
-        kubernetes.use_secret_as_env(task, "ragtune-milvus", {"token": "RAGTUNE_MILVUS_TOKEN"}, optional=True)
-        kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY, medium="Memory")
-        task.set_accelerator_type("nvidia.com/gpu").set_memory_limit(train_memory)
-    finetuned.set_accelerator_limit(gpus)
+    nodes = {"volume": workspace_volume, "node_selector": node_selector, "tolerations": tolerations}
+    for task in (sources, filtered, split, tokenized, registered):
+        place(task, memory=data_memory, cpus=data_cpus, **nodes)
     for task in (ingested, checked, evaluated):
-        task.set_accelerator_limit(1)
+        place(task, memory=embed_memory, cpus=embed_cpus, gpus=embed_gpus, **nodes)
+    place(finetuned, memory=train_memory, cpus=train_cpus, gpus=gpus, **nodes)
+    for task in (ingested, finetuned):  # they go on where a pod that was evicted stood
+        task.set_retry(num_retries=2, backoff_duration="60s")
 
 
 def compile_pipeline(target: Path = COMPILED, check: bool = False, images: Mapping[str, Any] = {}) -> None:

@@ -61,14 +61,21 @@ def check_inputs(
     model_registry_url: str,
     workspace: str,
     workspace_volume: str,
-    gpus: int,
+    gpus: str,
     train_memory: str,
+    train_cpus: str,
+    embed_gpus: str,
+    embed_memory: str,
+    embed_cpus: str,
+    data_memory: str,
+    data_cpus: str,
+    node_selector: dict,
+    tolerations: list,
 ) -> NamedTuple("Fingerprints", questions=str, corpus=str, question_encoder=str, passage_encoder=str, generator=str):
     """Refuse what a later box would; hash sources and models, so that caching sees what changed behind a name."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
-    from ragtune.hub import model_fingerprint
     from ragtune.kubeflow.parameters import check_values
-    from ragtune.reachable import check_reachable
+    from ragtune.reachable import check_reachable, model_fingerprint
     from ragtune.sources import fingerprint
 
     check_values(values)

@@ -39,7 +39,7 @@ def finetune_rag(
     warmup_steps: float = 0.05,
     eval_steps: float = 100,
     closed_book_steps: int = -1,
-    gpus: int = 1,
+    gpus: str = "1",
     processes: int = 0,
     seed: int = 0,
     training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
@@ -68,7 +68,7 @@ def finetune_rag(
         tensorboard_folder=tensorboard.path,
         work_folder=f"{workspace}/training",
         tracking_uri=tracking_uri,
-        processes=processes or gpus,
+        processes=processes or int(gpus),
         method=method,
         method_options=method_options,
         retrieval=retrieval,

@@ -12,10 +12,8 @@ from typing import Any
 from tokenizers import normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
-from transformers.utils.hub import extract_commit_hash
 
 from ragtune.errors import ModelError
-from ragtune.files import content_hash
 
 # sentence-transformers' names of the prompts before questions and passages, the first that is there.
 PROMPT_NAMES = {"question": ("query",), "passage": ("document", "passage", "corpus")}
@@ -68,21 +66,6 @@ def read_json(name_or_path: str, filename: str, subfolder: str = "") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not readable as JSON ({error}); copy it again") from error
-
-
-def model_fingerprint(name_or_path: str) -> str:
-    """Tell which model it is now: the SHA-256 of a folder's files, or a hub repository's name and commit.
-
-    Raises:
-        ModelError: there is no such folder or repository, or the hub cannot be reached.
-    """
-    if Path(name_or_path).is_dir():
-        return content_hash(name_or_path)
-    path = find_file(name_or_path, "config.json") or find_file(name_or_path, "modules.json")
-    if path is None:
-        raise ModelError(f"{name_or_path}: neither config.json nor modules.json; is it a model?")
-    name, _ = split_revision(name_or_path)
-    return f"{name}@{extract_commit_hash(str(path), None)}"
 
 
 def load_tokenizer(name_or_path: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from transformers.utils.hub import extract_commit_hash
+
 from ragtune.errors import ModelError, RegistryError, StorageError, UnavailableError
-from ragtune.files import open_uri
-from ragtune.hub import load_tokenizer, read_json, split_revision
+from ragtune.files import content_hash, open_uri
+from ragtune.hub import find_file, load_tokenizer, read_json, split_revision
 from ragtune.knowledge.address import wait_until_listening
 from ragtune.questions.hub_dataset import HubDataset
 from ragtune.reading import files_of, readable
@@ -43,6 +45,21 @@ def check_reachable(values: Mapping[str, Any]) -> None:
             pass
     if values["model_registry_url"]:
         _check_registry(values["model_registry_url"])
+
+
+def model_fingerprint(name_or_path: str) -> str:
+    """Tell which model it is now: the SHA-256 of a folder's files, or a hub repository's name and commit.
+
+    Raises:
+        ModelError: there is no such folder or repository, or the hub cannot be reached.
+    """
+    if Path(name_or_path).is_dir():
+        return content_hash(name_or_path)
+    path = find_file(name_or_path, "config.json") or find_file(name_or_path, "modules.json")
+    if path is None:
+        raise ModelError(f"{name_or_path}: neither config.json nor modules.json; is it a model?")
+    name, _ = split_revision(name_or_path)
+    return f"{name}@{extract_commit_hash(str(path), None)}"
 
 
 def _check_source(uri: str) -> None:

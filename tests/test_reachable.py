@@ -11,7 +11,7 @@ from pipeline import rag_finetuning
 from ragtune import reachable
 from ragtune.errors import RagtuneError
 from ragtune.kubeflow.parameters import with_defaults
-from ragtune.reachable import check_reachable
+from ragtune.reachable import check_reachable, model_fingerprint
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "ragtune" / "sample" / "base"
@@ -100,3 +100,21 @@ def test_a_folder_without_tokenizer_or_weights_is_refused(values, tmp_path):
     assert "no weights as *.safetensors there" in message(values, generator=str(tmp_path / "generator"))
     (tmp_path / "generator" / "tokenizer.json").unlink()
     assert "tokenizer cannot be loaded" in message(values, generator=str(tmp_path / "generator"))
+
+
+def test_a_model_is_told_by_its_files(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    before = model_fingerprint(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert model_fingerprint(str(tmp_path)) != before
+    (tmp_path / "model.safetensors").unlink()
+    assert model_fingerprint(str(tmp_path)) == before
+
+
+def test_a_model_on_the_hub_is_told_by_its_commit(tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr(reachable, "find_file", lambda name, file: snapshot / file)
+    assert model_fingerprint("owner/name@main") == f"owner/name@{commit}"

@@ -133,9 +133,13 @@ def _split(assignment: str) -> tuple[str, str]:
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
-    if kind is dict:
+    if kind in (dict, list):
         with contextlib.suppress(yaml.YAMLError):
             value = yaml.safe_load(value) if isinstance(value, str) else value
+        if kind is list and isinstance(value, list):
+            return value
+        if kind is list:
+            raise ParameterError(f'parameter {name}: {value!r} is no list, such as [{{"key": "value"}}]')
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise ParameterError(f'parameter {name}: {value!r} is no mapping of names, such as {{"name": "value"}}')
         return value

@@ -8,6 +8,8 @@ from ragtune.settings.training import MOST_PASSAGES, Training
 
 _SHARE = Range(0, below=1)
 _MEMORY = Like(r"[0-9]+([EPTGMK]i?)?", "an amount of memory, such as 64Gi")  # as KFP has it
+_COUNT = Like(r"[0-9]+", "a whole number")  # as text, as KFP reads resources
+_CPUS = Like(r"[0-9]+(\.[0-9]+)?|[0-9]+m", "a number of processors, such as 4 or 500m")
 _VOLUME = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a volume claim")
 
 
@@ -136,9 +138,21 @@ class Cluster:
     workspace_volume: Annotated[str, _VOLUME] = setting(
         "ragtune-workspace", "volume claim that is mounted as the workspace on a cluster"
     )
-    gpus: Annotated[int, Range(0)] = setting(1, "GPUs of the training's pod on a cluster")
-    train_memory: Annotated[str, _MEMORY] = setting(
-        "64Gi", "memory of the boxes that embed, train and evaluate on a cluster"
+    gpus: Annotated[str, _COUNT] = setting("1", "GPUs of the training's pod on a cluster")
+    train_memory: Annotated[str, _MEMORY] = setting("64Gi", "memory of the training's pod on a cluster")
+    train_cpus: Annotated[str, _CPUS] = setting("8", "most processors of the training's pod on a cluster")
+    embed_gpus: Annotated[str, _COUNT] = setting(
+        "1", "GPUs of the pods that embed and evaluate on a cluster; 0 leaves it to the CPU"
+    )
+    embed_memory: Annotated[str, _MEMORY] = setting("32Gi", "memory of the pods that embed and evaluate on a cluster")
+    embed_cpus: Annotated[str, _CPUS] = setting("4", "most processors of the pods that embed and evaluate on a cluster")
+    data_memory: Annotated[str, _MEMORY] = setting("8Gi", "memory of all other pods on a cluster")
+    data_cpus: Annotated[str, _CPUS] = setting("2", "most processors of all other pods on a cluster")
+    node_selector: dict[str, Any] = setting(
+        {}, 'labels of the nodes that may run the pods on a cluster, such as `{"pool": "gpu"}`'
+    )
+    tolerations: list[Any] = setting(
+        [], 'taints that the pods tolerate on a cluster, such as `[{"key": "gpu", "operator": "Exists"}]`'
     )
 
 

@@ -97,9 +97,9 @@ class Setting:
 
 
 def setting(default: Any, help_: str) -> Any:
-    """A dataclass field with a default and a help text; an empty dict as default is made anew for each instance."""
-    if default == {}:
-        return field(default_factory=dict, metadata={"help": help_})
+    """A dataclass field with a default and a help text; an empty dict or list is made anew for each instance."""
+    if default in ({}, []):
+        return field(default_factory=type(default), metadata={"help": help_})
     return field(default=default, metadata={"help": help_})
 
 

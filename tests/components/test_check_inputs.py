@@ -27,7 +27,8 @@ def test_the_compiled_pipeline_hands_it_all_of_them_and_no_box_begins_before_it(
     spec, _ = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
     tasks = spec["root"]["dag"]["tasks"]
     inputs = tasks["check-inputs"]["inputs"]["parameters"]
-    assert {name: given["componentInputParameter"] for name, given in inputs.items()} == {
+    own = {name: inputs[name] for name in check_inputs.component_spec.inputs}  # beside those of its pod
+    assert {name: given["componentInputParameter"] for name, given in own.items()} == {
         name: name for name in spec["root"]["inputDefinitions"]["parameters"]
     }
     assert not tasks["check-inputs"].get("cachingOptions", {}).get("enableCache")

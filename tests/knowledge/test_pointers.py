@@ -6,7 +6,7 @@ from test_manifest import manifest
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.manifest import BUILDING, MANIFEST, REPAIRING, serve, write_manifest
-from ragtune.knowledge.pointers import Pointer, resolve, write_pointer
+from ragtune.knowledge.pointers import POINTER, Pointer, as_text, from_text, read_pointer, resolve, write_pointer
 
 
 @pytest.fixture
@@ -80,3 +80,14 @@ def test_a_broken_pointer_is_named(tmp_path):
     (tmp_path / "knowledge_base.json").write_text("{")
     with pytest.raises(KnowledgeBaseError, match=r"knowledge_base.json: is no pointer"):
         resolve(tmp_path)
+
+
+def test_a_pointer_goes_through_a_parameter_of_kfp_and_back(base, tmp_path):
+    write_pointer(tmp_path / "pointer", base)
+    assert from_text(as_text(tmp_path / "pointer")) == read_pointer(tmp_path / "pointer" / POINTER)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"path": "a"}'])
+def test_what_is_no_pointer_is_told(text):
+    with pytest.raises(KnowledgeBaseError, match="is no pointer to a knowledge base"):
+        from_text(text)

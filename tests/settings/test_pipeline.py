@@ -27,7 +27,8 @@ BOXES = sorted(path.stem for path in (ROOT / "components").glob("[a-z]*.py"))
 OTHER_NAMES = {  # where the name is taken by an output
     ("ingest_passages", "name"): "knowledge_base",
 }
-OTHER_INPUTS = {"questions_fingerprint", "corpus_fingerprint"}
+MODELS = ("question_encoder", "passage_encoder", "generator")
+OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)}
 
 
 def parameters(function):
