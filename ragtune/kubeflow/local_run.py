@@ -5,7 +5,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
@@ -17,7 +17,7 @@ from ragtune.kubeflow.box_log import BoxLog, ended_with
 from ragtune.kubeflow.run_folder import box_metrics, finish, only_run
 from ragtune.sources import check_no_secrets
 
-Runner = local.SubprocessRunner | local.DockerRunner
+Runner: TypeAlias = local.SubprocessRunner | local.DockerRunner
 _RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
 
 
