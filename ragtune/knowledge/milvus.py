@@ -7,8 +7,10 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import grpc
@@ -20,6 +22,7 @@ from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
+_INDEX_STALL_SECONDS = 600.0
 _SYSTEM_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up.
 _CHANNEL = {"grpc.keepalive_time_ms": 310_000}
@@ -81,6 +84,28 @@ def translated_errors(place: str) -> Iterator[None]:
     except MilvusException as error:
         kind = UnavailableError if _does_not_answer(error) or _system_failed(error) else KnowledgeBaseError
         raise kind(f"{place}: {_explain(error)}") from error
+
+
+def wait_for_index(client: MilvusClient, collection: str, place: str) -> None:
+    """Come back once all rows of a collection are under its index.
+
+    Raises:
+        KnowledgeBaseError: it does not grow for `_INDEX_STALL_SECONDS`.
+    """
+    last, changed = -1, time.monotonic()
+    for pause in repeat(0.2):
+        (name,) = client.list_indexes(collection) or [""]
+        pending = int((client.describe_index(collection, name) or {}).get("pending_index_rows", 0))
+        if pending <= 0:
+            return
+        if pending != last:
+            last, changed = pending, time.monotonic()
+        if time.monotonic() - changed > _INDEX_STALL_SECONDS:
+            raise KnowledgeBaseError(
+                f"{place}: {pending:,} rows of {collection} have waited {_INDEX_STALL_SECONDS:.0f} s for "
+                "their index; look into the log of Milvus' index node, then run again"
+            )
+        time.sleep(pause)
 
 
 @contextlib.contextmanager

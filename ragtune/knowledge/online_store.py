@@ -1,10 +1,8 @@
 """Feast's Milvus online store with what Feast lacks: batched search that gives back the documents' own vectors."""
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +24,19 @@ from ragtune.knowledge.feast_names import (
     to_naive_utc,
 )
 from ragtune.knowledge.manifest import METRIC
-from ragtune.knowledge.milvus import CALL_SECONDS, close_embedded, connect_embedded, connect_server, translated_errors
+from ragtune.knowledge.milvus import (
+    CALL_SECONDS,
+    close_embedded,
+    connect_embedded,
+    connect_server,
+    translated_errors,
+    wait_for_index,
+)
+from ragtune.knowledge.milvus_values import WholeText, stored_vectors
 
 _ID, _EMBEDDING, _CONTENT_HASH = "id", "embedding", "content_hash"
 _ROW_KEY = "id_pk"  # Feast's name for the serialised entity key
-_ROWS_PER_PAGE = 16_384  # the most that a Milvus server gives at once
-_MOST_RESULTS = 16_384  # a query, the same limit
-_INDEX_STALL_SECONDS = 600.0
+_MOST_ROWS = 16_384  # that a Milvus server gives at once
 
 
 class BatchedMilvusOnlineStoreConfig(MilvusOnlineStoreConfig):
@@ -89,9 +93,9 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 "event_ts": _microseconds(timestamp),
                 "created_ts": _microseconds(created) if created else 0,
             }
-            row.update(zip(key.join_keys, (_Whole(value.string_val) for value in key.entity_values), strict=True))
+            row.update(zip(key.join_keys, (WholeText(value.string_val) for value in key.entity_values), strict=True))
             for name, value in values.items():
-                row[name] = value.float_list_val.val if name in vectors else _Whole(value.string_val)
+                row[name] = value.float_list_val.val if name in vectors else WholeText(value.string_val)
             if row[_ROW_KEY] not in newest or newest[row[_ROW_KEY]]["event_ts"] < row["event_ts"]:
                 newest[row[_ROW_KEY]] = row
         with translated_errors(self._place):
@@ -134,8 +138,8 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 f"{table.name}: holds vectors of {dimension} dimensions, the queries have shape {queries.shape}; was "
                 "another encoder used?"
             )
-        if not 1 <= k <= _MOST_RESULTS:
-            raise KnowledgeBaseError(f"k = {k}: must be from 1 to {_MOST_RESULTS}, Milvus' limit")
+        if not 1 <= k <= _MOST_ROWS:
+            raise KnowledgeBaseError(f"k = {k}: must be from 1 to {_MOST_ROWS}, Milvus' limit")
         ids = np.full((len(queries), k), "", dtype=object)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         embeddings = np.zeros((len(queries), k, dimension if with_embeddings else 0), dtype=np.float32)
@@ -159,7 +163,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             ids[row, : len(hits)] = [hit["entity"][_ID] for hit in map(hits.get_raw_item, range(len(hits)))]
             scores[row, : len(hits)] = hits.distances
         if with_embeddings:
-            embeddings[ids != ""] = _stored_vectors(found, dimension)
+            embeddings[ids != ""] = stored_vectors(found, _EMBEDDING, dimension)
         return ids, scores, embeddings
 
     def content_hashes(self, config: RepoConfig, table: FeatureView) -> Iterator[tuple[list[str], list[str]]]:
@@ -176,7 +180,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 rows = client.query(collection, filter="", **wanted)
                 yield [row[_ID] for row in rows], [row[_CONTENT_HASH] for row in rows]
                 return
-            pages = client.query_iterator(collection, batch_size=_ROWS_PER_PAGE, consistency_level="Strong", **wanted)
+            pages = client.query_iterator(collection, batch_size=_MOST_ROWS, consistency_level="Strong", **wanted)
             while page := pages.next():
                 yield [row[_ID] for row in page], [row[_CONTENT_HASH] for row in page]
             pages.close()
@@ -213,7 +217,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             client = self._collected(config, table)
             client.release_collection(collection, timeout=CALL_SECONDS)
             client.flush(collection, timeout=CALL_SECONDS)
-            self._wait_for_index(client, collection)
+            wait_for_index(client, collection, self._place)
             client.load_collection(collection)
 
     def rebuild_index(self, config: RepoConfig, table: FeatureView) -> None:
@@ -239,7 +243,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
                 params={"params": build} if self._embedded_path else build,
             )
             client.create_index(collection, wanted, timeout=CALL_SECONDS)
-            self._wait_for_index(client, collection)
+            wait_for_index(client, collection, self._place)
             client.load_collection(collection)
 
     def disconnect(self) -> None:
@@ -277,43 +281,6 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         """The client, with the table's collection made and loaded."""
         self._get_or_create_collection(config, table)
         return self._connect(config)
-
-    def _wait_for_index(self, client: MilvusClient, collection: str) -> None:
-        last, changed = -1, time.monotonic()
-        for pause in repeat(0.2):
-            (name,) = client.list_indexes(collection) or [""]
-            pending = int((client.describe_index(collection, name) or {}).get("pending_index_rows", 0))
-            if pending <= 0:
-                return
-            if pending != last:
-                last, changed = pending, time.monotonic()
-            if time.monotonic() - changed > _INDEX_STALL_SECONDS:
-                raise KnowledgeBaseError(
-                    f"{self._place}: {pending:,} rows of {collection} have waited {_INDEX_STALL_SECONDS:.0f} s for "
-                    "their index; look into the log of Milvus' index node, then run again"
-                )
-            time.sleep(pause)
-
-
-class _Whole(str):
-    """A text that is one item to whoever loops over it: pymilvus checks type and length of every character."""
-
-    def __iter__(self) -> Iterator[str]:
-        yield self
-
-
-def _stored_vectors(found: Any, dimension: int) -> npt.NDArray[np.float32]:
-    """The vectors of all hits of all queries, one after the other, (hits, d).
-
-    pymilvus would make a Python list a hit. All hits share one protobuf message, whose packed floats are read at once.
-    """
-    for hits in found:
-        for field in hits.lazy_field_data:
-            if field.field_name == _EMBEDDING and len(field.vectors.float_vector.data):
-                size = len(field.vectors.float_vector.data) * 4
-                packed = field.vectors.float_vector.SerializeToString()
-                return np.frombuffer(packed[-size:], dtype="<f4").reshape(-1, dimension)
-    return np.zeros((0, dimension), np.float32)
 
 
 def _collection(config: RepoConfig, table: FeatureView) -> str:

@@ -443,8 +443,8 @@ def test_an_index_that_finds_too_little_is_not_switched_to(tmp_path, corpus, enc
 
 
 def test_vectors_that_come_back_changed_are_not_switched_to(tmp_path, corpus, encoder, monkeypatch):
-    vectors = online_store._stored_vectors
-    monkeypatch.setattr(online_store, "_stored_vectors", lambda *args: vectors(*args) * np.float32(1.01))
+    vectors = online_store.stored_vectors
+    monkeypatch.setattr(online_store, "stored_vectors", lambda *args: vectors(*args) * np.float32(1.01))
     with pytest.raises(KnowledgeBaseError, match="gives back other vectors than were written"):
         ingest_passages(corpus, tmp_path / "base", encoder)
 
