@@ -8,6 +8,16 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def all_devices() -> list[str]:
+    """Every GPU, where there is one; else the CPU."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def halved_on_gpu(device: torch.device) -> torch.autocast:
+    """A context that computes in bfloat16 on a GPU that does so, and changes nothing elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and computes_in_bfloat16(device))
+
+
 def computes_in_bfloat16(device: torch.device) -> bool:
     """True where a device multiplies bfloat16 faster than float32: most GPUs, and CPUs with AMX or AVX-512 BF16."""
     if device.type == "cuda":
