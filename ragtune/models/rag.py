@@ -1,5 +1,6 @@
 """RagModel: question encoder, passage encoder and generator, and how likely they find an answer together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,6 +149,8 @@ class RagModel(nn.Module):
         question_attention_mask: Tensor | None = None,
         doc_embeddings: Tensor | None = None,
         doc_mask: Tensor | None = None,
+        context_lengths: Sequence[int] | None = None,
+        answer_lengths: Sequence[int] | None = None,
     ) -> RagOutput:
         """A batch's likelihoods, with gradient to question encoder and generator, and to `doc_embeddings` if they ask.
 
@@ -162,6 +165,8 @@ class RagModel(nn.Module):
             question_attention_mask: 1 for a token, (batch, question length).
             doc_embeddings: (batch, n_docs, dimension), as the knowledge base holds them.
             doc_mask: True for a document, False for padding, (batch, n_docs).
+            context_lengths, answer_lengths: tokens of each context and of each answer, as numbers on the host; without
+                them a GPU is waited for.
 
         Raises:
             ModelError: a row of labels holds no token, or a question has no document.
@@ -187,7 +192,11 @@ class RagModel(nn.Module):
 
         n_docs = doc_mask.shape[1]
         by_doc = self.generator.log_likelihoods(
-            context_input_ids, context_attention_mask, labels.repeat_interleave(n_docs, dim=0)
+            context_input_ids,
+            context_attention_mask,
+            labels.repeat_interleave(n_docs, dim=0),
+            context_lengths,
+            None if answer_lengths is None else [length for length in answer_lengths for _ in range(n_docs)],
         )
         log_likelihoods = by_doc.view(len(labels), n_docs, -1)
         return RagOutput(

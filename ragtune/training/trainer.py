@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from ragtune.models.generators.likelihood import known_lengths
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagModel
 from ragtune.training.arguments import RagTrainingArguments
@@ -178,9 +179,10 @@ class RagTrainer(ResumableTrainer):
         together = torch.cat(vectors).cpu().numpy()
         return np.split(together, np.cumsum([len(part) for part in vectors])[:-1])
 
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """On the device, for which the host does not wait where they lie in pinned memory."""
-        return {name: value.to(self.args.device, non_blocking=True) for name, value in inputs.items()}
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        """On the device, for which the host does not wait where they lie in pinned memory; lengths stay on the host."""
+        moved = {name: value.to(self.args.device, non_blocking=True) for name, value in inputs.items()}
+        return moved | known_lengths(inputs)
 
     # A step
 

@@ -89,7 +89,7 @@ class Waits(TorchDispatchMode):
         self.places = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.overloadpacket.__name__ == "_local_scalar_dense":
+        if function.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero"):
             outside = [frame.filename for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
             self.places += [place for place in outside[-2:-1] if "/ragtune/" in place]  # the last one is this
         return function(*args, **kwargs or {})

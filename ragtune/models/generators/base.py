@@ -85,12 +85,20 @@ class Generator(nn.Module, ABC):
         """The way from a prompt to this generator's input."""
 
     @abstractmethod
-    def log_likelihoods(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    def log_likelihoods(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        prompt_lengths: Sequence[int] | None = None,
+        answer_lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         """log p(y_t | y_<t, prompt) of every label, with gradient; 0 where the label is -100.
 
         Args:
             input_ids, attention_mask: of the prompts, (prompts, length), as `PromptTokens.pad` made them.
             labels: the answers' tokens with their end, (prompts, answer length), padded with -100.
+            prompt_lengths, answer_lengths: tokens of each prompt and answer; without them a GPU is waited for.
 
         Returns:
             (prompts, answer length), in nats.

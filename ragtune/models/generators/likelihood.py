@@ -4,12 +4,14 @@ Prompts of like length share a forward pass, and the output layer, which for a s
 decoder, sees only positions that hold a label.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+
+from ragtune.models.losses import IGNORED
 
 # Prompt tokens a forward pass, padding included: on a CPU what its caches hold, on a GPU what keeps it busy.
 _TOKENS_ON_CPU = 4096
@@ -31,22 +33,42 @@ def output_only_at(places: Tensor, shape: torch.Size, output_layer: nn.Module) -
         hook.remove()
 
 
-def groups_of_like_length(attention_mask: Tensor, generator: nn.Module) -> list[tuple[Tensor, int]]:
+def known_lengths(inputs: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Tokens of each prompt and each answer of a batch on the CPU, as arguments of `RagModel.forward`."""
+    if "labels" not in inputs or "context_attention_mask" not in inputs:
+        return {}
+    return {
+        "context_lengths": inputs["context_attention_mask"].sum(dim=1).tolist(),
+        "answer_lengths": (inputs["labels"] != IGNORED).sum(dim=1).tolist(),
+    }
+
+
+def label_places(labels: Tensor, count: int) -> Tensor:
+    """The places in `labels.flatten()` that hold a label, ascending, (count,); `nonzero` would wait for the device."""
+    return (labels == IGNORED).flatten().to(torch.uint8).argsort(stable=True)[:count]
+
+
+def groups_of_like_length(
+    attention_mask: Tensor, generator: nn.Module, lengths: Sequence[int] | None = None
+) -> list[tuple[list[int], int]]:
     """Rows of like length, and the longest of each group; all rows as they are where one forward pass takes them.
 
     One always does where the generator's weights are spread over processes, which must call its layers equally often.
+    `lengths` are the mask's sums; without them the device is waited for.
     """
     together = any(isinstance(module, FSDPModule) for module in generator.modules())
     rows, longest = attention_mask.shape
     at_once = _TOKENS_ON_CPU if attention_mask.device.type == "cpu" else _TOKENS_ON_GPU
-    everything = torch.arange(rows, device=attention_mask.device)
     if together or rows * longest <= at_once:
-        return [(everything, longest)]
-    lengths, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
-    descending = lengths.tolist()
-    groups, first = [], 0
+        return [(list(range(rows)), longest)]
+    if lengths is None:
+        lengths = attention_mask.sum(dim=1).tolist()
+    order = sorted(range(rows), key=lambda row: -lengths[row])
+    groups: list[tuple[list[int], int]] = []
+    first = 0
     while first < rows:
-        count = max(1, at_once // descending[first])
-        groups.append((order[first : first + count], descending[first]))
-        first += count
+        longest = lengths[order[first]]
+        chosen = order[first : first + max(1, at_once // longest)]
+        groups.append((chosen, longest))
+        first += len(chosen)
     return groups

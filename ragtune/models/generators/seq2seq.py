@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ragtune.errors import ModelError
 from ragtune.hub import load_tokenizer
 from ragtune.models.generators.base import Generator, PromptTokens, Tokens, linear_weights
-from ragtune.models.generators.likelihood import groups_of_like_length, output_only_at
+from ragtune.models.generators.likelihood import groups_of_like_length, label_places, output_only_at
 from ragtune.models.losses import IGNORED, token_log_likelihoods
 from ragtune.models.pretrained import load_pretrained
 
@@ -82,21 +82,33 @@ class Seq2SeqGenerator(Generator):
         """Labels moved right by one behind the decoder's own start token, -100 as padding; (batch, length)."""
         return self.backbone.prepare_decoder_input_ids_from_labels(labels)
 
-    def log_likelihoods(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    def log_likelihoods(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        prompt_lengths: Sequence[int] | None = None,
+        answer_lengths: Sequence[int] | None = None,
+    ) -> Tensor:
         """As `Generator.log_likelihoods`."""
         decoder_input_ids = self.decoder_inputs(labels)
-        groups = groups_of_like_length(attention_mask, self.backbone)
+        groups = groups_of_like_length(attention_mask, self.backbone, prompt_lengths)
+        if answer_lengths is None:
+            answer_lengths = (labels != IGNORED).sum(dim=1).tolist()
         found = []
-        for rows, longest in groups:
+        for chosen, longest in groups:
+            rows = torch.tensor(chosen, device=labels.device)
             prompts, mask = input_ids[rows, :longest], attention_mask[rows, :longest]
-            found.append(self._of_group(prompts, mask, decoder_input_ids[rows], labels[rows]))
+            places = label_places(labels[rows], sum(answer_lengths[row] for row in chosen))
+            found.append(self._of_group(prompts, mask, decoder_input_ids[rows], labels[rows], places))
         if len(groups) == 1:
             return found[0]
-        order = torch.cat([rows for rows, _ in groups])
+        order = torch.tensor([row for chosen, _ in groups for row in chosen], device=labels.device)
         return torch.cat(found)[order.argsort()]
 
-    def _of_group(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
-        places = (labels != IGNORED).flatten().nonzero().flatten()
+    def _of_group(
+        self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor, labels: Tensor, places: Tensor
+    ) -> Tensor:
         with output_only_at(places, labels.shape, self.backbone.get_output_embeddings()):
             logits = self.backbone(
                 input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids, use_cache=False

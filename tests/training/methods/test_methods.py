@@ -65,14 +65,14 @@ def test_a_new_method_trains_without_a_generator_and_is_judged_by_recall(make_tr
     trainer = make_trainer(method="in-batch", max_steps=12, eval_steps=6, **settings)
     parts = (trainer.rag.question_encoder, trainer.rag.passage_encoder, trainer.rag.generator)
     before = [weights(part) for part in parts]
-    trainer.fit()
+    trainer.train()
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.1
     assert [not torch.equal(old, weights(part)) for old, part in zip(before, parts, strict=True)] == [True, True, False]
     assert set(dict(trainer.model.named_children())) == {"question_encoder", "passage_encoder"}
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
     assert [entry["step"] for entry in evaluations] == [0, 6, 12]
     assert not any("eval_em" in entry for entry in evaluations)
-    best = max(evaluations[1:], key=lambda entry: (entry["eval_recall@1"], -entry["eval_loss"]))
+    best = max(evaluations, key=lambda entry: (entry["eval_recall@1"], -entry["eval_loss"]))
     assert trainer.state.best_global_step == best["step"]
     assert trainer.state.log_history[1]["positive_score"] > 0
     assert trainer.knowledge.calls == 3  # the evaluations', none for a step
