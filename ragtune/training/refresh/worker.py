@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -249,7 +250,10 @@ def refresh(folder: Path) -> None:
     devices = RefreshDevices(tuple(job["devices"]), job["memory_limit"])
     limit_memory(devices)
     on_all = spread(encoder, devices.names)
-    ingest_passages(job["passages"], folder / _BASE, on_all, uri=job["uri"], name=job["name"], index=job["index"])
+    # The base keeps the vectors by row; by content nobody asks for them again, as the next snapshot has others.
+    with tempfile.TemporaryDirectory(prefix=".vectors.", dir=folder) as by_content:
+        options = {"uri": job["uri"], "name": job["name"], "index": job["index"]}
+        ingest_passages(job["passages"], folder / _BASE, on_all, embedding_cache=by_content, **options)
 
 
 if __name__ == "__main__":

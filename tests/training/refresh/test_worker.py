@@ -61,6 +61,7 @@ def test_a_snapshot_becomes_a_knowledge_base_while_the_encoder_trains_on(refresh
     assert done.seconds > 0
     with KnowledgeBase.open(refresher.base_folder(1), encoder_fingerprint=encoder.fingerprint) as base:
         assert base.search(expected, 1).embeddings[0, 0] == pytest.approx(expected[0], abs=1e-6)
+    assert not list(refresher.folder.rglob("embeddings")) and not list(refresher.folder.rglob(".vectors.*"))
 
 
 def test_it_gives_way_to_the_training(refresher, encoder):
