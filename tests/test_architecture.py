@@ -29,6 +29,7 @@ LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 HOMES = {
     "kfp": ("pipeline.py", "components/", "ragtune/kubeflow/"),
     "feast": ("ragtune/knowledge/feast_names.py",),  # twice as slow to import elsewhere
+    "kubernetes": ("ragtune/training/launchers/trainjob/",),
     "pymilvus": ("ragtune/knowledge/",),
 }
 SOURCES = sorted([*ROOT.glob("ragtune/**/*.py"), *ROOT.glob("components/*.py"), ROOT / "pipeline.py"])

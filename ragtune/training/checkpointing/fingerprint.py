@@ -103,7 +103,7 @@ def run_inputs(
     parameters |= {"questions_per_step": questions, "exact_search": args.retrieval == "exact"}
     return {
         "ragtune": ragtune.__version__,
-        "dataset": _pairs_hash(Path(dataset_folder)),
+        "dataset": pairs_hash(Path(dataset_folder)),
         "knowledge_base": knowledge_base,
         "base_model": {
             "question_encoder": model.question_encoder.fingerprint,
@@ -128,7 +128,7 @@ def fingerprint(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _pairs_hash(folder: Path) -> str:
+def pairs_hash(folder: Path) -> str:
     """Of the rows and of how they were tokenised; not of what `datasets` writes about itself beside them."""
     digest = hashlib.sha256()
     for path in sorted([*folder.rglob("*.arrow"), *folder.glob("tokenization.json")]):

@@ -2,7 +2,9 @@
 
 from ragtune.training.launchers.base import Launcher
 from ragtune.training.launchers.torchrun import Torchrun
+from ragtune.training.launchers.trainjob.launcher import TrainJob
 
 LAUNCHERS: dict[str, type[Launcher]] = {
     "torchrun": Torchrun,
+    "trainjob": TrainJob,
 }
