@@ -141,7 +141,7 @@ def pod_from(own: Mapping[str, Any] | None, task_config: Any) -> Pod:
 def _with_shared_memory(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     if any(mount["mountPath"] == _SHARED_MEMORY for mount in pod.volume_mounts):
         return pod.volumes, pod.volume_mounts
-    volume = {"name": "ragtune-shared-memory", "emptyDir": {"medium": "Memory"}}
+    volume = {"name": "shared-memory", "emptyDir": {"medium": "Memory"}}
     return [*pod.volumes, volume], [*pod.volume_mounts, {"name": volume["name"], "mountPath": _SHARED_MEMORY}]
 
 
