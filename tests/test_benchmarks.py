@@ -181,3 +181,14 @@ def test_an_ingestion_that_is_killed_harms_no_reader_and_resumes_exactly(results
     counts = kill_ingestion.run(tmp_path, kills=2, rows=300)
     assert counts["killed"] == 2 and counts["searches"] > 0
     assert (counts["failed"], counts["wrong"], counts["inexact"]) == (0, 0, 0)
+
+
+def test_disk_counts_every_part_of_a_workspace(results):
+    import disk
+
+    disk.main(["--rows", "300", "--dimension", "16"])
+    figures = json.loads((results / "disk.json").read_text())
+    assert figures["vectors_bytes"] == 16 * 4  # and a header of 128 bytes, shared by all
+    assert figures["embedding_cache_bytes"] > figures["vectors_bytes"]
+    assert figures["passages_bytes"] > 600  # 100 words and a title
+    assert figures["offline_source_bytes"] > 16 * 4 and figures["milvus_lite_bytes"] > 16 * 4

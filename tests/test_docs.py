@@ -1,3 +1,4 @@
+import json
 import runpy
 from pathlib import Path
 
@@ -13,3 +14,30 @@ def test_the_picture_of_the_dag_is_what_the_compiled_pipeline_says():
 def test_the_page_of_parameters_is_what_is_generated():
     listing = runpy.run_path(str(ROOT / "docs" / "list_parameters.py"))
     assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == listing["page"]()
+
+
+def test_the_page_of_scale_says_what_was_measured():
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    table = page[page.index("## Measured") : page.index("## Computed")]
+
+    def result(name):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+    disk, large = result("disk"), result("index_recall_large")["lines"]
+    version = sum(disk[f"{part}_bytes"] for part in ("vectors", "offline_source", "passages"))
+    exact = next(line for line in large if line["rows"] == 50_000 and line["index"] == "exact search")
+    for shown in (
+        *(f"{disk[name]:,}" for name in disk if name.endswith("_bytes")),
+        f"{result('embedding')['ragtune_bfloat16_passages_per_s']} passages/s",
+        f"{result('ingestion')['ours_rows_per_s']:,} rows/s",
+        f"{exact['questions_per_s']:,.0f} questions/s",
+        f"{result('retrieval')['ours_16_at_once_per_s']:.0f} questions/s",
+        f"{result('overlap')['overlapped_search_fraction']:.1%}".replace("%", " %"),
+    ):
+        assert shown in table, shown
+    each = version + disk["embedding_cache_bytes"]
+    for millions in (1, 5, 21):
+        sizes = [each, each + disk["milvus_lite_bytes"], version]
+        row = [f"{size * millions / 1e3:.0f} GB" for size in sizes]
+        lite = row[1] if millions < 21 else "–"
+        assert f"| {millions} million | {row[0]} | {lite} | {row[2]} |" in page
