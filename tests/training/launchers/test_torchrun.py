@@ -51,6 +51,6 @@ def test_a_run_ends_with_its_starter():
 def test_the_processes_of_a_machine_share_its_cores_for_computing_and_for_tokenising(monkeypatch):
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torchrun, "cpu_count", lambda: 8)
     told = torchrun._environment(2)
     assert (told["OMP_NUM_THREADS"], told["RAYON_NUM_THREADS"], told["TOKENIZERS_PARALLELISM"]) == ("4", "4", "true")
