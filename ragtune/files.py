@@ -5,6 +5,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -98,6 +99,16 @@ def atomic_file(target: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         open(temporary, mode, encoding=None if "b" in mode else "utf-8") as stream,
     ):
         yield stream
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, which nobody finds any more from the first moment on.
+
+    Whoever is killed meanwhile leaves it under the hidden name `.<name>.…` beside, and never half of it under its own.
+    """
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def describe_write_error(error: OSError, target: str | Path) -> Exception:

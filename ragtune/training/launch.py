@@ -103,11 +103,10 @@ def finetune(
         outcome = _outcome(outcome_file)
     if "message" in outcome:
         raise getattr(errors, outcome["error"], TrainingError)(outcome["message"])
-    if ended is not None:
-        raise ended
-    if "results" not in outcome:
-        raise TrainingError(f"{work_folder}: the run has left no results there; do all its processes see that folder?")
-    return outcome["results"]
+    if "results" in outcome:  # the model stands where it was asked for, however the processes ended after that
+        return outcome["results"]
+    nowhere = f"{work_folder}: the run has left no results there; do all its processes see that folder?"
+    raise ended or TrainingError(nowhere)
 
 
 @contextmanager

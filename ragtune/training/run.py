@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ragtune.files import atomic_path
+from ragtune.files import atomic_path, remove_folder
 from ragtune.knowledge.leases import Reading
 from ragtune.models.checkpoint import save_model
 from ragtune.models.inputs import PromptBuilder
@@ -95,7 +95,7 @@ def publish(prepared: Prepared, published: Callable[[dict[str, float]], object] 
                 shutil.copytree(source, temporary)
         if published:
             published(figures)
-        shutil.rmtree(work)
+        remove_folder(work)
     return figures
 
 

@@ -86,6 +86,10 @@ def test_an_outcome_that_a_killed_run_has_not_written_to_the_end_is_none(start, 
         start(launcher=Here(leave(left)))
 
 
+def test_a_run_that_has_published_its_model_has_succeeded_however_its_processes_end(start):
+    assert start(launcher=Here(leave('{"results": {"steps": 2}}'))) == {"steps": 2}
+
+
 def test_a_run_that_ends_well_without_results_is_an_error(start):
     with pytest.raises(TrainingError, match=r"training: the run has left no results there; do all its processes see"):
         start(launcher=Here(lambda file, given: 0))

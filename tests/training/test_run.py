@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
@@ -10,7 +12,8 @@ from ragtune.models.checkpoint import load_model, read_description
 from ragtune.questions.learnt import among, read_learnt
 from ragtune.training import run as run_module
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.run import run
+from ragtune.training.prepare import Prepared
+from ragtune.training.run import publish, run
 
 PARAMETERS = {"max_steps": 2, "eval_steps": 1, "temperature": 0.05, "n_docs": 3, "report_to": "none"}
 
@@ -40,6 +43,27 @@ def test_what_was_trained_is_not_trained_again_if_only_the_end_was_missing(files
     assert "training:" not in capsys.readouterr().err
     assert results["steps"] == results["closed_book_steps"] == 2
     assert {path.name for path in tmp_path.iterdir()} == {"model", "closed_book", "work"}
+
+
+def test_a_run_killed_while_it_drops_its_work_folder_leaves_no_half_that_is_published_again(
+    files, tmp_path, monkeypatch
+):
+    work, remove = tmp_path / "work" / "run", shutil.rmtree
+    (work / "model").mkdir(parents=True)
+    (work / "model" / "training_results.json").write_text('{"steps": 2}')
+    args = RagTrainingArguments(output_dir=str(tmp_path / "run"), **PARAMETERS)
+    prepared = Prepared(files(closed_book_folder=""), args, None, None, None, {}, {}, work)
+
+    def killed(folder, **options):
+        if Path(folder).parent == work.parent:
+            raise KeyboardInterrupt
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish(prepared)
+    assert (tmp_path / "model" / "training_results.json").exists()
+    assert not work.exists()
 
 
 def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_path):
