@@ -48,7 +48,21 @@ def drop_bests(folder: Path, current: int | None) -> None:
     needed = {current} | {best_of(path) for path in folder.glob("checkpoint-*")}
     for path in folder.glob("best-*"):
         if int(path.name.removeprefix("best-")) not in needed:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
+
+
+def drop_checkpoints(folder: Path, kept: int) -> None:
+    """Remove all whole checkpoints but the `kept` ones with the most steps."""
+    for step in _steps(folder)[:-kept]:
+        remove(checkpoint_folder(folder, step))
+
+
+def remove(whole: Path) -> None:
+    """Remove a folder, which no longer counts from the first moment on: a killed process leaves no half of one."""
+    partial = partial_of(whole)
+    shutil.rmtree(partial, ignore_errors=True)
+    whole.rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -64,8 +78,12 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 def last_step(folder: str | Path) -> int | None:
     """Of the whole checkpoints in a folder, the most steps; None where there is none. Nothing is removed."""
+    return max(_steps(folder), default=None)
+
+
+def _steps(folder: str | Path) -> list[int]:
     found = [_NAME.match(path.name) for path in Path(folder).glob("checkpoint-*")]
-    return max((int(name.group(1)) for name in found if name), default=None)
+    return sorted(int(name.group(1)) for name in found if name)
 
 
 def publish(partial: Path, whole: Path) -> None:
@@ -133,5 +151,5 @@ def writing(checkpoint: Path) -> Iterator[None]:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise TrainingError(
             f"{checkpoint.parent}: {checkpoint.name.removeprefix(_PARTIAL)} could not be written ({error}); free "
-            "some space or choose another work_folder; the same command then goes on from the last whole checkpoint"
+            "some space or choose another work_folder; the same command then goes on from the last checkpoint, if any"
         ) from error

@@ -19,7 +19,6 @@ from transformers import (
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import rotate_checkpoints
 
 from ragtune.errors import TrainingError
 from ragtune.training.arguments import RagTrainingArguments
@@ -119,12 +118,12 @@ class ResumableTrainer(Trainer):
             self.train(**options)
         if not self._is_finished(self.state):
             how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
-            last = checkpoints.last_step(self.folder)
-            where = f"; the checkpoint of step {last} stands in {self.folder}" if last is not None else ""
-            raise TrainingError(
-                f"the training {how} after step {self.state.global_step} of {self.state.max_steps}{where}; start it "
-                "again with the same parameters and it goes on from there"
-            )
+            last, then = checkpoints.last_step(self.folder), "it has left no checkpoint, and starts anew"
+            if last is not None:
+                then = f"the checkpoint of step {last} stands in {self.folder}; start it again with the same parameters"
+                then += " and it goes on from there"
+            done = f"after step {self.state.global_step} of {self.state.max_steps}"
+            raise TrainingError(f"the training {how} {done}; {then}")
 
     def _is_finished(self, state: TrainerState) -> bool:
         *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())  # it may have grown
@@ -205,7 +204,7 @@ class ResumableTrainer(Trainer):
             with checkpoints.writing(partial):
                 self._save_state(partial)
                 checkpoints.publish(partial, whole)
-            rotate_checkpoints(str(self.folder), self.args.save_total_limit)
+            checkpoints.drop_checkpoints(self.folder, self.args.save_total_limit or 2)
             checkpoints.drop_bests(self.folder, self.state.best_global_step)
         self.accelerator.wait_for_everyone()
 

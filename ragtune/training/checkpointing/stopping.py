@@ -62,10 +62,24 @@ class Termination(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Agree, and have Trainer write a checkpoint and stop."""
-        self.asked = self._any_process(self.asked)
-        if self.asked and state.global_step < state.max_steps:
+        if not self._any_process(self.asked):  # while they ask each other, a signal may set `asked` for the next step
+            return
+        self.asked = True
+        if state.global_step < state.max_steps:
             control.should_save = args.save_strategy != "no"
             control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """No validation inside an epoch, which a run that is not ended there lacks."""
+        if self.asked and state.global_step < state.max_steps and not epoch_is_over(state):
+            control.should_evaluate = False
+
+
+def epoch_is_over(state: TrainerState) -> bool:
+    """Tell whether a step was the last one of its epoch."""
+    return state.epoch is not None and float(state.epoch).is_integer()
 
 
 def stopped_early(state: TrainerState, patience: int) -> bool:

@@ -74,4 +74,5 @@ def _failure(status: int, tail: Sequence[str]) -> TrainingError:
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     reason = last_reason(tail)
     hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + reason else ""
-    return TrainingError(f"the run {how} ({reason}){hint}; the same call goes on from its last checkpoint")
+    then = "the same call goes on from its last checkpoint, if it has written one"
+    return TrainingError(f"the run {how} ({reason}){hint}; {then}")

@@ -1,8 +1,10 @@
 """The best step's weights, and the checkpoints that a run goes on from."""
 
 import json
+import os
 import resource
 import shutil
+import signal
 from contextlib import contextmanager
 
 import pytest
@@ -13,6 +15,17 @@ from ragtune.errors import TrainingError
 from ragtune.training.checkpointing import checkpoints
 
 QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}
+
+
+class TermAt(TrainerCallback):
+    """Sends SIGTERM while a step trains."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class StopAt(TrainerCallback):
@@ -84,6 +97,56 @@ def test_a_killed_run_ends_with_the_best_step_of_one_that_was_not(make_trainer, 
     assert torch.equal(weights(resumed.rag.generator), weights(whole.rag.generator))
 
 
+def test_a_run_ended_by_sigterm_goes_on_from_the_one_checkpoint_that_is_kept(make_trainer, tmp_path):
+    parameters = {"max_steps": 5, "eval_steps": 1, "save_steps": 2, "save_total_limit": 1, **QUIET, **WORSE}
+    whole, ended, resumed = (
+        make_trainer(folder=folder, callbacks=callbacks, **parameters)
+        for folder, callbacks in (("whole", []), ("run", [TermAt(3)]), ("run", []))
+    )
+    whole.fit()
+    with pytest.raises(TrainingError, match="was ended by SIGTERM after step 3 of 5; the checkpoint of step 3 stands"):
+        ended.fit()
+    assert {path.name for path in (tmp_path / "run").glob("*-*")} == {"checkpoint-3", "best-0"}
+    resumed.fit()
+    assert validations(resumed) == validations(whole)
+    assert torch.equal(weights(resumed.rag.generator), weights(whole.rag.generator))
+
+
+def test_a_run_ended_at_or_inside_an_epoch_has_the_validations_of_one_that_was_not(make_trainer):
+    two_steps_each = {"eval_strategy": "epoch", "save_strategy": "epoch", "per_device_train_batch_size": 24}
+    parameters = {"max_steps": 3, **QUIET, **two_steps_each}
+    whole = make_trainer(folder="whole", **parameters)
+    whole.fit()
+    assert list(validations(whole)) == [0, 2, 3]
+    for step in (1, 2):
+        with pytest.raises(TrainingError, match=f"after step {step} of 3; the checkpoint of step {step} stands"):
+            make_trainer(folder=f"run{step}", callbacks=[TermAt(step)], **parameters).fit()
+        resumed = make_trainer(folder=f"run{step}", **parameters)
+        resumed.fit()
+        assert validations(resumed) == validations(whole)
+
+
+def validations(trainer):
+    return {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+
+
+def test_a_run_killed_while_it_removes_an_old_checkpoint_goes_on(make_trainer, tmp_path, monkeypatch):
+    parameters = {"max_steps": 4, "eval_steps": 4, "save_steps": 1, "save_total_limit": 1, **QUIET}
+    remove = shutil.rmtree
+
+    def killed(path, **options):
+        if (state := tmp_path / "run" / path / checkpoints.STATE).exists():
+            state.unlink()
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        make_trainer(**parameters).fit()
+    make_trainer(**parameters).fit()
+    assert {path.name for path in (tmp_path / "run").glob("[.c]*")} == {"checkpoint-4"}
+
+
 def test_checkpoints_are_written_at_save_steps_and_evaluations_keep_weights_alone(make_trainer, tmp_path):
     written, publish = [], checkpoints.publish
 
@@ -123,6 +186,13 @@ def test_a_checkpoint_whose_best_step_is_gone_is_told_before_training(make_train
     with pytest.raises(TrainingError, match=r"checkpoint-2: its best step was \d, whose weights are gone; delete it"):
         again.fit()
     assert again.knowledge.calls == 0
+
+
+def test_a_run_ended_before_its_first_checkpoint_says_so(make_trainer):
+    with pytest.raises(
+        TrainingError, match=r"was stopped after step 1 of 2; it has left no checkpoint, and starts anew"
+    ):
+        make_trainer(max_steps=2, save_strategy="no", callbacks=[StopAt(1)], **QUIET).fit()
 
 
 def test_a_resumed_run_has_the_cadence_that_it_is_given(make_trainer, tmp_path):

@@ -2,10 +2,12 @@ import os
 import signal
 
 import pytest
+from transformers import TrainerControl, TrainerState
 
 from ragtune.errors import ParameterError, TrainingError
 from ragtune.models.checkpoint import load_model
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.checkpointing.stopping import Termination
 from ragtune.training.run import run
 from ragtune.training.trainer import RagTrainer
 
@@ -51,6 +53,23 @@ def test_early_stopping_ends_a_training_that_is_a_result(make_trainer):
     again = make_trainer(**parameters)
     again.fit()  # finished, though a checkpoint of fewer steps than max_steps is what it finds
     assert again.knowledge.calls == 0
+
+
+def test_a_sigterm_that_comes_while_the_processes_ask_each_other_is_heard_at_the_next_step():
+    def asked(holds):
+        if signal.getsignal(signal.SIGTERM) != before:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return holds
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    termination, control, state = Termination(asked), TrainerControl(), TrainerState(max_steps=9)
+    args = RagTrainingArguments(output_dir="run", report_to="none")
+    with termination.watched():
+        termination.on_step_end(args, state, control)
+        assert not control.should_training_stop  # the other processes know nothing of it
+        termination.on_step_end(args, state, control)
+    assert control.should_training_stop and control.should_save
 
 
 def test_a_bound_on_patience():
