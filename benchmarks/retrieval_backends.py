@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import numpy as np
-from measured import report
+from measured import PAIRS, in_turn, medians, ratio, report
 from stores import VERSIONS, KnownVectors, made_up_passages, made_up_vectors
 
 BACKENDS = ("direct", "gather", "ray")
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="of each process")
     parser.add_argument("--compute", type=float, default=0.5, help="seconds of a step without its search")
     parser.add_argument("--jitter", type=float, default=0.3, help="a share of the computing, more or less")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="how often each backend is measured, in turn")
     parser.add_argument("--worker", choices=BACKENDS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--options", type=json.loads, help=argparse.SUPPRESS)
@@ -117,15 +119,17 @@ def main() -> None:
         return
 
     options = {name: value for name, value in vars(given).items() if name not in ("worker", "folder", "options")}
-    figures: dict[str, float] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         builder = multiprocessing.get_context("spawn").Process(
             target=build, args=(Path(folder), given.rows, given.dimension)
         )
         builder.start()
         builder.join()
-        for backend in BACKENDS:
-            figures |= measure(Path(folder), backend, options)
+        sides = {backend: partial(measure, Path(folder), backend, options) for backend in BACKENDS}
+        runs = in_turn(sides, given.pairs)
+    for of_backend in runs.values():
+        figures |= medians(of_backend)
     table = [("retrieval", *(f"{condition}: {what}" for condition in CONDITIONS for what in ("ms a call", "steps/s")))]
     for backend in BACKENDS:
         names = [key(backend, condition) for condition in CONDITIONS]
@@ -134,12 +138,14 @@ def main() -> None:
     cells = []
     for condition in CONDITIONS:
         gather, ray = (key(backend, condition) for backend in ("gather", "ray"))
-        faster = figures[f"{gather}_ms_per_call"] / figures[f"{ray}_ms_per_call"]
-        figures[f"{ray}_times_faster_a_call_than_gather"] = faster
+        faster = ratio(
+            *([run[f"{name}_ms_per_call"] for run in runs[side]] for side, name in (("gather", gather), ("ray", ray)))
+        )
+        figures |= faster.figures(f"{ray}_times_faster_a_call_than_gather")
         more = figures[f"{ray}_steps_per_s"] / figures[f"{gather}_steps_per_s"]
-        cells.append((f"{faster:.2f} x", f"{more:.2f} x"))
+        cells.append((f"{faster} x", f"{more:.2f} x"))
     table.append(("ray against gather", *chain.from_iterable(cells)))
-    figures = {name: round(value, 3) for name, value in figures.items()}
+    figures = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
     report("retrieval_backends", table, {**options, "vectors": "made up", **figures}, (*VERSIONS, "ray", "torch"))
 
 

@@ -178,8 +178,8 @@ def test_a_reader_is_trained_saved_and_gone_on_with(results, minilm, tmp_path):
 def test_an_ingestion_that_is_killed_harms_no_reader_and_resumes_exactly(results, tmp_path):
     import kill_ingestion
 
-    counts = kill_ingestion.run(tmp_path, kills=2, rows=300)
-    assert counts["killed"] == 2 and counts["searches"] > 0
+    counts = kill_ingestion.run(tmp_path, kills=1, rows=200)
+    assert counts["killed"] == 1 and counts["searches"] > 0
     assert (counts["failed"], counts["wrong"], counts["inexact"]) == (0, 0, 0)
 
 

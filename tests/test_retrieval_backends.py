@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import measured
 import retrieval_backends
 
-SMALL = ["--rows", "300", "--dimension", "32", "--processes", "2", "--calls", "2", "--compute", "0.02"]
+SMALL = ["--rows", "300", "--dimension", "32", "--processes", "2", "--calls", "2", "--compute", "0.02", "--pairs", "1"]
 
 
 @pytest.mark.slow
