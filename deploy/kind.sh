@@ -46,9 +46,10 @@ pipelines() {
 }
 
 trainer() {
-    kube apply --server-side --kustomize \
-        "https://github.com/kubeflow/trainer.git/manifests/overlays/manager?ref=$TRAINER"
+    local source="https://github.com/kubeflow/trainer.git/manifests/overlays"
+    kube apply --server-side --kustomize "$source/manager?ref=$TRAINER"
     kube wait deployments --all --namespace kubeflow-system --for condition=available --timeout 5m
+    kube apply --server-side --kustomize "$source/runtimes?ref=$TRAINER"  # torch-distributed among them
 }
 
 images() {

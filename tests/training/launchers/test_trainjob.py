@@ -187,7 +187,7 @@ def test_two_steps_of_the_same_run_do_not_share_a_job(kubernetes, step, trains, 
     ("spoil", "message"),
     [
         (lambda server: server.denied.add("create trainjobs"), r'cannot create resource "trainjobs"; the step\'s serv'),
-        (lambda server: server.denied.add("get trainjobs"), r"403, .*needs the role of docs/cluster.md, On several no"),
+        (lambda server: server.denied.add("get trainjobs"), r"403, .*needs deploy/base/trainjobs.yaml in this na"),
         (lambda server: server.denied.add("get pods"), "cannot get resource"),
         (lambda server: server.runtimes.clear(), "training_runtime=torch-distributed: is not installed; .*kubectl ap"),
         (lambda server: setattr(server, "has_trainer", False), "Kubeflow Trainer is not installed .*kubectl apply"),

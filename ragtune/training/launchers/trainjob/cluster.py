@@ -149,7 +149,7 @@ def _refused(method: str, path: str, status: int, body: Any) -> RefusedError:
     message = str(told.get("message") or text or "no reason given").strip()
     if status == 403 and re.search(r'User ".*" cannot ', message):  # not a quota's or a webhook's 403
         message += (
-            "; the step's service account needs the role of docs/cluster.md, On several nodes: "
-            "`kubectl apply` it in this namespace"
+            "; the step's service account needs deploy/base/trainjobs.yaml in this namespace: `kubectl apply -k` the "
+            "folder of deploy/ that docs/cluster.md names for it"
         )
     return RefusedError(f"{method} {path}: {status}, {message}", status, bool(told.get("details", {}).get("name")))
