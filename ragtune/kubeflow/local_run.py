@@ -43,6 +43,7 @@ def run_here(
     check_no_secrets(parameters)
     with only_run(output):
         boxes = output.absolute() / "boxes"
+        boxes.mkdir()  # a container's engine would make it for itself alone
         with atomic_file(output / "parameters.json") as stream:
             json.dump(parameters, stream, indent=2)
         box_log = _run_boxes(pipeline, parameters, boxes, output / "log.txt", runner)
