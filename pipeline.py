@@ -89,9 +89,15 @@ def rag_finetuning(
     model_registry_url: str = "",
     workspace: str = WORKSPACE,
     workspace_volume: str = "ragtune-workspace",
+    launcher: str = "torchrun",
+    nodes: int = 1,
     gpus: str = "1",
+    gpu_resource: str = "nvidia.com/gpu",
     train_memory: str = "64Gi",
     train_cpus: str = "8",
+    train_env: dict = {},  # noqa: B006 (read only; KFP takes no None)
+    training_runtime: str = "torch-distributed",
+    keep_trainjob: bool = False,
     embed_gpus: str = "1",
     embed_memory: str = "32Gi",
     embed_cpus: str = "4",
@@ -179,7 +185,15 @@ def rag_finetuning(
         warmup_steps=warmup_steps,
         eval_steps=eval_steps,
         closed_book_steps=closed_book_steps,
+        launcher=launcher,
+        nodes=nodes,
         gpus=gpus,
+        gpu_resource=gpu_resource,
+        train_memory=train_memory,
+        train_cpus=train_cpus,
+        train_env=train_env,
+        training_runtime=training_runtime,
+        keep_trainjob=keep_trainjob,
         processes=processes,
         seed=seed,
         training_options=training_options,
@@ -214,12 +228,14 @@ def rag_finetuning(
         min_test_questions=min_test_questions,
     ).set_caching_options(False)
 
-    nodes = {"volume": workspace_volume, "node_selector": node_selector, "tolerations": tolerations}
+    pod = {"volume": workspace_volume, "node_selector": node_selector, "tolerations": tolerations}
+    gpu_pod = {"gpu_resource": gpu_resource, **pod}
+    own = {name: sources.outputs[f"pod_{name}"] for name in ("gpus", "memory", "cpus")}  # little beside a TrainJob
     for task in (sources, filtered, split, tokenized, registered):
-        place(task, memory=data_memory, cpus=data_cpus, **nodes)
+        place(task, memory=data_memory, cpus=data_cpus, **pod)
     for task in (ingested, checked, evaluated):
-        place(task, memory=embed_memory, cpus=embed_cpus, gpus=embed_gpus, **nodes)
-    place(finetuned, memory=train_memory, cpus=train_cpus, gpus=gpus, **nodes)
+        place(task, memory=embed_memory, cpus=embed_cpus, gpus=embed_gpus, **gpu_pod)
+    place(finetuned, **own, **gpu_pod)
     for task in (ingested, finetuned):  # they go on where a pod that was evicted stood
         task.set_retry(num_retries=2, backoff_duration="60s")
 

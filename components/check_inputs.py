@@ -61,9 +61,15 @@ def check_inputs(
     model_registry_url: str,
     workspace: str,
     workspace_volume: str,
+    launcher: str,
+    nodes: int,
     gpus: str,
+    gpu_resource: str,
     train_memory: str,
     train_cpus: str,
+    train_env: dict,
+    training_runtime: str,
+    keep_trainjob: bool,
     embed_gpus: str,
     embed_memory: str,
     embed_cpus: str,
@@ -71,9 +77,20 @@ def check_inputs(
     data_cpus: str,
     node_selector: dict,
     tolerations: list,
-) -> NamedTuple("Fingerprints", questions=str, corpus=str, question_encoder=str, passage_encoder=str, generator=str):
-    """Refuse what a later box would; hash sources and models, so that caching sees what changed behind a name."""
+) -> NamedTuple(
+    "Checked",
+    questions=str,
+    corpus=str,
+    question_encoder=str,
+    passage_encoder=str,
+    generator=str,
+    pod_gpus=str,
+    pod_memory=str,
+    pod_cpus=str,
+):
+    """Refuse what a later box would; hash sources and models, for caching; tell what the training's pod needs."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
+    from ragtune.kubeflow.nodes import training_pod
     from ragtune.kubeflow.parameters import check_values
     from ragtune.reachable import check_reachable, model_fingerprint
     from ragtune.sources import fingerprint
@@ -81,4 +98,5 @@ def check_inputs(
     check_values(values)
     check_reachable(values)
     models = map(model_fingerprint, (question_encoder, passage_encoder, generator))
-    return (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus), *models)
+    sources = (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
+    return (*sources, *models, *training_pod(values))

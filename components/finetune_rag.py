@@ -2,8 +2,11 @@ from kfp import dsl
 
 from components import TRAIN_IMAGE
 
+# A TrainJob's nodes take over what the step's pod was given, but for the resources, which are parameters.
+HANDED_ON = [dsl.TaskConfigPassthrough(field=field, apply_to_task=True) for field in dsl.TaskConfigField]
 
-@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False, task_config_passthroughs=HANDED_ON)
 def finetune_rag(
     pairs: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
@@ -39,11 +42,20 @@ def finetune_rag(
     warmup_steps: float = 0.05,
     eval_steps: float = 100,
     closed_book_steps: int = -1,
+    launcher: str = "torchrun",
+    nodes: int = 1,
     gpus: str = "1",
+    gpu_resource: str = "nvidia.com/gpu",
+    train_memory: str = "64Gi",
+    train_cpus: str = "8",
+    train_env: dict = {},  # noqa: B006 (read only; KFP takes no None)
+    training_runtime: str = "torch-distributed",
+    keep_trainjob: bool = False,
     processes: int = 0,
     seed: int = 0,
     training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
     tracking_uri: str = "",
+    kubernetes_config: dsl.TaskConfig = None,
 ):
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
     import math
@@ -52,11 +64,24 @@ def finetune_rag(
     from ragtune.models.checkpoint import knowledge_base_of
     from ragtune.registry.connection import connected
     from ragtune.training.launch import finetune
+    from ragtune.training.launchers.torchrun import Torchrun
+    from ragtune.training.launchers.trainjob.launcher import TrainJob
 
     if tracking_uri:
         with connected(tracking_uri):  # makes MLflow's tables, if need be, before several processes could
             pass
     base, _ = resolve(from_text(knowledge_base))
+    job = TrainJob(
+        nodes=nodes,
+        gpus=int(gpus),
+        gpu_resource=gpu_resource,
+        memory=train_memory,
+        cpus=train_cpus,
+        runtime=training_runtime,
+        environment=train_env,
+        keep=keep_trainjob,
+        task_config=kubernetes_config,
+    )
     results = finetune(
         question_encoder=question_encoder,
         passage_encoder=passage_encoder,
@@ -69,6 +94,7 @@ def finetune_rag(
         work_folder=f"{workspace}/training",
         tracking_uri=tracking_uri,
         processes=processes or int(gpus),
+        launcher=job if launcher == "trainjob" else Torchrun(train_env),
         method=method,
         method_options=method_options,
         retrieval=retrieval,

@@ -23,12 +23,19 @@ CREDENTIALS = (
 )
 SECRET_FILES = "/etc/ragtune/secret"  # noqa: S105 (FSSPEC_CONFIG_DIR of the images: the Secret's key fsspec.json)
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for processes of one training; the pod's own, not a temporary file)
-_GPU = "nvidia.com/gpu"
 _CPU_REQUEST = "1"  # a box works with less than its limit, but not with less memory
 
 
 def place(
-    task: dsl.PipelineTask, volume: Any, *, memory: Any, cpus: Any, gpus: Any = "", node_selector: Any, tolerations: Any
+    task: dsl.PipelineTask,
+    volume: Any,
+    *,
+    memory: Any,
+    cpus: Any,
+    gpus: Any = "",
+    gpu_resource: Any = "",
+    node_selector: Any,
+    tolerations: Any,
 ) -> None:
     """Give a box what it needs of a cluster.
 
@@ -37,6 +44,7 @@ def place(
         volume: name of the claim that is mounted at `WORKSPACE`.
         memory, cpus: limits, such as "64Gi" and "8".
         gpus: "" for a box that takes none; such a box gets no shared memory either.
+        gpu_resource: such as "nvidia.com/gpu".
         node_selector: labels of the nodes that may run it, {} for any.
         tolerations: as in a pod, [] for none.
     """
@@ -48,5 +56,5 @@ def place(
     task.set_cpu_request(_CPU_REQUEST).set_cpu_limit(cpus)
     task.set_memory_request(memory).set_memory_limit(memory)
     if gpus != "":
-        task.set_accelerator_type(_GPU).set_accelerator_limit(gpus)
+        task.set_accelerator_type(gpu_resource).set_accelerator_limit(gpus)
         kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory")

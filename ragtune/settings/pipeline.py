@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ragtune.settings.setting import GIVEN, Like, Range, needed, setting, settings_of
+from ragtune.settings.setting import GIVEN, Like, OneOf, Range, needed, setting, settings_of
 from ragtune.settings.training import MOST_PASSAGES, Training
 
 _SHARE = Range(0, below=1)
@@ -11,6 +11,9 @@ _MEMORY = Like(r"[0-9]+([EPTGMK]i?)?", "an amount of memory, such as 64Gi")  # a
 _COUNT = Like(r"[0-9]+", "a whole number")  # as text, as KFP reads resources
 _CPUS = Like(r"[0-9]+(\.[0-9]+)?|[0-9]+m", "a number of processors, such as 4 or 500m")
 _VOLUME = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a volume claim")
+_RESOURCE = Like(r"[a-z0-9][-a-z0-9.]*/[A-Za-z0-9][-\w.]*", "the name of a resource, such as amd.com/gpu")
+_OBJECT = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a Kubernetes object")
+LAUNCHERS = ("torchrun", "trainjob")
 
 
 @dataclass
@@ -99,7 +102,8 @@ class Processes:
 
     batch_size: Annotated[int, Range(1)] = setting(16, "questions per batch in each process")
     processes: Annotated[int, Range(0)] = setting(
-        0, "training processes, one per GPU; 0 means `gpus`; one fewer leaves a GPU to `rag-end2end`'s refreshes"
+        0,
+        "training processes per node, one per GPU; 0 means `gpus`; one fewer leaves a GPU to `rag-end2end`'s refreshes",
     )
     training_options: dict[str, Any] = setting({}, 'further settings of training, such as `{"fully_shard": true}`')
 
@@ -138,9 +142,23 @@ class Cluster:
     workspace_volume: Annotated[str, _VOLUME] = setting(
         "ragtune-workspace", "volume claim that is mounted as the workspace on a cluster"
     )
-    gpus: Annotated[str, _COUNT] = setting("1", "GPUs of the training's pod on a cluster")
-    train_memory: Annotated[str, _MEMORY] = setting("64Gi", "memory of the training's pod on a cluster")
-    train_cpus: Annotated[str, _CPUS] = setting("8", "most processors of the training's pod on a cluster")
+    launcher: Annotated[str, OneOf(LAUNCHERS)] = setting(
+        "torchrun", "place of the training: `torchrun` in its pod, or `trainjob` on nodes of a Kubeflow TrainJob"
+    )
+    nodes: Annotated[int, Range(1)] = setting(1, "nodes of the TrainJob; each has `gpus`")
+    gpus: Annotated[str, _COUNT] = setting("1", "GPUs of the training on a cluster, per node")
+    gpu_resource: Annotated[str, _RESOURCE] = setting(
+        "nvidia.com/gpu", "resource of the GPUs on a cluster, such as `amd.com/gpu`"
+    )
+    train_memory: Annotated[str, _MEMORY] = setting("64Gi", "memory of the training on a cluster, per node")
+    train_cpus: Annotated[str, _CPUS] = setting("8", "most processors of the training on a cluster, per node")
+    train_env: dict[str, Any] = setting(
+        {}, 'environment variables of the training processes, such as `{"NCCL_SOCKET_IFNAME": "eth0"}`; no credentials'
+    )
+    training_runtime: Annotated[str, _OBJECT] = setting(
+        "torch-distributed", "runtime of the TrainJob, of the namespace or the cluster"
+    )
+    keep_trainjob: bool = setting(False, "leave the TrainJob in the cluster when it has ended")
     embed_gpus: Annotated[str, _COUNT] = setting(
         "1", "GPUs of the pods that embed and evaluate on a cluster; 0 leaves it to the CPU"
     )

@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[2]
 PIPELINE, PLATFORM = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
 TASKS = PIPELINE["root"]["dag"]["tasks"]
 TYPES = {name: told["parameterType"] for name, told in PIPELINE["root"]["inputDefinitions"]["parameters"].items()}
+CHECKED = PIPELINE["components"]["comp-check-inputs"]["outputDefinitions"]["parameters"]
+TYPES |= {f"check-inputs-{name}": told["parameterType"] for name, told in CHECKED.items()}
+POD = {"pod_gpus", "pod_memory", "pod_cpus"}  # texts of the first box, for the training's own pod
 EXECUTORS = PIPELINE["deploymentSpec"]["executors"]
 PODS = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 BOXES = sorted(TASKS)
@@ -79,7 +82,7 @@ def test_no_cached_box_takes_an_artifact_of_one_that_never_is(box):
         ("split-passages", {"corpus"}),
         ("check-answerability", {"pointer", "question_encoder"}),
         ("tokenize-pairs", {"question_encoder", "generator"}),
-        ("finetune-rag", {"pointer", "question_encoder", "passage_encoder", "generator"}),
+        ("finetune-rag", {"pointer", "question_encoder", "passage_encoder", "generator"} | POD),
     ],
 )
 def test_a_cached_box_is_keyed_by_what_stands_behind_its_names(box, sources):
@@ -90,6 +93,15 @@ def test_a_cached_box_is_keyed_by_what_stands_behind_its_names(box, sources):
 
 def test_more_memory_for_other_boxes_trains_nothing_again():
     names = set(TASKS["finetune-rag"]["inputs"]["parameters"])
-    assert "pipelinechannel--train_memory" in names
-    for box in set(BOXES) - {"finetune-rag"}:
-        assert "pipelinechannel--train_memory" not in TASKS[box]["inputs"]["parameters"]
+    assert {"train_memory", "pipelinechannel--check-inputs-pod_memory"} <= names
+    for box in set(BOXES) - {"finetune-rag", "check-inputs"}:
+        assert not [name for name in TASKS[box]["inputs"]["parameters"] if "train_memory" in name or "pod_" in name]
+
+
+def test_the_training_hands_on_to_a_trainjob_what_its_own_pod_was_given():
+    component = PIPELINE["components"]["comp-finetune-rag"]
+    handed = {told["field"] for told in component["taskConfigPassthroughs"] if told["applyToTask"]}
+    assert {"ENV", "KUBERNETES_VOLUMES", "KUBERNETES_TOLERATIONS", "KUBERNETES_NODE_SELECTOR"} <= handed
+    assert component["inputDefinitions"]["parameters"]["kubernetes_config"]["parameterType"] == "TASK_CONFIG"
+    types = {fields(resources(box))["resourceType"] for box in ON_GPUS}
+    assert types == {"{{$.inputs.parameters['pipelinechannel--gpu_resource']}}"}

@@ -20,6 +20,7 @@ from ragtune.questions.filtering import filter_questions
 from ragtune.questions.tokenization import tokenize_pairs
 from ragtune.registry.mlflow import register
 from ragtune.settings.pipeline import PARAMETERS
+from ragtune.training.launchers import LAUNCHERS
 
 ROOT = Path(__file__).parents[2]
 NEEDED = inspect.Parameter.empty
@@ -28,7 +29,7 @@ OTHER_NAMES = {  # where the name is taken by an output
     ("ingest_passages", "name"): "knowledge_base",
 }
 MODELS = ("question_encoder", "passage_encoder", "generator")
-OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)}
+OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)} | {"kubernetes_config"}
 
 
 def parameters(function):
@@ -42,6 +43,10 @@ def test_the_pipeline_has_every_setting_with_its_type_and_default():
         assert parameter.annotation is PARAMETERS[name].kind, name
         if parameter.default is not NEEDED:
             assert parameter.default == PARAMETERS[name].default, name
+
+
+def test_the_launchers_are_those_of_training():
+    assert PARAMETERS["launcher"].bound.choices == tuple(LAUNCHERS)
 
 
 def test_the_user_interface_tells_every_help_text():

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from joblib import cpu_count
@@ -17,15 +18,22 @@ ENDS_WITH_STARTER = "RAGTUNE_ENDS_WITH_STARTER"  # environment variable: the run
 _TAIL_LINES = 100
 
 
+@dataclass(frozen=True)
 class Torchrun(Launcher):
-    """Processes on this machine, which end when the one that started them does, however that happens."""
+    """Processes on this machine, which end when the one that started them does, however that happens.
+
+    Attributes:
+        environment: of the processes, beside this one's own.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, arguments_file: Path, processes: int) -> None:
         """As `Launcher.run`; what the processes print goes to stderr."""
         from torch.cuda import device_count
 
         count = processes or max(1, device_count())
-        status, tail = _stream(_command(count, str(arguments_file)), _environment(count))
+        status, tail = _stream(_command(count, str(arguments_file)), _environment(count) | dict(self.environment))
         if status != 0:
             raise _failure(status, tail)
 

@@ -54,3 +54,10 @@ def test_the_processes_of_a_machine_share_its_cores_for_computing_and_for_tokeni
     monkeypatch.setattr(torchrun, "cpu_count", lambda: 8)
     told = torchrun._environment(2)
     assert (told["OMP_NUM_THREADS"], told["RAYON_NUM_THREADS"], told["TOKENIZERS_PARALLELISM"]) == ("4", "4", "true")
+
+
+def test_the_processes_get_the_environment_that_is_asked_for(monkeypatch, tmp_path, capfd):
+    code = "import os; print(os.environ['NCCL_DEBUG'])"
+    monkeypatch.setattr(torchrun, "_command", lambda processes, file: [sys.executable, "-c", code])
+    torchrun.Torchrun({"NCCL_DEBUG": "WARN"}).run(tmp_path / "arguments.json", 1)
+    assert "WARN" in capfd.readouterr().err

@@ -1,0 +1,56 @@
+"""The rules for nodes of a training, and the resources of its own pod."""
+
+import pytest
+
+from pipeline import rag_finetuning
+from ragtune.errors import ParameterError
+from ragtune.kubeflow.nodes import check_nodes, training_pod
+from ragtune.kubeflow.parameters import with_defaults
+
+
+def values(**given):
+    return with_defaults(rag_finetuning.pipeline_func, {"questions": "q", "corpus": "c", **given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"launcher": "trainjob"},
+        {"launcher": "trainjob", "nodes": 2, "retrieval": "gather"},
+        {"launcher": "trainjob", "nodes": 2, "milvus_uri": "http://milvus:19530"},
+        {"launcher": "trainjob", "nodes": 2, "retrieval": "ray", "train_env": {"RAY_ADDRESS": "ray:6379"}},
+        {"train_env": {"NCCL_SOCKET_IFNAME": "eth0", "TOKENIZERS_PARALLELISM": "false"}},
+    ],
+)
+def test_what_goes_together_passes(given):
+    check_nodes(values(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"nodes": 2}, "nodes=2: launcher=torchrun starts one; set launcher=trainjob"),
+        (
+            {"launcher": "trainjob", "nodes": 2},
+            "embedded Milvus serves one machine, not nodes=2; set retrieval to gather",
+        ),
+        ({"launcher": "trainjob", "nodes": 2, "retrieval": "ray"}, "name it by RAY_ADDRESS in train_env"),
+        (
+            {"train_env": {"NCCL_IB_DISABLE": 1.0}},
+            'train_env: NCCL_IB_DISABLE=1.0: is not a text; write "1.0" in quotes',
+        ),
+        ({"train_env": {"A=B": "1"}}, "train_env: A=B: is no name of an environment variable"),
+        ({"train_env": {"PET_NNODES": "1"}}, "PET_NNODES: is set by torchrun"),
+        ({"train_env": {"HF_TOKEN": "hf_x"}}, "HF_TOKEN: parameters are stored and shown; .* the Secret ragtune"),
+    ],
+)
+def test_what_does_not_is_refused(given, message):
+    with pytest.raises(ParameterError, match=message):
+        check_nodes(values(**given))
+
+
+def test_the_trainings_pod_takes_no_gpu_where_a_trainjob_has_them():
+    asked = {"gpus": "8", "train_memory": "500Gi", "train_cpus": "64"}
+    assert training_pod(values(**asked)) == ("8", "500Gi", "64")
+    assert training_pod(values(**asked, launcher="trainjob")) == ("0", "8Gi", "2")
