@@ -45,15 +45,18 @@ STYLE = """
 """
 
 
+ASIDE = ("question_encoder", "passage_encoder", "generator", "pod_gpus", "pod_memory", "pod_cpus")
+
+
 def edges() -> list[tuple[str, str]]:
-    """Who hands something to whom, as pairs of box names; models' hashes, which only keys of the cache need, aside."""
+    """Who hands something to whom, as pairs of box names; models' hashes and resources aside."""
     spec = next(yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text()))
     found = set()
     for name, task in spec["root"]["dag"]["tasks"].items():
         inputs = task.get("inputs", {})
         for source in [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]:
             told = source.get("taskOutputArtifact") or source.get("taskOutputParameter")
-            if told and told.get("outputParameterKey") not in ("question_encoder", "passage_encoder", "generator"):
+            if told and told.get("outputParameterKey") not in ASIDE:
                 found.add((told["producerTask"].replace("-", "_"), name.replace("-", "_")))
     return sorted(found)
 
