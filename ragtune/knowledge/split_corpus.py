@@ -118,7 +118,7 @@ class _Cut:
         if len(differing := np.flatnonzero(texts[first] != texts)):
             self._raise_ambiguous(read, int(differing[0]), int(first[differing[0]]))
         entries = np.array(self.first_entry)
-        return first[entries] != entries
+        return (first[entries] != entries) & np.isin(first[entries], entries)  # not a piece of another row
 
     def originals(self, repeated: npt.NDArray[np.bool_]) -> Rows:
         """Name for every piece the first one with its title and text, (pieces,); -1 for those of a repeated row."""

@@ -71,6 +71,13 @@ def test_every_piece_names_the_texts_that_it_is_of_by_their_content(tmp_path):
     assert found == {"w1#0": ("w1", whole, "w2", piece), "w1#1": ("w1", whole), "w3": ("w3", piece)}
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["piece first", "row first"])
+def test_a_row_that_has_the_id_and_text_of_another_rows_piece_is_a_source_of_it(tmp_path, order):
+    _, found = split(tmp_path, [row("w1", "a b c"), row("w1#0", "a b")][order], max_words=2)
+    sources = {passage.id: set(passage.source_ids) for passage in found}
+    assert sources == {"w1#0": {"w1", "w1#0"}, "w1#1": {"w1"}}
+
+
 def test_the_same_row_twice_is_one_passage(tmp_path):
     counts, found = split(tmp_path, [row("w1", LONG), row("w1", LONG)], max_words=20)
     assert counts["passages_duplicate"] >= 1
