@@ -101,8 +101,8 @@ class Scorer:
         return [self.tokens.prompts.passages[row] for row in rows[rows >= 0].tolist()]
 
 
-def check_metric(args: RagTrainingArguments, method: Method, search: Search | None) -> None:
-    """Refuse to choose the best step by what an evaluation cannot know.
+def check_metric(args: RagTrainingArguments, method: Method, search: Search | None, base_rows: int) -> None:
+    """Refuse to choose the best step by what an evaluation of a knowledge base of `base_rows` passages cannot know.
 
     Raises:
         TrainingError: `metric_for_best_model` takes a generator or a search that there is not.
@@ -113,8 +113,14 @@ def check_metric(args: RagTrainingArguments, method: Method, search: Search | No
         missing = "a generator"
     if metric.startswith("recall") and search is None:
         missing = "a search"
-    if missing and args.eval_strategy != "no":
+    if args.eval_strategy == "no":
+        return
+    if missing:
         raise TrainingError(f"metric_for_best_model={metric}: takes {missing}, which this method does not have")
+    known = [f"recall@{k}" for k in recall_cutoffs(args.n_docs, base_rows)]
+    if metric.startswith("recall") and metric not in known:
+        few = f"the knowledge base has {base_rows} passages only"
+        raise TrainingError(f"metric_for_best_model={metric}: {few}; take {' or '.join(known)}")
 
 
 def _first(found: Retrieved, k: int) -> Retrieved:

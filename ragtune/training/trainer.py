@@ -102,7 +102,7 @@ class RagTrainer(ResumableTrainer):
         self.ahead: SearchAhead[list[Inputs]] | None = SearchAhead(search) if search is not None and overlaps else None
         if self.refreshed is not None and self.ahead is not None:
             self.refreshed.before_switch = self.ahead.wait
-        check_metric(args, method, search)
+        check_metric(args, method, search, len(prompts.passages))
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = method.leaves_unused  # which costs a walk through each step's graph
         self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))

@@ -104,14 +104,20 @@ class ResumableTrainer(Trainer):
             checkpoints.load_weights(self.model, checkpoints.best_folder(self.folder, self.state.best_global_step))
 
     def _check_best(self, checkpoint: Path | None, state: TrainerState) -> None:
-        """Before hours of training, whether the best step is still there."""
-        best = state.best_global_step
-        if not self.args.load_best_model_at_end or best is None or checkpoints.best_folder(self.folder, best).is_dir():
+        """Before hours of training, whether the best step is still there, and can be compared with those to come."""
+        best, name = state.best_global_step, f"eval_{self.args.metric_for_best_model}"
+        if best is None or self.args.eval_strategy == "no":
             return
-        raise TrainingError(
-            f"{checkpoint}: its best step was {best}, whose weights are gone; delete it to go on from the one before, "
-            "or from the start"
-        )
+        if any(entry["step"] == best and name not in entry for entry in state.log_history if "eval_loss" in entry):
+            raise TrainingError(
+                f"metric_for_best_model={self.args.metric_for_best_model}: the run that is resumed has not measured "
+                "it; give the one that it had, em or loss"
+            )
+        if self.args.load_best_model_at_end and not checkpoints.best_folder(self.folder, best).is_dir():
+            raise TrainingError(
+                f"{checkpoint}: its best step was {best}, whose weights are gone; delete it to go on from the one "
+                "before, or from the start"
+            )
 
     def _train_to_the_end(self, **options: Any) -> None:
         with self.termination.watched():

@@ -80,6 +80,7 @@ def test_resume_from_goes_on_with_more_steps_and_another_rate(files, killed, tmp
         ({"resume_from": "nowhere"}, "resume_from=nowhere: there is no run with a checkpoint"),
         ({"max_steps": 4}, "has trained 4 steps; give a max_steps above that"),
         ({"question_encoder_learning_rate": 1e-4}, "groups the weights by learning rate otherwise"),
+        ({"metric_for_best_model": "recall@2", "n_docs": 2}, "recall@2: the run that is resumed has not measured it"),
     ],
 )
 def test_what_cannot_be_resumed_is_said(files, killed, changed, message):
