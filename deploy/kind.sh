@@ -28,6 +28,7 @@ check_tools() {
 cluster() {
     if kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; then return; fi
     mkdir -p "$WORKSPACE"
+    WORKSPACE=$(cd "$WORKSPACE" && pwd)
     {
         printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n  - role: control-plane\n'
         for ((worker = 0; worker < WORKERS; worker++)); do

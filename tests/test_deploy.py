@@ -124,6 +124,7 @@ def test_the_workspace_gets_its_owner_but_on_openshift(folder):
         assert container["volumeMounts"] == [{"mountPath": WORKSPACE, "name": volume["name"]}]
         assert container["command"][-1] == f"chown 1000:0 {WORKSPACE} && chmod 2770 {WORKSPACE}"
         assert container["securityContext"]["runAsUser"] == 0
+        assert ("nodeSelector" in pod) == (folder == "rwo")  # a local volume is made on the node of its first pod
         assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
 
 
@@ -195,7 +196,7 @@ def kind(tmp_path):
         tool.chmod(0o755)
 
     def run(*arguments):
-        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "WORKSPACE": str(tmp_path / "a workspace")}
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "WORKSPACE": f"{tmp_path}/tools/../a workspace"}
         done = subprocess.run([DEPLOY / "kind.sh", *arguments], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return log.read_text().splitlines(), yaml.safe_load((tmp_path / "cluster.yaml").read_text())
