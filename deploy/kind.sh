@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A cluster in Docker for a first run: KIND, Kubeflow Pipelines, Kubeflow Trainer, the two images and deploy/kind.
-#   deploy/kind.sh [up]     all of it; what is there already stays
-#   deploy/kind.sh images   the images built and loaded again, after a change of code
-#   deploy/kind.sh down     the cluster deleted; the workspace stays in runs/kind
+#   deploy/kind.sh [up]           all of it; what is there already stays
+#   TAG=… deploy/kind.sh images   the images built and loaded after a change of code, with a tag of their own
+#   deploy/kind.sh down           the cluster deleted; the workspace stays in runs/kind
 # Needs Docker, kubectl, kind, git and make, 16 GB of memory and 60 GB of disk. WORKSPACE=… keeps the workspace elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,6 +13,7 @@ NODE_IMAGE=kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a3
 KFP=2.17.0
 TRAINER=v2.3.0
 WORKSPACE=${WORKSPACE:-$PWD/runs/kind}
+TAG=${TAG:-$(sed -n 's/__version__ = "\(.*\)"/\1/p' ragtune/__init__.py)}
 WORKERS=2
 
 kube() { kubectl --context "$CONTEXT" "$@"; }
@@ -54,10 +55,8 @@ trainer() {
 }
 
 images() {
-    local tag
-    tag=$(sed -n 's/__version__ = "\(.*\)"/\1/p' ragtune/__init__.py)
-    make images TAG="$tag"
-    kind load docker-image --name "$CLUSTER" "ragtune-data:$tag" "ragtune-train:$tag"
+    make images TAG="$TAG"
+    kind load docker-image --name "$CLUSTER" "ragtune-data:$TAG" "ragtune-train:$TAG"
 }
 
 ours() {

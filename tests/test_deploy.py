@@ -196,7 +196,11 @@ def kind(tmp_path):
         tool.chmod(0o755)
 
     def run(*arguments):
-        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "WORKSPACE": f"{tmp_path}/tools/../a workspace"}
+        environment = {
+            "TAG": os.environ.get("TAG", ""),
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "WORKSPACE": f"{tmp_path}/tools/../a workspace",
+        }
         done = subprocess.run([DEPLOY / "kind.sh", *arguments], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return log.read_text().splitlines(), yaml.safe_load((tmp_path / "cluster.yaml").read_text())
@@ -226,6 +230,16 @@ def test_kind_installs_the_releases_that_the_code_was_written_for(kind):
     assert all(call.startswith("kubectl --context kind-ragtune ") for call in calls if call.startswith("kubectl"))
     (loaded,) = [call for call in calls if call.startswith("kind load")]
     assert TRAIN_IMAGE in loaded.split()
+
+
+def test_kind_loads_images_of_another_tag(kind, monkeypatch):
+    kind("up")
+    monkeypatch.setenv("TAG", "mine-2")
+    calls, _ = kind("images")
+    assert calls[-2:] == [
+        "make images TAG=mine-2",
+        "kind load docker-image --name ragtune ragtune-data:mine-2 ragtune-train:mine-2",
+    ]
 
 
 def test_kind_is_clean_to_shellcheck():
