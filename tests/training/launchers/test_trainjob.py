@@ -34,7 +34,7 @@ def test_the_job_has_nodes_gpus_image_claim_and_environment(kubernetes, step, tr
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (3, 4)
     assert trainer["image"] == "ghcr.io/me/ragtune-train:1"
     assert trainer["resourcesPerNode"]["limits"] == {"amd.com/gpu": "4", "memory": "64Gi", "cpu": "16"}
-    assert trainer["resourcesPerNode"]["requests"] == {"amd.com/gpu": "4", "memory": "64Gi"}
+    assert trainer["resourcesPerNode"]["requests"] == {"amd.com/gpu": "4", "memory": "64Gi", "cpu": "1"}
     environment = {each["name"]: each["value"] for each in trainer["env"]}
     assert environment["NCCL_SOCKET_IFNAME"] == "eth0" and environment["OMP_NUM_THREADS"] == "4"
     assert job["spec"]["runtimeRef"]["kind"] == "ClusterTrainingRuntime"

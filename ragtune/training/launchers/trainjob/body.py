@@ -12,6 +12,7 @@ from ragtune.training.launchers.trainjob.logs import CONTAINER
 STEP = "node"  # the runtime's replicated job that trains
 MANAGED = {"app.kubernetes.io/managed-by": "ragtune"}
 _NO_MESH = {"sidecar.istio.io/inject": "false"}  # a sidecar would keep the nodes from each other, and from ending
+_CPU_REQUEST = "1"  # nodes work with less than their limit, and Kubernetes would request all of it
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for NCCL and data loaders; the pod's own, not a temporary file)
 
 
@@ -67,7 +68,7 @@ def train_job(
         runtime: its name and kind.
         nodes: how many; each has `processes` and `limits`.
         processes: on each node.
-        limits: cpu, memory and GPUs; memory and GPUs are requested too.
+        limits: cpu, memory and GPUs; memory and GPUs are requested too, of the processors one.
         environment: goes before the step's own.
     """
     threads = max(1, _whole(limits.get("cpu", "1")) // processes)
@@ -81,7 +82,9 @@ def train_job(
         "spec": {**pod.placement, "volumes": volumes, "containers": [container]},
     }
     patch = {"name": STEP, "template": {"spec": {"template": template}}}
-    requests = {key: amount for key, amount in limits.items() if key != "cpu"}
+    requests = dict(limits)
+    if _whole(limits.get("cpu", "0")) > 1:
+        requests["cpu"] = _CPU_REQUEST
     return {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
