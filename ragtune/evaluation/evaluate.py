@@ -32,9 +32,13 @@ _KEPT_SCORES = (
     "answer_recall@5_",
 )  # what a question's line of predictions.jsonl has, for each model
 _TRAINING_LOG = "training_log.json"
-_SAID = (  # in the log, which is all that KFP's REST API hands out
+# What KFP's page shows, and its REST API hands out by way of the log; all figures are in metrics.json.
+HEADLINES = (
     *(f"{name}_{side}" for name in ("em", "f1", "recall@5") for side in ("before", "after")),
     "em_closed_book",
+    "em_champion",
+    "mrr@10_after",
+    "index_recall@5_after",
     "test_questions",
 )
 
@@ -176,7 +180,7 @@ def evaluate(
         if report_path:
             with atomic_path(report_path) as copy:
                 shutil.copyfile(folder / "report.html", copy)
-    say("metrics: " + json.dumps({name: metrics[name] for name in _SAID if name in metrics}))
+    say("metrics: " + json.dumps({name: metrics[name] for name in HEADLINES if name in metrics}))
     return metrics
 
 

@@ -108,7 +108,8 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
         What metrics.json holds: every figure of the evaluation, the counts of the boxes and `seconds_<box>`.
     """
     filtered, split = box_metrics(boxes, "filter_questions"), box_metrics(boxes, "split_passages")
-    figures = dict(box_metrics(boxes, "evaluate_rag"))
+    evaluation = box_folder(boxes, "evaluate_rag") / "evaluation"
+    figures = json.loads((evaluation / _METRICS).read_text(encoding="utf-8"))
     figures |= {f"questions_{name}": filtered[f"questions_{name}"] for name in ("kept", "rejected")}
     figures["passages"] = split["passages"]
     figures |= {f"training_{name}": value for name, value in box_metrics(boxes, "finetune_rag").items()}
@@ -119,9 +120,9 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
         "model": box_folder(boxes, "finetune_rag") / "model",
         "knowledge_base": box_folder(boxes, "finetune_rag") / "trained_knowledge_base",
         "tensorboard": box_folder(boxes, "finetune_rag") / "tensorboard",
-        "predictions.jsonl": box_folder(boxes, "evaluate_rag") / "evaluation" / "predictions.jsonl",
+        "predictions.jsonl": evaluation / "predictions.jsonl",
     }
-    report_from_folder(box_folder(boxes, "evaluate_rag") / "evaluation", run / "report.html", seconds)
+    report_from_folder(evaluation, run / "report.html", seconds)
     for name, target in links.items():
         _link(run / name, target)
     with atomic_file(run / _METRICS) as stream:

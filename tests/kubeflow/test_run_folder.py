@@ -105,13 +105,15 @@ def test_the_metrics_of_a_run_are_strict_json_whatever_a_box_logged(tmp_path, mo
         "filter_questions": {"questions_kept": 5, "questions_rejected": 1},
         "split_passages": {"passages": 7},
         "finetune_rag": {"loss": math.inf},
-        "evaluate_rag": {"em_after": 0.5, "f1_after": math.nan},
+        "evaluate_rag": {"em_after": 0.5},  # of the figures that its own file holds
     }
     for box in (*logged, "ingest_passages", "register_model"):
         folder = tmp_path / "boxes" / "first" / box.replace("_", "-")
         folder.mkdir(parents=True)
         artifacts = {"metrics": {"artifacts": [{"metadata": logged.get(box, {})}]}}
         (folder / "executor_output.json").write_text(json.dumps({"artifacts": artifacts}))
+    (evaluation := tmp_path / "boxes" / "first" / "evaluate-rag" / "evaluation").mkdir()
+    (evaluation / "metrics.json").write_text('{"em_after": 0.5, "f1_after": null}')
     monkeypatch.setattr(run_folder, "report_from_folder", lambda *args: None)  # of no matter here
     finish(tmp_path, tmp_path / "boxes", {"finetune_rag": math.nan})
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
