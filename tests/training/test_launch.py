@@ -90,6 +90,13 @@ def test_a_run_that_has_published_its_model_has_succeeded_however_its_processes_
     assert start(launcher=Here(leave('{"results": {"steps": 2}}'))) == {"steps": 2}
 
 
+def test_of_several_processes_that_fail_the_first_tells_why(tmp_path, capfd):
+    given = {"outcome_file": str(tmp_path / "outcome.json")}
+    for why in ("the disk is full", "the others are gone"):
+        assert process._fail(given, "StorageError", why) == 1
+    assert json.loads((tmp_path / "outcome.json").read_text())["message"] == "the disk is full"
+
+
 def test_a_run_that_ends_well_without_results_is_an_error(start):
     with pytest.raises(TrainingError, match=r"training: the run has left no results there; do all its processes see"):
         start(launcher=Here(lambda file, given: 0))
