@@ -18,3 +18,16 @@ def test_every_checkpoint_starts_the_clock_anew(monkeypatch):
             saved.append(now)
             cadence.on_save(args, state, control)
     assert saved == [1100, 1200, 1300]
+
+
+def test_the_checkpoint_of_an_epochs_last_step_is_written_once_after_its_validation():
+    args = RagTrainingArguments(output_dir="run", report_to="none", save_steps=2)
+    cadence, control, state = Cadence(lambda holds: holds), TrainerControl(should_save=True), TrainerState(epoch=1.0)
+    cadence.on_step_end(args, state, control)
+    assert not control.should_save
+    cadence.on_epoch_end(args, state, control)
+    assert control.should_save
+    control.should_save = False  # as Trainer does
+    cadence.on_save(args, state, control)
+    cadence.on_epoch_end(args, state, control)
+    assert not control.should_save
