@@ -1,5 +1,6 @@
 """The device that the boxes embed on; the neighbours that would need a knowledge base are left out."""
 
+import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -8,9 +9,11 @@ from tiny_models import save_tiny_parts
 
 from components.check_answerability import check_answerability
 from components.ingest_passages import ingest_passages
+from ragtune.knowledge.pointers import POINTER, Pointer, from_text
 from ragtune.models.encoders import Encoder
 
 PLACE = SimpleNamespace(path="")
+TOLD = {"path": "base", "version": "kb_v1", "content_hash": "c", "encoder_fingerprint": "e"}
 
 
 @pytest.fixture
@@ -31,11 +34,15 @@ def embedded_on(monkeypatch):
 
 def test_passages_are_embedded_on_the_best_device(tmp_path, embedded_on):
     _, encoder, _ = save_tiny_parts(tmp_path, ["a b c"])
-    ingest_passages.python_func(PLACE, PLACE, None, passage_encoder=encoder, workspace="")
+    (tmp_path / POINTER).write_text(json.dumps(TOLD))
+    pointer = SimpleNamespace(path=str(tmp_path))
+    told = ingest_passages.python_func(PLACE, pointer, None, passage_encoder=encoder, workspace="")
+    assert from_text(told[0]) == Pointer(**TOLD)
     assert embedded_on == ["meta"]
 
 
 def test_questions_are_embedded_on_the_best_device(tmp_path, embedded_on):
     encoder, _, _ = save_tiny_parts(tmp_path, ["a b c"])
-    check_answerability.python_func(PLACE, PLACE, PLACE, PLACE, None, question_encoder=encoder)
+    told = {"knowledge_base": json.dumps(TOLD), "question_encoder_fingerprint": ""}
+    check_answerability.python_func(PLACE, PLACE, PLACE, None, question_encoder=encoder, **told)
     assert embedded_on == ["meta"]
