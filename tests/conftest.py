@@ -54,3 +54,9 @@ def lite_server():
     server = LiteServer()
     yield server
     server.kill()
+
+
+def pytest_collection_modifyitems(items):
+    """Put files with a slow test first, so that no worker is left alone with one in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -40,3 +40,9 @@ def test_trainings_floor_is_no_heap():
 
 def test_the_readme_is_one_page():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest takes the second one for the first, and runs neither."""
+    names = [path.name for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))

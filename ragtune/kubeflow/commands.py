@@ -60,7 +60,7 @@ def add_commands(commands: Any) -> None:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name other images when the pipeline is compiled."""
-    parser.add_argument("--registry", default="", help="of the images, with its path, such as ghcr.io/me")
+    parser.add_argument("--registry", default="", help="of the images, with its path, such as registry.example.org/me")
     parser.add_argument("--tag", default="", help="of the images (default: this version)")
     parser.add_argument("--image", action="append", default=[], metavar="NAME=REF", help="one, such as by its digest")
 

@@ -20,15 +20,17 @@ def set_images(text: str, registry: str = "", tag: str = "", named: Iterable[str
 
     Args:
         text: the pipeline's YAML.
-        registry: with a path, such as ghcr.io/me; "" leaves it.
+        registry: with a path, such as registry.example.org/me; "" leaves it.
         tag: of all images; "" leaves it.
-        named: such as "ragtune-train=ghcr.io/me/ragtune-train@sha256:…"; goes before the other two.
+        named: such as "ragtune-train=registry.example.org/me/ragtune-train@sha256:…"; goes before the other two.
 
     Raises:
         ParameterError: a name, a registry, a tag or a digest is not possible, or the tag is one that moves.
     """
     if registry and not _REGISTRY.fullmatch(registry.rstrip("/")):
-        raise ParameterError(f"--registry {registry}: is no registry; write it as ghcr.io/me or localhost:5000")
+        raise ParameterError(
+            f"--registry {registry}: is no registry; write it as registry.example.org/me or localhost:5000"
+        )
     if tag:
         _check_tag(tag, f"--tag {tag}")
     own = dict(_split(one) for one in named)

@@ -137,11 +137,11 @@ def test_a_compiled_file_can_be_given_and_compiling_gives_the_same(compiled, ser
     monkeypatch.undo()
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
     assert Package.compile(pipeline.rag_finetuning).digest == compiled.digest
-    assert Package.compile(pipeline.rag_finetuning, {"registry": "ghcr.io/me"}).digest != compiled.digest
+    assert Package.compile(pipeline.rag_finetuning, {"registry": "registry.example.org/me"}).digest != compiled.digest
     given = ("submit", "--params", "params/demo.yaml", "--package", str(pipeline.COMPILED))
     status, out, _ = command(*given)
     assert status == 0 and "note: the cluster's nodes must have ragtune-data" in out
-    assert "--package" in command(*given, "--registry", "ghcr.io/me")[2]
+    assert "--package" in command(*given, "--registry", "registry.example.org/me")[2]
     with pytest.raises(RagtuneError, match=r"no\.yaml: cannot be read"):
         Package.read("no.yaml")
 

@@ -11,8 +11,11 @@ TEXT = "  a:\n    image: ragtune-data:0.1.0\n  b:\n    image: ragtune-train:0.1.
 
 
 def test_registry_and_tag_are_those_given():
-    text = set_images(COMPILED, "ghcr.io/me", "1.2.3")
-    assert images_of(text) == ["ghcr.io/me/ragtune-data:1.2.3", "ghcr.io/me/ragtune-train:1.2.3"]
+    text = set_images(COMPILED, "registry.example.org/me", "1.2.3")
+    assert images_of(text) == [
+        "registry.example.org/me/ragtune-data:1.2.3",
+        "registry.example.org/me/ragtune-train:1.2.3",
+    ]
     assert text.count("\n") == COMPILED.count("\n")
 
 
@@ -42,7 +45,7 @@ def test_one_by_digest_can_be_moved_to_another_registry():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"registry": "https://ghcr.io"}, "--registry https://ghcr.io: is no registry"),
+        ({"registry": "https://registry.example.org"}, "--registry https://registry.example.org: is no registry"),
         ({"registry": "a b"}, "is no registry"),
         ({"tag": "latest"}, "the tag latest moves"),
         ({"tag": "a/b"}, "is no tag"),
@@ -60,11 +63,17 @@ def test_images_that_are_not_possible_are_refused(given, told):
 
 def test_compile_writes_them_beside_what_is_committed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    target, wanted = tmp_path / "rag_finetuning.yaml", ["compile", "--registry", "ghcr.io/me", "--tag", "1.2.3"]
+    target, wanted = (
+        tmp_path / "rag_finetuning.yaml",
+        ["compile", "--registry", "registry.example.org/me", "--tag", "1.2.3"],
+    )
     assert pipeline.main(wanted) == 0
-    assert images_of(target.read_text()) == ["ghcr.io/me/ragtune-data:1.2.3", "ghcr.io/me/ragtune-train:1.2.3"]
+    assert images_of(target.read_text()) == [
+        "registry.example.org/me/ragtune-data:1.2.3",
+        "registry.example.org/me/ragtune-train:1.2.3",
+    ]
     executors = Package.read(target).pipeline["deploymentSpec"]["executors"].values()
     assert {one["container"]["image"] for one in executors} == set(images_of(target.read_text()))
     assert pipeline.main([*wanted, "--check"]) == 0
-    assert pipeline.main(["compile", "--registry", "ghcr.io/you", "--check"]) == 1
+    assert pipeline.main(["compile", "--registry", "registry.example.org/you", "--check"]) == 1
     assert pipeline.COMPILED.read_text(encoding="utf-8") == COMPILED

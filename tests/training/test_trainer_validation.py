@@ -50,3 +50,15 @@ def test_an_evaluation_computes_without_dropout(make_trainer, world):
         trainer.model.train()  # as it is between two steps
         figures.append(trainer.evaluate()["eval_loss"])
     assert figures[0] == figures[1]
+
+
+def test_the_loss_of_an_evaluation_is_over_n_docs_passages_though_recall_asks_for_more(make_trainer, still_world):
+    model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=2, temperature=0.5))
+    trainer = make_trainer(model=model, temperature=0.5, **PARAMETERS | {"n_docs": 2})
+    seen, inputs = [], trainer.method.inputs
+    trainer.method.inputs = lambda batch, found, tokens: (
+        seen.append(found.rows.shape[1]) or inputs(batch, found, tokens)
+    )
+    figures = trainer.evaluate()
+    assert "eval_recall@5" in figures
+    assert set(seen) == {2}

@@ -10,7 +10,7 @@ from kubernetes_server import KubernetesServer
 from ragtune.training.launchers.trainjob import cluster
 from ragtune.training.launchers.trainjob.launcher import TrainJob
 
-IMAGE = "ghcr.io/me/ragtune-train:1"
+IMAGE = "example.org/me/ragtune-train:1"
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_the_job_has_nodes_gpus_image_claim_and_environment(kubernetes, step, tr
     (job,) = kubernetes.bodies
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (3, 4)
-    assert trainer["image"] == "ghcr.io/me/ragtune-train:1"
+    assert trainer["image"] == "example.org/me/ragtune-train:1"
     assert trainer["resourcesPerNode"]["limits"] == {"amd.com/gpu": "4", "memory": "64Gi", "cpu": "16"}
     assert trainer["resourcesPerNode"]["requests"] == {"amd.com/gpu": "4", "memory": "64Gi", "cpu": "1"}
     environment = {each["name"]: each["value"] for each in trainer["env"]}
@@ -241,7 +241,7 @@ def test_outside_of_a_cluster_is_told(step, monkeypatch, tmp_path):
         (
             {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
             {},
-            "node 1: image ghcr.io/me/ragtune-train:1 is not to be had .*push it where the nodes can pull it",
+            "node 1: image example.org/me/ragtune-train:1 is not to be had .*push it where the nodes can pull it",
         ),
         (
             {},
