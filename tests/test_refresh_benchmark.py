@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
-PASSAGES, QUESTIONS = 20, 40
+PASSAGES, QUESTIONS = 20, 10
 
 
 @pytest.fixture
