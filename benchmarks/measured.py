@@ -49,7 +49,7 @@ def in_turn(sides: Mapping[str, Callable[[], T]], pairs: int = PAIRS) -> dict[st
 
 
 def ratio(more: Sequence[float], less: Sequence[float]) -> Ratio:
-    """How many times as much: of the first pair, of the second …"""
+    """The ratio of two sides, pair by pair."""
     each = [one / other for one, other in zip(more, less, strict=True)]
     return Ratio(median(each), min(each), max(each))
 

@@ -97,6 +97,7 @@ def check_inputs(
 
     check_values(values)
     check_reachable(values)
-    models = map(model_fingerprint, (question_encoder, passage_encoder, generator))
+    parts = (question_encoder, passage_encoder, generator)
+    models = {part: model_fingerprint(part) for part in set(parts)}  # one folder may be two of them
     sources = (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
-    return (*sources, *models, *training_pod(values))
+    return (*sources, *(models[part] for part in parts), *training_pod(values))

@@ -47,7 +47,7 @@ def manifest(name, kind):
 
 @cache
 def built(folder):
-    """What `kubectl apply -k` would send; the tool works without a cluster."""
+    """The objects that `kubectl apply -k` would send; the tool works without a cluster."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
     made = subprocess.run(["kubectl", "kustomize", str(DEPLOY / folder)], capture_output=True, text=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
@@ -147,7 +146,7 @@ def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingC
     """
     missing = cache.missing(passages.content_hashes)
     # Texts of one length share a call, so that little is computed for padding.
-    lengths = pc.binary_length(passages.table.column("text")).to_numpy()[missing]
+    lengths = passages.text_sizes[missing]
     todo = missing[np.lexsort((lengths, np.arange(len(missing)) // _SORTED_AT_ONCE))]
     shown = progress(todo, "embedding", unit="passages")
     rows: list[Rows] = []

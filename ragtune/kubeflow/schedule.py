@@ -36,7 +36,7 @@ class Made:
 
 
 def trigger(cron: str = "", every: int = 0) -> Any:
-    """When a schedule runs: by a cron expression of 5 or 6 fields, or every so many seconds.
+    """The times of a schedule: by a cron expression of 5 or 6 fields, or every so many seconds.
 
     Raises:
         ParameterError: neither or both, or one that is not possible.

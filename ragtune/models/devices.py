@@ -1,6 +1,15 @@
-"""The device and the precision to compute in."""
+"""The devices and the precision to compute in, and work that several devices share."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
 
 
 def best_device() -> str:
@@ -24,3 +33,19 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def replicas(model: M, devices: Sequence[str]) -> list[M]:
+    """A model on all of some devices; it is moved to the first, and copied to the others."""
+    return [model.to(devices[0]), *(copy.deepcopy(model).to(device) for device in devices[1:])]
+
+
+def shared_out(models: Sequence[M], work: Callable[[M, range], R], count: int) -> Iterator[tuple[range, R]]:
+    """Let equal models share the items 0 to `count`, each in a thread: of n models the i-th gets i, i + n, i + 2n …
+
+    Yields:
+        Every model's items and what `work` made of them.
+    """
+    shares = [range(i, count, len(models)) for i in range(len(models))]
+    with ThreadPoolExecutor(len(models), thread_name_prefix="device") as pool:
+        yield from zip(shares, pool.map(work, models, shares), strict=True)

@@ -134,7 +134,7 @@ class Registry:
 
 @dataclass
 class Cluster:
-    """Where the run works, and what it takes from a cluster."""
+    """The run's workspace, and its share of a cluster."""
 
     workspace: Annotated[str, GIVEN] = setting(
         "/workspace", "folder that outlives the run: knowledge bases, checkpoints, MLflow"

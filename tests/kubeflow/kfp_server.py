@@ -55,7 +55,7 @@ class KfpServer:
         self._http.server_close()
 
     def play(self, *frames):
-        """What the next looks at any run see: (state, {box: state}, …); the last one stays."""
+        """Set what the next looks at any run see: (state, {box: state}, …); the last one stays."""
         self.frames["all"] = list(frames)
 
     def now(self):

@@ -27,7 +27,7 @@ def resources(box: str) -> dict[str, Any]:
 
 
 def fields(told: dict[str, Any]) -> dict[str, Any]:
-    """What the driver reads; the fields of old names stand beside for servers before 2.5."""
+    """The fields that the driver reads; those of old names stand beside for servers before 2.5."""
     own = {name: value for name, value in told.items() if name.startswith("resource")}
     return own | fields(told["accelerator"]) if "accelerator" in told else own
 

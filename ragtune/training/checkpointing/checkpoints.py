@@ -34,7 +34,7 @@ def checkpoint_folder(folder: str | Path, step: int) -> Path:
 
 
 def best_folder(folder: str | Path, step: int) -> Path:
-    """Where the weights of a step stand that was the best when it was evaluated."""
+    """The folder of the weights of a step that was the best when it was evaluated."""
     return Path(folder) / f"best-{step}"
 
 

@@ -104,7 +104,7 @@ class ResumableTrainer(Trainer):
             checkpoints.load_weights(self.model, checkpoints.best_folder(self.folder, self.state.best_global_step))
 
     def _check_best(self, checkpoint: Path | None, state: TrainerState) -> None:
-        """Before hours of training, whether the best step is still there, and can be compared with those to come."""
+        """Check, before hours of training, that the best step is there and can be compared with those to come."""
         best, name = state.best_global_step, f"eval_{self.args.metric_for_best_model}"
         if best is None or self.args.eval_strategy == "no":
             return
@@ -160,7 +160,7 @@ class ResumableTrainer(Trainer):
             self.control.should_save = self.args.save_strategy != "no"  # a restart must find that it has ended
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether the step that was just evaluated is the best one."""
+        """True where the step that was just evaluated is the best one."""
         return self.state.best_global_step == self.state.global_step
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,14 +1,13 @@
 """A passage encoder on several devices at once."""
 
-import copy
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from ragtune.knowledge.passages import Passage
 from ragtune.knowledge.retrieved import PassageEncoder
+from ragtune.models.devices import replicas, shared_out
 from ragtune.models.encoders import Encoder
 
 
@@ -30,19 +29,18 @@ class SpreadEncoder:
         return self.encoders[0].precision
 
     def encode_passages(self, passages: Sequence[Passage]) -> npt.NDArray[np.float32]:
-        """As `Encoder.encode_passages`; of n devices the i-th one takes the passages i, i + n, i + 2n …"""
-        n = len(self.encoders)
+        """As `Encoder.encode_passages`."""
         vectors = np.empty((len(passages), self.dimension), np.float32)
-        with ThreadPoolExecutor(n, thread_name_prefix="embed") as pool:
-            parts = pool.map(lambda i: self.encoders[i].encode_passages(passages[i::n]), range(n))
-            for i, part in enumerate(parts):
-                vectors[i::n] = part
+
+        def embed(encoder: Encoder, share: range) -> npt.NDArray[np.float32]:
+            return encoder.encode_passages(passages[share.start :: share.step])
+
+        for share, part in shared_out(self.encoders, embed, len(passages)):
+            vectors[share.start :: share.step] = part
         return vectors
 
 
 def spread(encoder: Encoder, devices: Sequence[str]) -> PassageEncoder:
     """An encoder on all of some devices; it is moved to the first, and copied to the others."""
-    encoder.to(devices[0])
-    if len(devices) == 1:
-        return encoder
-    return SpreadEncoder([encoder, *(copy.deepcopy(encoder).to(device) for device in devices[1:])])
+    encoders = replicas(encoder, devices)
+    return SpreadEncoder(encoders) if len(encoders) > 1 else encoder

@@ -232,7 +232,7 @@ def test_what_cannot_be_written_stops_the_run_and_leaves_no_half_one(make_traine
 
 @contextmanager
 def files_no_larger_than(size):
-    """What a full disk does to a large file, without one."""
+    """The effect of a full disk on a large file, without one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
