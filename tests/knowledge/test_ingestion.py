@@ -368,6 +368,19 @@ def test_only_rows_that_milvus_lost_are_written_again(folder, version, corpus, e
     assert_holds(folder, encoder, animal_texts(300))
 
 
+def test_rows_of_other_content_under_the_same_ids_are_written_again(folder, version, corpus, encoder, written):
+    client = connect_embedded(version / "milvus.db")
+    (collection,) = client.list_collections()
+    client.load_collection(collection)
+    (row,) = client.query(collection, filter='id == "w3"', output_fields=["*"])
+    client.upsert(collection, [row | {"content_hash": "0" * 32}])
+    close_embedded(version / "milvus.db", client)
+    delete_rows(version, ["w4"])  # so that the version is seen to be damaged
+    ingest_passages(corpus, folder, encoder)
+    assert written == [300]
+    assert_holds(folder, encoder, animal_texts(300))
+
+
 def test_a_repair_that_is_interrupted_is_resumed_and_survives_other_ingestions(
     folder, version, tmp_path, corpus, encoder, monkeypatch
 ):
