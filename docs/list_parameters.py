@@ -19,7 +19,9 @@ INTRODUCTION = """\
 Generated from `ragtune/settings/` by `python docs/list_parameters.py`: edit the settings, not this page.
 
 A run takes its parameters from a YAML file (`--params`), from the command line (`--set name=value`), or from the KFP
-UI. All values are checked before the first box starts, and again by the first box, `check_inputs`."""
+UI. The UI sorts parameters by name, so that in KFP, and in a Python client of KFP's, each name begins with its phase:
+`train_max_steps` is `max_steps`. Files and `--set` understand both. All values are checked before the first box
+starts, and again by the first box, `check_inputs`."""
 OPTIONS = """\
 ## training_options
 
@@ -48,7 +50,10 @@ def table(settings: Mapping[str, Setting]) -> str:
 def page() -> str:
     """The whole of docs/parameters.md."""
     sections = [INTRODUCTION]
-    sections += [f"## {_words(phase.__name__)}\n\n{phase.__doc__}\n\n{table(settings_of(phase))}" for phase in PHASES]
+    sections += [
+        f"## {_words(phase.__name__)}\n\n{phase.__doc__} In KFP: `{word}_…`.\n\n{table(settings_of(phase))}"
+        for phase, word in PHASES.items()
+    ]
     sections += [OPTIONS, table(settings_of(TrainingOptions)), TRAINERS, table(settings_of(TrainerOptions))]
     sections.append(METHOD_OPTIONS)
     for name, method in METHODS.items():

@@ -104,7 +104,7 @@ def test_each_folder_keeps_to_one_namespace_and_its_service_account(folder):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_claim_is_the_pipelines_default(folder):
     (claim,) = of_kind(folder, "PersistentVolumeClaim")
-    assert claim["metadata"]["name"] == PARAMETERS["workspace_volume"].default
+    assert claim["metadata"]["name"] == PARAMETERS["cluster_workspace_volume"].default
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce" if folder == "rwo" else "ReadWriteMany"]
     for volume in of_kind(folder, "PersistentVolume"):
         assert volume["spec"]["claimRef"] == {key: claim["metadata"][key] for key in ("namespace", "name")}
@@ -120,7 +120,7 @@ def test_the_workspace_gets_its_owner_but_on_openshift(folder):
     for job in jobs:
         pod = job["spec"]["template"]["spec"]
         (container,), (volume,) = pod["containers"], pod["volumes"]
-        assert volume["persistentVolumeClaim"]["claimName"] == PARAMETERS["workspace_volume"].default
+        assert volume["persistentVolumeClaim"]["claimName"] == PARAMETERS["cluster_workspace_volume"].default
         assert container["volumeMounts"] == [{"mountPath": WORKSPACE, "name": volume["name"]}]
         assert container["command"][-1] == f"chown 1000:0 {WORKSPACE} && chmod 2770 {WORKSPACE}"
         assert container["securityContext"]["runAsUser"] == 0

@@ -14,6 +14,7 @@ from ragtune.kubeflow.images import without_registry
 from ragtune.kubeflow.package import Package, upload
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import table
+from ragtune.settings.pipeline import names_in_kfp
 
 COMMANDS = ("submit", "schedule", "runs", "schedules", "stop")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -189,7 +190,7 @@ def _package(options: argparse.Namespace, pipeline: GraphComponent) -> Package:
 def _values(options: argparse.Namespace, pipeline: GraphComponent) -> dict[str, Any]:
     given = read_parameters(pipeline.pipeline_func, options.params, options.set)
     check_values(with_defaults(pipeline.pipeline_func, given))
-    return given
+    return names_in_kfp(given)
 
 
 def _connect(options: argparse.Namespace) -> Connection:

@@ -21,7 +21,7 @@ from ragtune.registry.connection import check_tracking_uri
 from ragtune.registry.kubeflow import check_url
 from ragtune.registry.mlflow import check_name as check_model_name
 from ragtune.registry.promotion import check_promotion
-from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.pipeline import PARAMETERS, name_here
 from ragtune.settings.setting import check, read_value, unknown
 from ragtune.settings.training import read_options
 from ragtune.sources import check_no_secrets
@@ -33,21 +33,27 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
 
     Args:
         pipeline: the pipeline's function; its signature says which parameters there are, and of what type.
-        file: a YAML mapping of names to values.
+        file: a YAML mapping of names to values. A name may be KFP's, too: `train_max_steps` for `max_steps`.
         assignments: such as "max_steps=200"; the last one of a name wins.
 
     Returns:
-        Only what the file and the assignments name; every other parameter keeps the pipeline's default.
+        Values by their names here (`name_here`): only what the file and the assignments name; every other parameter
+        keeps the pipeline's default.
 
     Raises:
         ParameterError: no such file, no mapping of texts, an unknown name, a value of another type, or a
             required one absent.
     """
-    values = {**_read_mapping(Path(file)), **dict(_split(assignment) for assignment in assignments)}
-    declared = inspect.signature(pipeline).parameters
+    declared = _declared(pipeline)
+    values: dict[str, Any] = {}
+    for given, value in _read_mapping(Path(file)).items():
+        if not isinstance(given, str):
+            raise ParameterError(f"{file}: the name {given!r} is of type {type(given).__name__}; names are texts")
+        if name_here(given) in values:
+            raise ParameterError(f"{file}: {given} and {name_here(given)} are one parameter; keep one line of the two")
+        values[name_here(given)] = value
+    values |= {name_here(given): value for given, value in map(_split, assignments)}
     for name in values:
-        if not isinstance(name, str):
-            raise ParameterError(f"{file}: the name {name!r} is of type {type(name).__name__}; names are texts")
         if name not in declared:
             raise ParameterError(f"{file}: no parameter is called {name}; {unknown(name, declared)}")
     absent = [name for name, p in declared.items() if p.default is inspect.Parameter.empty and name not in values]
@@ -57,14 +63,13 @@ def read_parameters(pipeline: Callable[..., Any], file: str | Path, assignments:
 
 
 def with_defaults(pipeline: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of all parameters of `pipeline`: those given, and the defaults of the others."""
-    declared = inspect.signature(pipeline).parameters
-    return {name: values.get(name, parameter.default) for name, parameter in declared.items()}
+    """The values of all parameters of `pipeline` by their names here: those given, and the others' defaults."""
+    return {name: values.get(name, parameter.default) for name, parameter in _declared(pipeline).items()}
 
 
 def documented(pipeline: Callable[..., Any]) -> Callable[..., Any]:
     """Give a pipeline's docstring the help text of each of its parameters, for KFP's user interface."""
-    lines = [f"    {name}: {PARAMETERS[name].help}." for name in inspect.signature(pipeline).parameters]
+    lines = [f"    {name}: {PARAMETERS[name_here(name)].help}." for name in inspect.signature(pipeline).parameters]
     pipeline.__doc__ = "\n".join([inspect.getdoc(pipeline) or "", "", "Args:", *lines])
     return pipeline
 
@@ -101,6 +106,10 @@ def check_values(values: Mapping[str, Any]) -> None:
         check_tracking_uri(values["tracking_uri"])
     if values["model_registry_url"]:
         check_url(values["model_registry_url"])
+
+
+def _declared(pipeline: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return {name_here(name): parameter for name, parameter in inspect.signature(pipeline).parameters.items()}
 
 
 def _check_splits(values: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The parameters of the pipeline, one dataclass per phase; those of training are in `ragtune.settings.training`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -174,5 +175,31 @@ class Cluster:
     )
 
 
-PHASES = (Questions, KnowledgeBase, Models, Training, Processes, Evaluation, Registry, Cluster)
+PHASES: dict[type, str] = {
+    Questions: "data",
+    KnowledgeBase: "knowledge",
+    Models: "model",
+    Training: "train",
+    Processes: "train",
+    Evaluation: "evaluation",
+    Registry: "registry",
+    Cluster: "cluster",
+}
+"""The dataclasses, and the word that their parameters begin with in KFP, whose UI sorts parameters by name."""
 PARAMETERS = settings_of(*PHASES)
+_IN_KFP = {
+    name: name if name.startswith(word) else f"{word}_{name}"
+    for phase, word in PHASES.items()
+    for name in settings_of(phase)
+}
+_HERE = {in_kfp: name for name, in_kfp in _IN_KFP.items()}
+
+
+def names_in_kfp(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of parameters under the names that the compiled pipeline has for them: `train_max_steps`."""
+    return {_IN_KFP.get(name, name): value for name, value in values.items()}
+
+
+def name_here(name: str) -> str:
+    """The name of a parameter in files, messages and boxes, `max_steps`, where `name` is the compiled pipeline's."""
+    return _HERE.get(name, name)

@@ -14,6 +14,7 @@ from pipeline import rag_finetuning
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.run_folder import summary
+from ragtune.settings.pipeline import names_in_kfp
 
 RESTRICTED = {  # as OpenShift's restricted-v2: a user nobody knows, group 0, nothing writable but volumes and /tmp
     "user": "1000650000:0",
@@ -32,7 +33,7 @@ def in_containers(parameters: dict, output: Path) -> dict[str, float]:
     (workspace := output.with_name("workspace")).mkdir(parents=True)
     mounts = [docker.types.Mount("/workspace", str(workspace), type="bind")]
     runner = local.DockerRunner(network_mode="host", mounts=mounts, **RESTRICTED)
-    return run_here(rag_finetuning, parameters | {"workspace": "/workspace"}, output, runner)
+    return run_here(rag_finetuning, names_in_kfp(parameters | {"workspace": "/workspace"}), output, runner)
 
 
 def main(output: Path, *sets: str) -> None:
@@ -40,7 +41,8 @@ def main(output: Path, *sets: str) -> None:
     check_values(with_defaults(rag_finetuning.pipeline_func, parameters))
     contained = in_containers(parameters, output / "containers")
     print(summary(contained, output / "containers"))
-    here = run_here(rag_finetuning, parameters | {"workspace": str(output / "here")}, output / "processes")
+    beside = names_in_kfp(parameters | {"workspace": str(output / "here")})
+    here = run_here(rag_finetuning, beside, output / "processes")
     for name in sorted(here):
         if name.startswith(SAME) and abs(here[name] - contained[name]) > 1e-6:
             sys.exit(f"{name}: {contained[name]} in containers, {here[name]} in processes")

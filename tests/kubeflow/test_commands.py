@@ -43,8 +43,8 @@ def test_submit_waits_for_the_run_and_shows_its_metrics(server, command):
     )
     assert "[1/9] check_inputs" in out and re.search(r"EM +0\.500 +0\.500 +\+0\.000", out)
     run = next(iter(server.runs.values()))
-    assert (run["display_name"], run["runtime_config"]["parameters"]["max_steps"]) == ("by hand", 20)
-    assert "workspace" not in run["runtime_config"]["parameters"]  # what is not given is the pipeline's default
+    assert (run["display_name"], run["runtime_config"]["parameters"]["train_max_steps"]) == ("by hand", 20)
+    assert "cluster_workspace" not in run["runtime_config"]["parameters"]  # what is not given is the pipeline's default
 
 
 def test_submit_ends_with_1_where_the_run_does_not_succeed(server, command):

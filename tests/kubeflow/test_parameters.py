@@ -63,6 +63,16 @@ def test_a_bad_parameter_is_named(tmp_path, text, assignment, message):
         parameters(tmp_path, text, assignment)
 
 
+def test_names_of_kfp_are_understood_and_no_parameter_is_given_by_both(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("data_questions: a\nknowledge_corpus: b\nmax_steps: 5\n")
+    values = read_parameters(rag_finetuning.pipeline_func, file, ["train_max_steps=7", "train-n-docs=3"])
+    assert values == {"questions": "a", "corpus": "b", "max_steps": 7, "n_docs": 3}
+    file.write_text("max_steps: 5\ntrain_max_steps: 6\n")
+    with pytest.raises(ParameterError, match="train_max_steps and max_steps are one parameter"):
+        read_parameters(rag_finetuning.pipeline_func, file)
+
+
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such parameter file"):
         read_parameters(pipeline, tmp_path / "nowhere.yaml")

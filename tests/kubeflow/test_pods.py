@@ -104,4 +104,4 @@ def test_the_training_hands_on_to_a_trainjob_what_its_own_pod_was_given():
     assert {"ENV", "KUBERNETES_VOLUMES", "KUBERNETES_TOLERATIONS", "KUBERNETES_NODE_SELECTOR"} <= handed
     assert component["inputDefinitions"]["parameters"]["kubernetes_config"]["parameterType"] == "TASK_CONFIG"
     types = {fields(resources(box))["resourceType"] for box in ON_GPUS}
-    assert types == {"{{$.inputs.parameters['pipelinechannel--gpu_resource']}}"}
+    assert types == {"{{$.inputs.parameters['pipelinechannel--cluster_gpu_resource']}}"}

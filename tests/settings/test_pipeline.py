@@ -19,7 +19,7 @@ from ragtune.questions.answerability import split_by_answerability
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.tokenization import tokenize_pairs
 from ragtune.registry.mlflow import register
-from ragtune.settings.pipeline import PARAMETERS
+from ragtune.settings.pipeline import PARAMETERS, PHASES, name_here, names_in_kfp
 from ragtune.training.launchers import LAUNCHERS
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def parameters(function):
 
 
 def test_the_pipeline_has_every_setting_with_its_type_and_default():
-    declared = parameters(rag_finetuning.pipeline_func)
+    declared = {name_here(name): parameter for name, parameter in parameters(rag_finetuning.pipeline_func).items()}
     assert set(declared) == set(PARAMETERS)
     for name, parameter in declared.items():
         assert parameter.annotation is PARAMETERS[name].kind, name
@@ -51,7 +51,22 @@ def test_the_launchers_are_those_of_training():
 
 def test_the_user_interface_tells_every_help_text():
     told = {each.arg_name: each.description for each in parse(rag_finetuning.pipeline_func.__doc__).params}
-    assert told == {name: f"{setting.help}." for name, setting in PARAMETERS.items()}
+    assert told == names_in_kfp({name: f"{setting.help}." for name, setting in PARAMETERS.items()})
+
+
+def test_in_kfp_the_parameters_of_a_phase_stand_together():
+    declared = sorted(parameters(rag_finetuning.pipeline_func))
+    words = [name.split("_")[0] for name in declared]
+    phases = [word for place, word in enumerate(words) if word not in words[:place]]
+    assert sorted(phases) == sorted({*PHASES.values(), "training"})  # training_options begins with its phase as it is
+    for word in PHASES.values():
+        places = [place for place, name in enumerate(declared) if name.startswith(word)]
+        assert places == list(range(places[0], places[-1] + 1))
+
+
+def test_every_name_in_kfp_leads_back_to_its_own_parameter():
+    assert [name_here(name) for name in names_in_kfp(PARAMETERS)] == list(PARAMETERS)
+    assert names_in_kfp({"max_steps": 1, "foreign": 2}) == {"train_max_steps": 1, "foreign": 2}
 
 
 @pytest.mark.parametrize("box", BOXES)
