@@ -97,3 +97,33 @@ def posterior(doc_log_probs: Tensor, answer_log_likelihoods: Tensor) -> Tensor:
     Source: Lewis et al. 2020, eq. 1, by Bayes' rule.
     """
     return torch.softmax(doc_log_probs + answer_log_likelihoods, dim=-1)
+
+
+def distillation_loss(doc_log_probs: Tensor, target_log_probs: Tensor, doc_mask: Tensor) -> Tensor:
+    """Mean over the batch of KL(Q ‖ P) = Σ_k Q_k (log Q_k - log P_k): a scalar.
+
+    Its gradient by the score s_k of P = softmax(s) is P_k - Q_k, over the batch's size. Averaged over passages too, as
+    torch's `KLDivLoss` does unless it is told `batchmean`, it would be 1/n_docs of that.
+
+    Args:
+        doc_log_probs: log P, (batch, n_docs); anything for padding.
+        target_log_probs: log Q, (batch, n_docs); anything for padding.
+        doc_mask: True for a passage, False for padding, (batch, n_docs).
+
+    Source: Izacard et al. 2022, section 2.2, https://arxiv.org/abs/2208.03299
+    """
+    ours, target = (log_probs.masked_fill(~doc_mask, 0.0) for log_probs in (doc_log_probs, target_log_probs))
+    return F.kl_div(ours, target, reduction="batchmean", log_target=True)
+
+
+def mean_log_likelihoods(token_log_likelihoods: Tensor, token_mask: Tensor) -> Tensor:
+    """g_k, the mean of ℓ_kt over the answer's tokens: its exp is the inverse of the answer's perplexity.
+
+    Args:
+        token_log_likelihoods: ℓ_kt, (batch, n_docs, length), in nats; 0 beyond an answer's end.
+        token_mask: True for a token of the answer, False for padding, (batch, length).
+
+    Returns:
+        (batch, n_docs), in nats per token.
+    """
+    return token_log_likelihoods.sum(dim=-1) / token_mask.sum(dim=-1, keepdim=True)

@@ -190,21 +190,38 @@ class RagModel(nn.Module):
             )
             doc_log_probs = doc_log_probabilities(doc_scores, doc_mask)
 
-        n_docs = doc_mask.shape[1]
-        by_doc = self.generator.log_likelihoods(
-            context_input_ids,
-            context_attention_mask,
-            labels.repeat_interleave(n_docs, dim=0),
-            context_lengths,
-            None if answer_lengths is None else [length for length in answer_lengths for _ in range(n_docs)],
+        log_likelihoods = self.token_log_likelihoods(
+            context_input_ids, context_attention_mask, labels, context_lengths, answer_lengths
         )
-        log_likelihoods = by_doc.view(len(labels), n_docs, -1)
         return RagOutput(
             log_likelihoods=self.marginalize(doc_log_probs, log_likelihoods, answer_mask),
             doc_scores=doc_scores,
             doc_log_probs=doc_log_probs,
             answer_log_likelihoods=log_likelihoods.sum(dim=-1),
         )
+
+    def token_log_likelihoods(
+        self,
+        context_input_ids: Tensor,
+        context_attention_mask: Tensor,
+        labels: Tensor,
+        context_lengths: Sequence[int] | None = None,
+        answer_lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """log p(y_t | y_<t, x, z) of the generator alone; arguments as `forward`.
+
+        Returns:
+            (batch, n_docs, answer length), in nats; 0 beyond an answer's end.
+        """
+        n_docs = len(context_input_ids) // len(labels)
+        by_context = self.generator.log_likelihoods(
+            context_input_ids,
+            context_attention_mask,
+            labels.repeat_interleave(n_docs, dim=0),
+            context_lengths,
+            None if answer_lengths is None else [length for length in answer_lengths for _ in range(n_docs)],
+        )
+        return by_context.view(len(labels), n_docs, -1)
 
     def marginalize(self, doc_log_probs: Tensor, token_log_likelihoods: Tensor, token_mask: Tensor) -> Tensor:
         """log p(y | x) over the passages, as the configuration's `marginalization` says.

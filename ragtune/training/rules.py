@@ -24,7 +24,9 @@ def check_training(parameters: Mapping[str, Any]) -> None:
     parameters = {name: value for name, value in parameters.items() if value is not None}
     check(_SETTINGS, parameters)
     if "method" in parameters:
-        make_method(parameters["method"], parse_options(parameters.get("method_options")))
+        method = make_method(parameters["method"], parse_options(parameters.get("method_options")))
+        if "n_docs" in parameters:
+            method.n_retrieved(parameters["n_docs"])  # which refuses fewer candidates than passages
     metric = parameters.get("metric_for_best_model")  # empty is the method's own
     if metric and metric not in (*_METRICS, f"recall@{parameters.get('n_docs')}"):
         raise TrainingError(f"metric_for_best_model={metric!r}: must be one of {', '.join(_METRICS)}")

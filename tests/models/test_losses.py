@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from ragtune.models.losses import (
+    distillation_loss,
     doc_log_probabilities,
+    mean_log_likelihoods,
     posterior,
     rag_sequence_log_likelihood,
     rag_sequence_loss,
@@ -102,3 +104,27 @@ def test_token_log_likelihoods_are_log_softmax_at_the_label():
     labels[0, 1, 2:] = -100
     expected = logits.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(token_log_likelihoods(logits, labels), expected.masked_fill(labels == -100, 0.0))
+
+
+def test_distillation_is_the_mean_divergence_and_its_gradient_p_minus_q_over_the_batch(scores):
+    doc_log_probs = doc_log_probabilities(scores, MASK)
+    target = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.6, 0.0]], dtype=torch.float64)
+    loss = distillation_loss(doc_log_probs, target.log(), MASK)
+    rows = [(by_hand(scores[b].tolist(), MASK[b].tolist()), target[b].tolist()) for b in range(2)]
+    expected = sum(q * math.log(q / p) for prior, wanted in rows for p, q in zip(prior, wanted, strict=True) if q) / 2
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    loss.backward()
+    torch.testing.assert_close(scores.grad, (doc_log_probs.exp().detach() - target) / 2)
+
+
+def test_a_target_that_is_almost_certain_stays_finite(scores):
+    target = doc_log_probabilities(torch.tensor([[-2000.0, -3000.0, -1.0], [-5.0, -900.0, 0.0]]), MASK)
+    loss = distillation_loss(doc_log_probabilities(scores, MASK), target, MASK)
+    loss.backward()
+    assert loss.isfinite() and scores.grad.isfinite().all()
+
+
+def test_mean_log_likelihoods_are_per_token_of_the_answer(token_lls):
+    means = mean_log_likelihoods(token_lls, TOKEN_MASK)
+    torch.testing.assert_close(means[0], token_lls[0].mean(-1))
+    torch.testing.assert_close(means[1], token_lls[1, :, :2].mean(-1))

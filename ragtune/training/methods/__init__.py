@@ -2,10 +2,12 @@
 
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.end2end import RagEnd2End
+from ragtune.training.methods.lsr import Lsr
 from ragtune.training.methods.rag import Rag, RagToken
 
 METHODS: dict[str, type[Method]] = {
     "rag": Rag,
     "rag-token": RagToken,
     "rag-end2end": RagEnd2End,
+    "lsr": Lsr,
 }

@@ -91,7 +91,11 @@ class Method(ABC):
         return self.trains
 
     def n_retrieved(self, n_docs: int) -> int:
-        """Passages to search for, for a question: n_docs, or more for a method that chooses among them."""
+        """Passages to search for, for a question: n_docs, or more for a method that chooses among them.
+
+        Raises:
+            TrainingError: the options want fewer than n_docs.
+        """
         return n_docs
 
     @abstractmethod

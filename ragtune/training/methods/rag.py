@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from ragtune.training.trained import TrainedParts
 
 
+_OF_GENERATOR = ("context_input_ids", "context_attention_mask", "labels", "context_lengths", "answer_lengths")
+
+
+def generator_inputs(inputs: "dict[str, Any]") -> dict[str, Any]:
+    """The arguments of `RagModel.token_log_likelihoods` among a step's inputs."""
+    return {name: inputs[name] for name in _OF_GENERATOR if name in inputs}
+
+
 class Rag(Method):
     """−mean_b log p(y | x) of RAG-Sequence, p(z | x) from the stored vectors of the retrieved passages."""
 

@@ -115,7 +115,7 @@ class Window:
             The figures for the log, and warnings.
         """
         seconds = time.perf_counter() - self.start - self.paused_seconds
-        mean_entropy = torch.stack(self.entropies).mean().item() if self.entropies else 0.0
+        mean_entropy = torch.stack(self.entropies).mean().item() if self.entropies else math.nan
         own = (
             *(self.questions, self.gold_known, self.gold_found, self.tokens),
             *(self.flops, seconds, self.search_seconds, mean_entropy),
@@ -141,7 +141,9 @@ class Window:
         if not n_docs:
             del figures["search_fraction"]
             return figures, []
-        figures |= {"entropy": mean_entropy, "distinct_passages": float(distinct)}
+        figures["distinct_passages"] = float(distinct)
+        if self.entropies:
+            figures["entropy"] = mean_entropy
         if gold_known:
             figures[f"train_recall@{n_docs}"] = gold_found / gold_known
         return figures, collapse_warnings(questions, distinct, mean_entropy, n_docs, base_rows)
@@ -158,7 +160,7 @@ def collapse_warnings(questions: int, distinct: int, mean_entropy: float, n_docs
     Args:
         questions: asked in the window.
         distinct: passages that they retrieved, each counted once.
-        mean_entropy: of p(z | x), in nats.
+        mean_entropy: of p(z | x), in nats; NaN where the loss does not compute it.
         n_docs: passages retrieved for a question.
         base_rows: passages in the knowledge base.
     """

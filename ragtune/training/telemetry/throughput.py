@@ -43,6 +43,7 @@ class WorkCounter:
     def __init__(self, parts: TrainedParts):
         """Take the counts of the weights; a frozen part has no backward pass."""
         self._by_prompt, self._by_label, self._flops = 0, 0, 0
+        self._n_docs = parts.rag.config.n_docs
         if "generator" in parts.method.parts:
             self._by_prompt, self._by_label = parts.rag.generator.weights_per_token()
             self._flops = _flops(parts.rag.generator)
@@ -59,6 +60,8 @@ class WorkCounter:
         if "context_attention_mask" in inputs:
             contexts = int(inputs["context_attention_mask"].sum())
             docs = len(inputs["context_attention_mask"]) // len(inputs["labels"])
+            if docs > self._n_docs:  # candidates, of which so many are read
+                contexts, docs = contexts * self._n_docs // docs, self._n_docs
             labels = int((inputs["labels"] >= 0).sum()) * docs
         flops = self._flops * (contexts * self._by_prompt + labels * self._by_label)
         flops += sum(cost * int(inputs[mask].sum()) for mask, cost in self._encoders.items() if mask in inputs)

@@ -70,6 +70,14 @@ def test_a_small_base_that_is_all_retrieved_is_healthy():
     assert collapse_warnings(questions=800, distinct=60, mean_entropy=1.0, n_docs=5, base_rows=60) == []
 
 
+def test_a_loss_without_probabilities_of_passages_has_no_entropy_to_warn_of():
+    window = Window()
+    window.add_retrieved(np.arange(60).reshape(20, 3), [[]] * 20, PASSAGES)
+    figures, warnings = window.close(Clock(), n_docs=3, base_rows=60)
+    assert "entropy" not in figures
+    assert warnings == []
+
+
 @pytest.mark.parametrize(
     ("distinct", "mean_entropy", "what", "way_out"),
     [

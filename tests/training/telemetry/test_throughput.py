@@ -75,6 +75,13 @@ def test_a_passage_encoder_that_is_trained_counts_too(make_parts):
     assert flops == pytest.approx(pytorchs_count(parts, inputs), rel=0.05)
 
 
+def test_of_candidates_those_count_that_the_generator_reads(make_parts):
+    parts = make_parts()
+    inputs = batch_of(parts)
+    parts.rag.config.n_docs = 2
+    assert WorkCounter(parts).count(inputs).tokens == inputs["context_input_ids"].numel() * 2 // 3 + 2 * 2 * 3
+
+
 def pytorchs_count(parts, inputs):
     """Of linear layers."""
     with FlopCounterMode(display=False) as counter:
