@@ -149,6 +149,8 @@ def export_huggingface(model: RagModel, folder: str | Path) -> None:
         raise ModelError(
             f'prompt "{model.config.prompt}": transformers\' RAG classes have "{_HUGGING_FACE_PROMPT}" only'
         )
+    if model.config.marginalization == "none":
+        raise ModelError("a model that reads its passages in one prompt: transformers' RAG classes know none")
     generator = model.generator
     if not isinstance(generator, Seq2SeqGenerator):
         raise ModelError(f"{generator.name}: transformers' RAG classes take encoder-decoders only")

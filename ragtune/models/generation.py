@@ -67,7 +67,8 @@ def answer_questions(
 ) -> list[Answer]:
     """Answer each question from its retrieved passages.
 
-    A model of marginalization "token" scores the same candidates by RAG-Token's likelihood.
+    A model of marginalization "token" scores the same candidates by RAG-Token's likelihood; one of "none" reads all
+    passages of a question in one prompt.
 
     Args:
         model: any RagModel, on any device; dropout is off meanwhile.
@@ -99,13 +100,16 @@ def answer_questions(
             padded = np.full((len(batch), max(len(passages[n]) for n in batch)), -1)
             for place, n in enumerate(batch):
                 padded[place, : len(passages[n])] = [rows[passage] for passage in passages[n]]
-            prompts = builder.build([questions[n] for n in batch], padded)
-            prompts = {name: tensor[torch.from_numpy(padded.ravel() >= 0)] for name, tensor in prompts.items()}
-            counts = [len(passages[n]) for n in batch]
+            asked = [questions[n] for n in batch]
             log_probs = [scores[n, : len(passages[n])].log_softmax(dim=-1) for n in batch]
-            answers |= zip(
-                batch, _answer_batch(model, prompts, counts, log_probs, num_beams, max_new_tokens), strict=True
-            )
+            if model.config.marginalization == "none":
+                prompts, by_prompt = builder.build_together(asked, padded), [scores.new_zeros(1)] * len(batch)
+            else:
+                prompts, by_prompt = builder.build(asked, padded), log_probs
+                prompts = {name: tensor[torch.from_numpy(padded.ravel() >= 0)] for name, tensor in prompts.items()}
+            found = _answer_batch(model, prompts, by_prompt, num_beams, max_new_tokens)
+            for n, (text, log_likelihood), doc_log_probs in zip(batch, found, log_probs, strict=True):
+                answers[n] = Answer(text, log_likelihood, doc_log_probs.exp().cpu().numpy())
     return [answers[n] for n in range(len(questions))]
 
 
@@ -137,12 +141,15 @@ def generate_closed_book(
 def _answer_batch(
     model: RagModel,
     prompts: dict[str, Tensor],
-    counts: list[int],
     doc_log_probs: list[Tensor],
     num_beams: int,
     max_new_tokens: int,
-) -> list[Answer]:
-    """Answers to questions whose contexts follow one another in `prompts`, `counts` of them each."""
+) -> list[tuple[str, float]]:
+    """Answers, and their log p(y | x), to questions whose contexts follow one another in `prompts`.
+
+    There are as many contexts of a question as it has `doc_log_probs`.
+    """
+    counts = [len(log_probs) for log_probs in doc_log_probs]
     read = _read(model, prompts)
     longest = max_new_tokens or model.config.max_answer_tokens
     proposals = model.generator.propose(read, num_beams, num_beams, longest)
@@ -158,9 +165,7 @@ def _answer_batch(
         everywhere = torch.ones_like(log_likelihoods[:, 0], dtype=torch.bool)
         marginal = model.marginalize(log_probs.expand(len(distinct), -1), log_likelihoods, everywhere)
         best = int(marginal.argmax())
-        answers.append(
-            Answer(model.generator.decode(distinct[best]), float(marginal[best]), log_probs.exp().cpu().numpy())
-        )
+        answers.append((model.generator.decode(distinct[best]), float(marginal[best])))
     return answers
 
 

@@ -17,6 +17,7 @@ from ragtune.knowledge.passages import Passage
 from ragtune.models.generators.base import PromptTokens
 from ragtune.models.rag import RagConfig
 
+_BETWEEN = "\n"  # passages of one prompt
 _PASSAGES_TRIED = 8
 _QUESTIONS_TRIED = ("who wrote the play?", "When was it founded, in 1837 or later?", "the capital of Côte d'Ivoire is")
 
@@ -87,6 +88,33 @@ class PromptBuilder:
                     prompts.append(self._whole(question, self.passages[row]))
         return self.tokens.pad(prompts)
 
+    def build_together(self, questions: Sequence[str], rows: np.ndarray | Tensor) -> dict[str, Tensor]:
+        """One prompt for every question, with all of its passages, best first.
+
+        Where a prompt is longer than `max_input_tokens`, the longest passages lose their ends, down to one length. The
+        pieces are tokenised apart.
+
+        Args:
+            questions, rows: as `build`; padding is left out.
+
+        Returns:
+            `input_ids` and `attention_mask`, int64 (B, L).
+        """
+        rows = np.asarray(rows)
+        self._tokenise_passages(rows)
+        before = self._tokens([_fill(self._before, question=question) for question in questions])
+        after = self._tokens([_fill(self._after, question=question) for question in questions])
+        (between,) = self._tokens([_BETWEEN])
+        prompts = []
+        for number, own in enumerate(rows):
+            passages = [self._cache[row].tolist() for row in own[own >= 0].tolist()]
+            room = self._room - len(before[number]) - len(after[number]) - len(between) * (len(passages) - 1)
+            prompt = list(before[number])
+            for place, length in enumerate(_shares([len(passage) for passage in passages], max(0, room))):
+                prompt += [*(between if place else []), *passages[place][:length]]
+            prompts.append(prompt + after[number])
+        return self.tokens.pad(prompts)
+
     def build_closed_book(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """The bare questions, (B, L): what the closed-book baseline reads."""
         return self.tokens.pad(self._tokens(questions))
@@ -139,6 +167,16 @@ def _split_prompt(prompt: str) -> tuple[str, str, str]:
     before = prompt[: min(title, text)].rstrip()
     end = max(title + len("{title}"), text + len("{text}"))
     return before, prompt[len(before) : end], prompt[end:]
+
+
+def _shares(lengths: Sequence[int], room: int) -> list[int]:
+    """Tokens of each passage that fit into `room` together: the longest are cut first, to one length."""
+    shares, left = list(lengths), room
+    by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    for done, place in enumerate(by_length):
+        shares[place] = min(lengths[place], left // (len(lengths) - done))
+        left -= shares[place]
+    return shares
 
 
 def _fill(template: str, **fields: str) -> str:

@@ -84,6 +84,20 @@ def rag_token_loss(doc_log_probs: Tensor, token_log_likelihoods: Tensor, token_m
     return -rag_token_log_likelihood(doc_log_probs, token_log_likelihoods, token_mask).mean()
 
 
+def each_passage_loss(answer_log_likelihoods: Tensor, doc_mask: Tensor | None = None) -> Tensor:
+    """Mean over the batch's passages of -log p(y | x, z), each an example of its own: a scalar.
+
+    Args:
+        answer_log_likelihoods: log p(y | x, z), (batch, n_docs), in nats.
+        doc_mask: True for a passage, False for padding, (batch, n_docs); None where none is padding.
+
+    Source: Lin et al. 2023, eq. 3, https://arxiv.org/abs/2310.01352
+    """
+    if doc_mask is None:
+        return -answer_log_likelihoods.mean()
+    return -answer_log_likelihoods.masked_fill(~doc_mask, 0.0).sum() / doc_mask.sum()
+
+
 def posterior(doc_log_probs: Tensor, answer_log_likelihoods: Tensor) -> Tensor:
     """Posterior of each retrieved passage given the answer, r_k = p(z_k | x, y).
 

@@ -20,7 +20,7 @@ from ragtune.models.losses import (
 )
 from ragtune.models.prompt import check_prompt
 
-MARGINALIZATIONS = ("sequence", "token")
+MARGINALIZATIONS = ("sequence", "token", "none")
 
 
 @dataclass
@@ -28,8 +28,8 @@ class RagConfig:
     """The settings of a RagModel, all that it is besides its weights.
 
     Attributes:
-        marginalization: "sequence" (RAG-Sequence: one passage explains the whole answer) or "token" (RAG-Token: each
-            token its own).
+        marginalization: "sequence" (RAG-Sequence: one passage explains the whole answer), "token" (RAG-Token: each
+            token its own) or "none" (all passages stand in one prompt).
         n_docs: passages retrieved for a question.
         temperature: τ in p(z | x) = softmax(q·d/τ); 1 for DPR, about .05 for encoders whose vectors have length 1.
         max_question_tokens: longest question for the question encoder.

@@ -24,7 +24,8 @@ class Training:
     method: str = setting(
         "rag",
         "training method: `rag` (one passage explains an answer), `rag-token` (one per token), `rag-end2end` (trains "
-        "the passage encoder too), or `lsr` (the retriever alone, from the generator)",
+        "the passage encoder too), `lsr` (the retriever alone, from the generator), `ralt` (the generator alone, on "
+        "retrieved passages), or `alternate` (these two in turn)",
     )
     method_options: dict[str, Any] = setting({}, "settings that only the chosen method has, as JSON")
     retrieval: Annotated[str, OneOf(RETRIEVALS)] = setting(

@@ -77,8 +77,9 @@ def base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells:
     """The model to start from, with the run's settings where they were given; `tells` where a folder's own differ."""
     model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code) if files.model_folder else None
     changed = args.settle(model.config if model is not None else RagConfig())
+    own = model.config.marginalization if model is not None else RagConfig.marginalization
     config = RagConfig(
-        marginalization=args.make_method().marginalization,
+        marginalization=args.make_method().marginalization or own,
         n_docs=args.n_docs,
         temperature=args.temperature,
         max_question_tokens=pairs.max_question_tokens,
@@ -87,7 +88,6 @@ def base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells:
         prompt=args.prompt,
     )
     if model is not None:
-        own = model.config.marginalization
         if own != config.marginalization:
             changed.append(f"marginalization={config.marginalization} (method={args.method}) instead of {own}")
         if changed and tells and args.process_index == 0:

@@ -169,6 +169,8 @@ def test_the_export_holds_both_tokenizers(tmp_path):
 def test_what_hugging_face_cannot_express_is_not_exported(tmp_path):
     with pytest.raises(ModelError, match=r"temperature 0\.5"):
         export_huggingface(rag_model("bart", temperature=0.5), tmp_path / "exported")
+    with pytest.raises(ModelError, match="reads its passages in one prompt"):
+        export_huggingface(rag_model("bart", marginalization="none"), tmp_path / "exported")
     tokenizer = bert_tokenizer()
     encoder = Encoder(bert(tokenizer), tokenizer, Pooling("sentence-transformers", ("mean",), True, 64), "mean")
     model = RagModel(encoder, encoder, tiny_generator("bart"), RagConfig())

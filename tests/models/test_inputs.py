@@ -13,6 +13,7 @@ from tiny_parts import (
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagRetriever
 
+from ragtune.knowledge.passages import Passage
 from ragtune.models.generators.seq2seq import prompt_tokens
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig
@@ -144,3 +145,28 @@ def test_braces_in_a_passage_or_question_are_left_alone():
     tokenizer = bart_tokenizer()
     tokens = prompts_of(PromptBuilder(prompt_tokens(tokenizer), odd, RagConfig()).build(["what is {title}?"], [[0]]))[0]
     assert tokenizer.decode(tokens, skip_special_tokens=True) == "{text} / a {question} in {braces} // what is {title}?"
+
+
+@pytest.mark.parametrize("make", TOKENIZERS)
+def test_all_passages_may_stand_in_one_prompt(make):
+    tokenizer = make()
+    builder = PromptBuilder(prompt_tokens(tokenizer), PASSAGES, RagConfig())
+    single = prompts_of(builder.build(QUESTIONS[:1], [[4, 1]]))
+    (prompt,) = prompts_of(builder.build_together(QUESTIONS[:1], [[4, 1, -1]]))
+    before, behind = builder.tokens.before, builder.tokens.behind
+    question = tokenizer(f" // {QUESTIONS[0]}", add_special_tokens=False)["input_ids"]
+    passages = [tokens[len(before) : len(tokens) - len(behind) - len(question)] for tokens in single]
+    between = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert prompt == before + passages[0] + between + passages[1] + question + behind
+
+
+def test_of_a_prompt_that_is_too_long_the_longest_passages_lose_their_ends():
+    passages = [Passage(text[:1], "", text, ()) for text in ("one two three", "x " * 90, "y " * 80)]
+    tokenizer = word_tokenizer()
+    builder = PromptBuilder(prompt_tokens(tokenizer), passages, RagConfig(max_input_tokens=60))
+    (prompt,) = prompts_of(builder.build_together(["who ?"], [[0, 1, 2]]))
+    assert len(prompt) in (59, 60)  # what two cannot share equally is left over
+    pieces = [tokenizer(f"/ {passage.text}", add_special_tokens=False)["input_ids"] for passage in passages]
+    question = tokenizer("// who ?")["input_ids"]
+    share = (60 - len(question) - len(pieces[0])) // 2
+    assert prompt == pieces[0] + pieces[1][:share] + pieces[2][:share] + question

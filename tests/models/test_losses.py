@@ -6,6 +6,7 @@ import torch
 from ragtune.models.losses import (
     distillation_loss,
     doc_log_probabilities,
+    each_passage_loss,
     mean_log_likelihoods,
     posterior,
     rag_sequence_log_likelihood,
@@ -122,6 +123,12 @@ def test_a_target_that_is_almost_certain_stays_finite(scores):
     loss = distillation_loss(doc_log_probabilities(scores, MASK), target, MASK)
     loss.backward()
     assert loss.isfinite() and scores.grad.isfinite().all()
+
+
+def test_each_passage_is_an_example_and_padding_is_none():
+    likelihoods = torch.tensor([[-1.0, -2.0, -3.0], [-4.0, -5.0, -600.0]])
+    assert each_passage_loss(likelihoods, MASK).item() == pytest.approx(15 / 5)
+    assert each_passage_loss(likelihoods[:, :1]).item() == pytest.approx(2.5)
 
 
 def test_mean_log_likelihoods_are_per_token_of_the_answer(token_lls):

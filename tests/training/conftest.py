@@ -44,7 +44,8 @@ def make_trainer(still_world, tmp_path):
     def make(closed_book=False, folder="run", model=None, callbacks=None, optimizers=(None, None), **parameters):
         args = RagTrainingArguments(output_dir=str(tmp_path / folder), **parameters)
         method = ClosedBook() if closed_book else args.make_method()
-        config = RagConfig(marginalization=method.marginalization, n_docs=args.n_docs, temperature=args.temperature)
+        marginalization = method.marginalization or "sequence"
+        config = RagConfig(marginalization=marginalization, n_docs=args.n_docs, temperature=args.temperature)
         model = model or RagModel.from_parts(*still_world.parts.values(), config)
         search = None if closed_book else ExactSearch(model.passage_encoder.encode_passages(PASSAGES))
         prompts = PromptBuilder(model.generator.prompt_tokens, PASSAGES, config)

@@ -8,11 +8,13 @@ from datasets import load_from_disk
 
 from ragtune import __version__
 from ragtune.errors import TrainingError
-from ragtune.models.checkpoint import load_model, read_description
+from ragtune.models.checkpoint import load_model, read_description, save_model
+from ragtune.models.rag import RagConfig, RagModel
 from ragtune.questions.learnt import among, read_learnt
 from ragtune.training import run as run_module
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
-from ragtune.training.prepare import Prepared
+from ragtune.training.pairs import open_pairs
+from ragtune.training.prepare import Prepared, base_model
 from ragtune.training.run import publish, run
 
 PARAMETERS = {"max_steps": 2, "eval_steps": 1, "temperature": 0.05, "n_docs": 3, "report_to": "none"}
@@ -84,6 +86,15 @@ def test_a_model_knows_the_questions_that_it_learnt_from(files, world, tmp_path)
     asked = [*pairs["train"]["question"], *pairs["validation"]["question"]]
     for folder in (tmp_path / "model", tmp_path / "closed_book"):
         assert among([*asked, "is this another one"], read_learnt(folder)).tolist() == [True] * len(asked) + [False]
+
+
+def test_a_method_of_the_retriever_alone_leaves_how_a_model_is_asked(files, world, tmp_path):
+    save_model(RagModel.from_parts(*world.parts.values(), RagConfig(marginalization="token")), tmp_path / "base")
+    parts = dict.fromkeys(("question_encoder", "passage_encoder", "generator"), "")
+    start = files(model_folder=str(tmp_path / "base"), **parts)
+    for method, expected in (("lsr", "token"), ("ralt", "sequence")):
+        args = RagTrainingArguments(output_dir=str(tmp_path / "run"), method=method)
+        assert base_model(start, args, open_pairs(world.pairs)).config.marginalization == expected
 
 
 def test_a_trained_model_is_trained_further_with_its_own_settings_where_none_are_given(files, tmp_path, capsys):

@@ -53,7 +53,8 @@ class Method(ABC):
         trains: of `PARTS`, those that may learn; every other part is frozen. A trained passage encoder means that the
             knowledge base is rebuilt in the background, and once more in the end.
         uses: of `PARTS`, frozen ones that the loss computes with besides.
-        marginalization: how the trained model marginalises over passages at inference, "sequence" or "token".
+        marginalization: how the trained model marginalises over passages at inference: "sequence", "token" or "none",
+            see `RagConfig`; "" leaves the base model's own.
         needs_search: passages for a step's questions are searched for before it; False gives `inputs` None.
         best_by: the validation metric that chooses the best step, unless `metric_for_best_model` says another: "em",
             which takes a generator among the parts, "recall@1", "recall@5", "recall@<n_docs>", or "loss".

@@ -53,6 +53,7 @@ class Lsr(Rag):
 
     options_class = LsrOptions
     uses = frozenset({"generator"})
+    marginalization = ""
     best_by = "recall@1"
 
     def __init__(self, options: Any = None) -> None:

@@ -1,0 +1,81 @@
+"""`alternate`: `ralt`, which trains the generator, and `lsr`, which trains the retriever, in turn.
+
+Source: Lin et al. 2023 (RA-DIT), https://arxiv.org/abs/2310.01352, who do each once
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from ragtune.settings.setting import OneOf, Range, setting
+from ragtune.training.methods.lsr import Lsr, LsrOptions
+from ragtune.training.methods.ralt import Ralt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import TrainerCallback
+
+    from ragtune.models.rag import RagOutput
+    from ragtune.training.trained import TrainedParts
+    from ragtune.training.trainer import RagTrainer
+
+TURNS = ("ralt", "lsr")
+
+
+@dataclass(frozen=True)
+class AlternateOptions(LsrOptions):
+    """The settings of `Alternate`: those of `Lsr`, and of the turns."""
+
+    alternate_every: Annotated[int, Range(0)] = setting(0, "steps per turn; 0 means one epoch")
+    first: Annotated[str, OneOf(TURNS)] = setting("ralt", "whose turn is first: `ralt` or `lsr`")
+
+
+class Alternate(Lsr):
+    """`Ralt`'s loss in its turns and `Lsr`'s in the others; a part rests, weights and moments, in the other's turn."""
+
+    options_class = AlternateOptions
+    uses = frozenset()
+    marginalization = "sequence"
+    best_by = "em"
+
+    def __init__(self, options: Any = None) -> None:
+        """Keep the options; how long an epoch is, `callbacks` finds out."""
+        super().__init__(options)
+        self.encoders = self.trains
+        self.trains = self.encoders | {"generator"}
+        self.steps_per_turn = self.options.alternate_every
+        self._ralt = Ralt()
+
+    def turn(self, step: int) -> str:
+        """Whose turn a step is, by the step alone, so that a resumed run goes on in the right one."""
+        first = TURNS.index(self.options.first)
+        return TURNS[(first + step // self.steps_per_turn) % 2]
+
+    def trains_at(self, step: int) -> frozenset[str]:
+        """The generator, or the encoders."""
+        return frozenset({"generator"}) if self.turn(step) == "ralt" else self.encoders
+
+    def callbacks(self, trainer: "RagTrainer") -> "list[TrainerCallback]":
+        """None; a turn of an epoch becomes one of so many steps."""
+        if not self.steps_per_turn:
+            self.steps_per_turn = len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps
+        return super().callbacks(trainer)
+
+    def loss(self, parts: "TrainedParts", inputs: "dict[str, Tensor]", step: int) -> "RagOutput":
+        """The loss of this step's turn; in an evaluation the sum of both, which can be compared between steps."""
+        from ragtune.models.losses import each_passage_loss
+        from ragtune.training.methods.candidates import first_candidates, keep
+
+        turn = self.turn(step)
+        if parts.training and turn == "ralt":
+            n_docs = parts.rag.config.n_docs
+            if inputs["doc_mask"].shape[1] > n_docs:
+                inputs = keep(inputs, first_candidates(inputs, n_docs))
+            output = self._ralt.loss(parts, inputs, step)
+        else:
+            output = super().loss(parts, inputs, step)
+        assert output.loss is not None
+        if parts.training:
+            return output.with_loss(output.loss, **{f"{turn}_loss": output.loss}, **(output.metrics or {}))
+        assert output.answer_log_likelihoods is not None and output.doc_log_probs is not None
+        of_ralt = each_passage_loss(output.answer_log_likelihoods, output.doc_log_probs.isfinite())
+        return output.with_loss(output.loss + of_ralt)
