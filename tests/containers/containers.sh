@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Build both images and run the whole DAG in them, with podman in place of Docker. As root, on Debian:
 #   apt-get install -y --no-install-recommends podman buildah runc conmon debootstrap
-#   tests/containers/containers.sh            all of it; or one of: base build run
+#   tests/containers/containers.sh all        what is missing of the base, and both images; or one of: base build
+#   tests/containers/containers.sh run OUTPUT [NAME=VALUE ...]     the DAG in them
 # Nothing is pulled: the base image is made here, from Debian and the Python that runs this.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -62,12 +63,12 @@ run() {
     trap "kill $service" EXIT
     until [ -S "$work/podman.sock" ]; do sleep 0.2; done
     RAGTUNE_DATA_IMAGE=localhost/ragtune-data:test RAGTUNE_TRAIN_IMAGE=localhost/ragtune-train:test \
-        DOCKER_HOST="unix://$work/podman.sock" PYTHONPATH=. "$python" tests/containers/run_dag.py "$work/dag-$(date +%H%M%S)"
+        DOCKER_HOST="unix://$work/podman.sock" PYTHONPATH=. "$python" tests/containers/run_dag.py containers "$@"
 }
 
 case "${1:-all}" in
     base) base ;;
     build) images ;;
-    run) run ;;
-    all) podman image exists localhost/ragtune-base || base; images; run ;;
+    run) shift; run "$@" ;;
+    all) podman image exists localhost/ragtune-base || base; images ;;
 esac
