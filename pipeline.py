@@ -23,9 +23,9 @@ from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.package import compiled_text
 from ragtune.kubeflow.parameters import check_values, documented, read_parameters, with_defaults
-from ragtune.kubeflow.pods import WORKSPACE, place
+from ragtune.kubeflow.pods import WORKSPACE, fitted, mounts_none, place, without_volume
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
-from ragtune.settings.pipeline import name_here, names_in_kfp
+from ragtune.settings.pipeline import name_here
 
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
@@ -113,6 +113,7 @@ def rag_finetuning(
     encoders = {"question_encoder": model_question_encoder, "passage_encoder": model_passage_encoder}
     fingerprints = {f"{part}_fingerprint": sources.outputs[part] for part in (*encoders, "generator")}
     # What a box gets as an artifact of a box that is never cached would never be cached either: hence pointers as text.
+    # Only where no volume holds the knowledge base do its files go with them.
 
     filtered = filter_questions(
         questions=data_questions,
@@ -142,13 +143,17 @@ def rag_finetuning(
         name=knowledge_base,
         milvus_uri=knowledge_milvus_uri,
         index=knowledge_index,
+        workspace_volume=cluster_workspace_volume,
     ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
+    travels = mounts_none(cluster_workspace_volume)
+    files = {"knowledge_base_files": ingested.outputs["knowledge_base"]} if travels else {}
     checked = check_answerability(
         questions=filtered.outputs["train"],
         knowledge_base=ingested.outputs["pointer"],
         question_encoder=model_question_encoder,
         question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
         answerable_k=knowledge_answerable_k,
+        **files,
     )
     tokenized = tokenize_pairs(
         train=checked.outputs["answerable"],
@@ -200,7 +205,9 @@ def rag_finetuning(
         seed=train_seed,
         training_options=training_options,
         tracking_uri=registry_tracking_uri,
+        **files,
     )
+    trained_files = {"trained_knowledge_base": finetuned.outputs["trained_knowledge_base"], **files} if travels else {}
     evaluated = evaluate_rag(
         test=filtered.outputs["test"],
         model=finetuned.outputs["model"],
@@ -228,6 +235,7 @@ def rag_finetuning(
         model_registry_url=registry_model_registry_url,
         promote=registry_promote,
         min_test_questions=registry_min_test_questions,
+        **trained_files,
     ).set_caching_options(False)
 
     nodes = {"node_selector": cluster_node_selector, "tolerations": cluster_tolerations}
@@ -243,15 +251,18 @@ def rag_finetuning(
         task.set_retry(num_retries=2, backoff_duration="60s")
 
 
-def compile_pipeline(target: Path = COMPILED, check: bool = False, images: Mapping[str, Any] = {}) -> None:
+def compile_pipeline(
+    target: Path = COMPILED, check: bool = False, images: Mapping[str, Any] = {}, pipeline: Any = rag_finetuning
+) -> None:
     """Write the pipeline's YAML to `target`; with `check`, only complain where it is not what would be written.
 
     Args:
         target: where to.
         check: write nothing.
         images: arguments of `set_images`, for other images than those of the components.
+        pipeline: what is compiled.
     """
-    fresh = compiled_text(rag_finetuning, images)
+    fresh = compiled_text(pipeline, images)
     if not check:
         with atomic_file(target) as stream:
             stream.write(fresh)
@@ -265,6 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     compiling = commands.add_parser("compile", help="write compiled/rag_finetuning.yaml, for the KFP UI")
     compiling.add_argument("--output", type=Path, help=f"where to write it (with other images: ./{OWN_COMPILED})")
     compiling.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    compiling.add_argument("--no-volume", action="store_true", help="for a cluster where pods share no volume")
     cluster.add_images(compiling)
     running = commands.add_parser("run", help="run the whole DAG on this machine")
     running.add_argument("--params", required=True, metavar="FILE", help="YAML of parameters, see params/")
@@ -276,8 +288,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "compile":
-            images = cluster.images_given(options)
-            compile_pipeline(options.output or (OWN_COMPILED if images else COMPILED), options.check, images)
+            images, pipeline = cluster.images_given(options), rag_finetuning
+            if options.no_volume:
+                pipeline = without_volume(pipeline)
+            own = images or options.no_volume
+            compile_pipeline(options.output or (OWN_COMPILED if own else COMPILED), options.check, images, pipeline)
         elif options.command in cluster.COMMANDS:
             cluster.execute(options, rag_finetuning)
         else:
@@ -289,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             check_reachable(values)
             output = options.output or new_folder(RUNS)
-            figures = run_here(rag_finetuning, names_in_kfp(parameters), output)
+            figures = run_here(*fitted(rag_finetuning, parameters), output)
             point_latest(output, RUNS)
             print("\n" + summary(figures, output))
     except RagtuneError as error:

@@ -13,6 +13,7 @@ def check_answerability(
     question_encoder: str,
     question_encoder_fingerprint: str,
     answerable_k: int = 10,
+    knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
     from ragtune.knowledge.opening import open_to_read
@@ -22,7 +23,8 @@ def check_answerability(
     from ragtune.questions.answerability import split_by_answerability
 
     encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
-    with open_to_read(from_text(knowledge_base)) as base:
+    place = knowledge_base_files.path if knowledge_base_files else from_text(knowledge_base)
+    with open_to_read(place) as base:
         counts = split_by_answerability(
             questions.path, encoder, base, answerable.path, unanswerable.path, k=answerable_k
         )

@@ -56,6 +56,7 @@ def finetune_rag(
     training_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
     tracking_uri: str = "",
     kubernetes_config: dsl.TaskConfig = None,
+    knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,
 ):
     """Train encoders and generator together through the knowledge base, and the closed-book baseline beside."""
     import math
@@ -70,7 +71,7 @@ def finetune_rag(
     if tracking_uri:
         with connected(tracking_uri):  # makes MLflow's tables, if need be, before several processes could
             pass
-    base, _ = resolve(from_text(knowledge_base))
+    base, _ = resolve(knowledge_base_files.path if knowledge_base_files else from_text(knowledge_base))
     job = TrainJob(
         nodes=nodes,
         gpus=int(gpus),
@@ -90,6 +91,7 @@ def finetune_rag(
         knowledge_base_folder=base,
         output_folder=model.path,
         closed_book_folder=closed_book_model.path,
+        trained_knowledge_base_folder=trained_knowledge_base.path if knowledge_base_files else "",
         tensorboard_folder=tensorboard.path,
         work_folder=f"{workspace}/training",
         tracking_uri=tracking_uri,

@@ -15,16 +15,24 @@ def ingest_passages(
     name: str = "passages",
     milvus_uri: str = "",
     index: str = "auto",
+    workspace_volume: str = "ragtune-workspace",
 ) -> NamedTuple("Ingested", pointer=str):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
-    from ragtune.knowledge.knowledge_base import ingest_into_workspace
     from ragtune.knowledge.pointers import as_text
+    from ragtune.knowledge.workspace import ingest_into_workspace
     from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
 
     encoder = Encoder.from_pretrained(passage_encoder, role="passage").to(best_device())
     counts = ingest_into_workspace(
-        passages.path, knowledge_base.path, encoder, workspace, name=name, uri=milvus_uri, index=index
+        passages.path,
+        knowledge_base.path,
+        encoder,
+        workspace,
+        name=name,
+        uri=milvus_uri,
+        index=index,
+        travels=not workspace_volume,
     )
     for metric, count in counts.items():
         metrics.log_metric(metric, count)

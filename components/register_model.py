@@ -16,6 +16,8 @@ def register_model(
     model_registry_url: str = "",
     promote: str = "auto",
     min_test_questions: int = 100,
+    knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,
+    trained_knowledge_base: dsl.Input[dsl.Artifact] | None = None,
 ):
     """Register the model with its lineage; it becomes champion only if it answers better than today's champion."""
     from ragtune.registry.kubeflow import register_in_kubeflow
@@ -27,7 +29,8 @@ def register_model(
         name=model_name,
         tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
-        workspace=workspace,
+        workspace="" if knowledge_base_files else workspace,
+        knowledge_base=trained_knowledge_base.path if trained_knowledge_base else "",
         promote=promote,
         min_questions=min_test_questions,
         mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,

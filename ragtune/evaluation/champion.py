@@ -19,11 +19,13 @@ class Champion:
         version: of the registered model.
         folder: its model folder; None where it cannot be had.
         problem: why not, in words.
+        knowledge_base: its own, where a registry keeps it; None for the one that its lineage names.
     """
 
     version: str
     folder: Path | None
     problem: str = ""
+    knowledge_base: Path | None = None
 
 
 def learnt_by_either(

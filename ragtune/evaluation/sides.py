@@ -112,7 +112,7 @@ def evaluate_champion(
         if learnt.all():
             raise EvaluationError("one of the two models learnt from every question; hold out new ones")
         model = load_model(champion.folder)
-        base = knowledge_base_of(champion.folder)
+        base = champion.knowledge_base or knowledge_base_of(champion.folder)
         known = None if by_gold else False
         side = evaluate_side("champion", model, base, questions, k, generation, known, retrieval)
         if by_gold and not side.gold_questions:

@@ -105,7 +105,7 @@ def check_choices(name: str, uri: str, index: str) -> None:
         check_milvus_uri(uri)
 
 
-def write_feature_repo(folder: Path, name: str, uri: str, index: Index) -> None:
+def write_feature_repo(folder: Path, name: str, uri: str, index: Index, ending: str = "") -> None:
     """Write feature_store.yaml and features.py for one version, unless they are there.
 
     Args:
@@ -114,6 +114,7 @@ def write_feature_repo(folder: Path, name: str, uri: str, index: Index) -> None:
             of its own, so that no other version in any folder takes the same collection.
         uri: of a Milvus server, "" for the embedded one in `folder`.
         index: to begin with.
+        ending: in place of a random one, where a collection of the same rows may be shared.
 
     Raises:
         KnowledgeBaseError: as `check_choices`.
@@ -122,7 +123,7 @@ def write_feature_repo(folder: Path, name: str, uri: str, index: Index) -> None:
     check_choices(name, uri, index.kind)
     path = folder / FEATURE_STORE
     if not path.exists():
-        project = f"{name}_{secrets.token_hex(4)}" if uri else name
+        project = f"{name}_{ending or secrets.token_hex(4)}" if uri else name
         with atomic_file(path) as stream:
             yaml.safe_dump(_feast_config(project, uri, index), stream, sort_keys=False)
     if not (folder / _DEFINITIONS).exists():

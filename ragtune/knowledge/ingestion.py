@@ -188,7 +188,8 @@ def _begun(wanted: Wanted) -> Manifest:
 
 def _write(wanted: Wanted, begun: Manifest) -> Ingestion:
     folder, passages = wanted.folder / begun.version, wanted.passages
-    write_feature_repo(folder, wanted.name, wanted.uri, first_index(wanted.index, len(passages), begun.dimension))
+    index = first_index(wanted.index, len(passages), begun.dimension)
+    write_feature_repo(folder, wanted.name, wanted.uri, index, wanted.ending)
     ledger.enter(wanted.folder, folder)
     store = open_feature_store(folder, wanted.token)
     online = batched_store(store)

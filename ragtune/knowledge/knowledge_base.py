@@ -15,24 +15,22 @@ from ragtune.knowledge.feature_repo import (
     OFFLINE_SOURCE,
     REPAIR,
     batched_store,
-    check_choices,
     open_feature_store,
     registered_view,
 )
-from ragtune.knowledge.ingestion import Ingestion, ingest, only_one, remove_version
+from ragtune.knowledge.ingestion import remove_version
 from ragtune.knowledge.leases import Reading
-from ragtune.knowledge.manifest import PASSAGES, Manifest, check_encoder, version_folders, version_number
+from ragtune.knowledge.manifest import PASSAGES, Manifest, check_encoder, version_folders
 from ragtune.knowledge.milvus import collector_paused
 from ragtune.knowledge.offline_source import count_rows
 from ragtune.knowledge.passages import Passages
-from ragtune.knowledge.pointers import Pointer, point_at, pointer_to, resolve
+from ragtune.knowledge.pointers import Pointer, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors
-from ragtune.knowledge.wanted import Wanted
+from ragtune.knowledge.workspace import ingest_alone
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
-_INGESTION_WAIT_SECONDS = 6 * 3600.0  # for another ingestion into the same knowledge base
 _FLOATS_PER_CALL = 8_000_000  # of stored vectors in one answer of Milvus, 32 MB
 
 
@@ -217,51 +215,9 @@ def ingest_passages(
         KnowledgeBaseError: nothing to ingest, a parameter is not possible, the disk is full, Milvus cannot be reached
             or refuses the token, or what was written cannot be found again. What was served before is served still.
     """
-    return _ingest(passages_path, Path(folder), encoder, uri, token, name, index, embedding_cache, chunk_rows).manifest
-
-
-def ingest_into_workspace(
-    passages_path: str | Path,
-    pointer_folder: str | Path,
-    encoder: PassageEncoder,
-    workspace: str | Path,
-    *,
-    name: str = "passages",
-    uri: str = "",
-    index: str = "auto",
-) -> dict[str, float]:
-    """As `ingest_passages`, into the knowledge base `name` of a workspace that outlives the run; leave a pointer to it.
-
-    Args:
-        passages_path: what `split_passages` wrote.
-        pointer_folder: where the pointer shall be, which `KnowledgeBase.open` follows.
-        encoder: makes the passages' vectors.
-        workspace: a folder that the next run will find again.
-        name: of the knowledge base.
-        uri: of a Milvus server; "" is embedded.
-        index: as for `ingest_passages`.
-
-    Returns:
-        Counts: `rows`, `written` (to Milvus), `embedded`, and the number of the `version`; `index_recall`, a fraction;
-        and where an index was built, `index_seconds` that this took, `search_ms` per question, and how often it was
-        replaced by a stronger one, `index_replaced`.
-
-    Raises:
-        KnowledgeBaseError: as `ingest_passages`.
-    """
-    folder = Path(workspace) / "knowledge_bases" / name
-    done = _ingest(passages_path, folder, encoder, uri, "", name, index, "", 5000, pointer_folder)
-    counts: dict[str, float] = {
-        "rows": done.manifest.rows,
-        "written": done.written,
-        "embedded": done.embedded,
-        "version": version_number(done.manifest.version),
-        "index_recall": done.manifest.index_recall,
-    }
-    if built := done.built:
-        counts |= {"index_seconds": round(built.seconds, 1), "index_replaced": built.replaced}
-        counts["search_ms"] = round(built.found.milliseconds, 2)
-    return counts
+    return ingest_alone(
+        passages_path, Path(folder), encoder, uri, token, name, index, embedding_cache, chunk_rows
+    ).manifest
 
 
 def drop_knowledge_base(folder: str | Path, token: str = "") -> None:
@@ -273,27 +229,3 @@ def drop_knowledge_base(folder: str | Path, token: str = "") -> None:
     for version in version_folders(Path(folder)):
         remove_version(version, token)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ingest(
-    passages_path: str | Path,
-    folder: Path,
-    encoder: PassageEncoder,
-    uri: str,
-    token: str,
-    name: str,
-    index: str,
-    embedding_cache: str | Path,
-    chunk_rows: int,
-    pointer_folder: str | Path = "",
-) -> Ingestion:
-    try:
-        passages = Passages.open(passages_path)
-        check_choices(name, uri, index)
-        with only_one(folder, _INGESTION_WAIT_SECONDS):
-            done = ingest(Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows))
-            if pointer_folder:
-                point_at(pointer_folder, pointer_to(folder / done.manifest.version, done.manifest))
-            return done
-    except StorageError as error:
-        raise KnowledgeBaseError(str(error)) from error

@@ -1,7 +1,7 @@
 """Pointers to a version of a knowledge base, and the way from one, or from a folder, to that version."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,9 @@ def resolve(place: str | Path | Pointer) -> tuple[Path, Manifest]:
 
 def _found_in(folder: Path) -> tuple[Path, Manifest]:
     if (folder / POINTER).exists():
-        return _pointed_at(read_pointer(folder / POINTER))
+        pointer = read_pointer(folder / POINTER)
+        travels = (folder / pointer.version / MANIFEST).exists()  # an artifact with its own knowledge base, wherever
+        return _pointed_at(replace(pointer, path=str(folder)) if travels else pointer)
     if version := read_served(folder):
         return folder / version, _whole(folder / version)
     if is_version(folder):

@@ -24,6 +24,7 @@ class Wanted:
         token: for the server.
         embedding_cache: folder for vectors by content and encoder; "" is `embeddings` in `folder`.
         chunk_rows: rows per call of Feast's `write_to_online_store`.
+        ending: of its collection's name on a server; "" is a random one.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Wanted:
     token: str
     embedding_cache: str | Path
     chunk_rows: int
+    ending: str = ""
 
     def manifest(self, version: str = "") -> Manifest:
         """The manifest that a version of it has."""

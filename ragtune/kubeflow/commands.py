@@ -13,8 +13,8 @@ from ragtune.kubeflow.connection import Connection, connect
 from ragtune.kubeflow.images import without_registry
 from ragtune.kubeflow.package import Package, upload
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
+from ragtune.kubeflow.pods import VOLUME, fitted
 from ragtune.kubeflow.run_folder import table
-from ragtune.settings.pipeline import names_in_kfp
 
 COMMANDS = ("submit", "schedule", "runs", "schedules", "stop")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -92,7 +92,7 @@ def execute(options: argparse.Namespace, pipeline: GraphComponent) -> None:
 
 
 def _submit(options: argparse.Namespace, pipeline: GraphComponent) -> None:
-    package, values = _package(options, pipeline), _values(options, pipeline)
+    package, values = _package_and_values(options, pipeline)
     connection = _connect(options)
     version = upload(connection, package)
     print(f"{'uploaded' if version.uploaded else 'unchanged:'} the version {version.name}")
@@ -115,7 +115,7 @@ def _schedule(options: argparse.Namespace, pipeline: GraphComponent) -> None:
     if not options.params:
         raise ParameterError("--params: a schedule needs a file of parameters, see params/")
     when, zone = schedule.trigger(options.cron, options.every), schedule.zone(options.time_zone)
-    package, values = _package(options, pipeline), _values(options, pipeline)
+    package, values = _package_and_values(options, pipeline)
     connection = _connect(options)
     version = upload(connection, package, newest=not options.pinned)
     made = schedule.schedule(
@@ -177,20 +177,30 @@ def _wait(options: argparse.Namespace, connection: Connection, run_id: str, pack
         print("\n" + table(metrics))
 
 
-def _package(options: argparse.Namespace, pipeline: GraphComponent) -> Package:
+def _package_and_values(options: argparse.Namespace, pipeline: GraphComponent) -> tuple[Package, dict[str, Any]]:
+    """What to run, and the values that differ from its defaults, by their names in KFP."""
     images = images_given(options)
     if options.package and images:
         raise ParameterError(f"--package {options.package}: has its images; give --registry and the like to `compile`")
-    package = Package.read(options.package) if options.package else Package.compile(pipeline, images)
-    if bare := without_registry(package.text):
-        print(f"note: the cluster's nodes must have {', '.join(bare)}; to have them pulled, give --registry")
-    return package
-
-
-def _values(options: argparse.Namespace, pipeline: GraphComponent) -> dict[str, Any]:
     given = read_parameters(pipeline.pipeline_func, options.params, options.set)
     check_values(with_defaults(pipeline.pipeline_func, given))
-    return names_in_kfp(given)
+    pipeline, values = fitted(pipeline, given)
+    package = Package.read(options.package) if options.package else Package.compile(pipeline, images)
+    if options.package:
+        _check_volume(options.package, package, given.get("workspace_volume") != "")
+    if bare := without_registry(package.text):
+        print(f"note: the cluster's nodes must have {', '.join(bare)}; to have them pulled, give --registry")
+    return package, values
+
+
+def _check_volume(file: str, package: Package, wanted: bool) -> None:
+    """Refuse a file that mounts a volume which the parameters do not want, or lacks one that they do."""
+    if wanted and VOLUME not in package.parameters:
+        raise ParameterError(f"--package {file}: mounts no volume; add --set workspace_volume= or compile another one")
+    if not wanted and VOLUME in package.parameters:
+        raise ParameterError(
+            f"--package {file}: mounts a volume; compile one with --no-volume, or name workspace_volume"
+        )
 
 
 def _connect(options: argparse.Namespace) -> Connection:

@@ -1,10 +1,12 @@
-"""Rules for a training on nodes of its own, and the resources of the pod that starts it; without kfp and torch."""
+"""Rules for pods without a volume and for a training on nodes of its own, and the resources of the pod that starts it;
+without kfp and torch."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ragtune.errors import ParameterError
+from ragtune.registry.connection import is_server
 
 TRAINJOB = "trainjob"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,6 +38,32 @@ def check_nodes(values: Mapping[str, Any]) -> None:
         )
     for name, value in values["train_env"].items():
         _check_variable(name, value)
+
+
+def check_volume(values: Mapping[str, Any]) -> None:
+    """Refuse what needs files that outlive a pod, where no volume is mounted.
+
+    Args:
+        values: of all parameters of the pipeline.
+
+    Raises:
+        ParameterError: with the way out.
+    """
+    if values["workspace_volume"]:
+        return
+    place = "workspace_volume is empty, so that no file outlives its pod"
+    if not values["milvus_uri"]:
+        raise ParameterError(f"milvus_uri: {place}, nor does an embedded Milvus; give a server's URI, or name a volume")
+    if not is_server(values["tracking_uri"]):
+        raise ParameterError(
+            f"tracking_uri={values['tracking_uri']}: {place}, nor does SQLite; give the http(s):// address of an "
+            "MLflow server that keeps artifacts, or name a volume"
+        )
+    if values["launcher"] == TRAINJOB:
+        raise ParameterError(
+            f"launcher={TRAINJOB}: {place}, and nodes of a TrainJob see no other files; set launcher=torchrun, or name "
+            "a volume"
+        )
 
 
 def training_pod(values: Mapping[str, Any]) -> tuple[str, str, str]:

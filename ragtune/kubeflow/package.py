@@ -91,6 +91,11 @@ class Package:
         return self.pipeline["pipelineInfo"]["name"]
 
     @property
+    def parameters(self) -> set[str]:
+        """Names of the parameters that a run may be given."""
+        return set(self.pipeline["root"].get("inputDefinitions", {}).get("parameters", {}))
+
+    @property
     def digest(self) -> str:
         """Of the content, whatever the order of its lines: 64 hex digits."""
         return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()

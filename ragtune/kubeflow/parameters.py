@@ -11,7 +11,7 @@ import yaml
 from ragtune.errors import ParameterError
 from ragtune.knowledge.address import check_milvus_uri, check_name
 from ragtune.knowledge.index import check_index
-from ragtune.kubeflow.nodes import check_nodes
+from ragtune.kubeflow.nodes import check_nodes, check_volume
 from ragtune.models.prompt import check_prompt
 from ragtune.questions.delimited import check_quoting
 from ragtune.questions.filtering import check_shares
@@ -98,6 +98,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         if name in values:
             raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
     check_training({**values, **read_options(values["training_options"])})
+    check_volume(values)
     check_nodes(values)
     check_prompt(values["prompt"])
     check_model_name(values["model_name"])

@@ -3,10 +3,16 @@
 Every resource is a text: KFP's driver reads a resource's parameter as one, and skips a number without a word.
 """
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl, kubernetes
+from kfp.dsl.graph_component import GraphComponent
 
+from ragtune.settings.pipeline import names_in_kfp
+
+VOLUME = "cluster_workspace_volume"  # the pipeline's parameter
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod
 SECRET = "ragtune"  # noqa: S105 (its name; one for all credentials, optional, as are its keys)
 CREDENTIALS = (
@@ -26,6 +32,37 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for processes of one training; the po
 _CPU_REQUEST = "1"  # a box works with less than its limit, but not with less memory
 
 
+def without_volume(pipeline: GraphComponent) -> GraphComponent:
+    """The same pipeline with no volume in its pods, and without the parameter that names one.
+
+    Pods are mounted their volumes when the pipeline is compiled, so no parameter can leave one out.
+    """
+    function = pipeline.pipeline_func
+    signature = inspect.signature(function)
+    own = signature.replace(parameters=[each for name, each in signature.parameters.items() if name != VOLUME])
+
+    def pipeline_without_volume(*values: Any) -> Any:
+        return function(**own.bind(*values).arguments, **{VOLUME: ""})
+
+    pipeline_without_volume.__doc__ = function.__doc__
+    pipeline_without_volume.__signature__ = own  # type: ignore[attr-defined]  # what kfp reads
+    return dsl.pipeline(name=f"{pipeline.name}-without-volume")(pipeline_without_volume)
+
+
+def fitted(pipeline: GraphComponent, values: Mapping[str, Any]) -> tuple[GraphComponent, dict[str, Any]]:
+    """The pipeline that a run's values ask for, with a volume or without, and the values by their names in KFP."""
+    named = names_in_kfp(values)
+    if named.get(VOLUME) == "":
+        del named[VOLUME]
+        return without_volume(pipeline), named
+    return pipeline, named
+
+
+def mounts_none(volume: Any) -> bool:
+    """True where a pipeline is compiled without a volume; a parameter's placeholder compares as true with any text."""
+    return isinstance(volume, str) and not volume
+
+
 def place(
     task: dsl.PipelineTask,
     volume: Any,
@@ -41,14 +78,17 @@ def place(
 
     Args:
         task: the box.
-        volume: name of the claim that is mounted at `WORKSPACE`.
+        volume: name of the claim that is mounted at `WORKSPACE`; "" mounts a folder that ends with the pod.
         memory, cpus: limits, such as "64Gi" and "8".
         gpus: "" for a box that takes none; such a box gets no shared memory either.
         gpu_resource: such as "nvidia.com/gpu".
         node_selector: labels of the nodes that may run it, {} for any.
         tolerations: as in a pod, [] for none.
     """
-    kubernetes.mount_pvc(task, pvc_name=volume, mount_path=WORKSPACE)
+    if mounts_none(volume):
+        kubernetes.empty_dir_mount(task, "scratch", WORKSPACE)
+    else:
+        kubernetes.mount_pvc(task, pvc_name=volume, mount_path=WORKSPACE)
     kubernetes.use_secret_as_env(task, SECRET, {key: key for key in CREDENTIALS}, optional=True)
     kubernetes.use_secret_as_volume(task, SECRET, SECRET_FILES, optional=True)
     kubernetes.add_node_selector_json(task, node_selector)

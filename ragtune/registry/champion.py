@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 from ragtune.errors import RegistryError
 from ragtune.evaluation.champion import Champion
 from ragtune.registry.connection import connected, database_file
+from ragtune.registry.pins import logged_knowledge_base
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,7 +75,8 @@ def champion_model(name: str, tracking_uri: str) -> str:
 
 @contextlib.contextmanager
 def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
-    """Today's champion with its model folder, which is downloaded for the block where it is elsewhere.
+    """Today's champion with its model folder, which is downloaded for the block where it is elsewhere, and so is its
+    knowledge base where no workspace keeps that.
 
     None where there is no champion. Where its model cannot be had, `Champion.problem` says why.
 
@@ -91,16 +93,20 @@ def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as downloads:
-        yield _with_folder(str(version.version), str(version.source), tracking_uri, downloads)
+        yield _with_folder(version, tracking_uri, downloads)
 
 
-def _with_folder(version: str, source: str, tracking_uri: str, downloads: str) -> Champion:
+def _with_folder(version: "ModelVersion", tracking_uri: str, downloads: str) -> Champion:
+    number, source = str(version.version), str(version.source)
     place = urlparse(source)
     if place.scheme in ("", "file"):
-        return Champion(version, Path(unquote(place.path)))
+        return Champion(number, Path(unquote(place.path)))
     from mlflow.artifacts import download_artifacts
 
     try:
-        return Champion(version, Path(download_artifacts(source, dst_path=downloads, tracking_uri=tracking_uri)))
+        folder = download_artifacts(source, dst_path=downloads, tracking_uri=tracking_uri)
+        with connected(tracking_uri) as client:
+            base = logged_knowledge_base(client, version.run_id, downloads) if version.run_id else None
+        return Champion(number, Path(folder), knowledge_base=base)
     except Exception as error:  # every store has a client with exceptions of its own; no champion is lost by it
-        return Champion(version, None, f"{source}: cannot be downloaded ({' '.join(str(error).split())})")
+        return Champion(number, None, f"{source}: cannot be downloaded ({' '.join(str(error).split())})")

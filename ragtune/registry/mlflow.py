@@ -19,7 +19,7 @@ from ragtune.registry.connection import artifact_root, connected, database_file,
 from ragtune.registry.evaluated import PREDICTIONS, Evaluated, hash_of
 from ragtune.registry.kept_models import keep_model
 from ragtune.registry.lineage import collect_lineage
-from ragtune.registry.pins import pin_knowledge_base
+from ragtune.registry.pins import log_knowledge_base, pin_knowledge_base
 from ragtune.registry.promotion import AUTO, FORCE, MIN_QUESTIONS, Decision, check_promotion, decide_promotion
 from ragtune.settings.pipeline import PARAMETERS
 from ragtune.settings.setting import check
@@ -74,6 +74,7 @@ def register(
     lineage: Mapping[str, Any] | None = None,
     *,
     workspace: str | Path = "",
+    knowledge_base: str | Path = "",
     run_id: str = "",
     model_uri: str = "",
     promote: str = AUTO,
@@ -95,6 +96,8 @@ def register(
         workspace: folder that every run sees; it gets the models, unless a server does, and where there is no SQLite
             database the lock that lets one registration at a time through. "" takes the folder of the SQLite database;
             a server without a workspace has no lock.
+        knowledge_base: place of the model's own, whose files are kept as artifacts beside the model, where no workspace
+            keeps them; "" where one does.
         run_id: what identifies the registration; by default the hash of the model.
         model_uri: where the model lies for others (s3://…); it is then not copied.
         promote, min_questions: see `decide_promotion`.
@@ -121,6 +124,8 @@ def register(
             _log_files(client, run, evaluation, facts)
         if version is None:
             keep = None if is_server(tracking_uri) else shared
+            if knowledge_base:
+                log_knowledge_base(client, run.info.run_id, knowledge_base)
             source = model_uri or _place_model(client, run, Path(model_folder), keep, name, facts["model_hash"])
             version = _create_version(client, name, run, source, evaluation.metrics, facts)
         holder = f'model "{name}" version {version.version} in {shown(tracking_uri)}'

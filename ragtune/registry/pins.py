@@ -1,14 +1,19 @@
-"""The lease of a registered model on the version of the knowledge base that it answers from."""
+"""The version of the knowledge base that a registered model answers from: a lease on it, or a copy of its files."""
 
 import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.leases import take
 from ragtune.knowledge.pointers import pointer_from, resolve
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ARTIFACTS = "knowledge_base"
 logger = logging.getLogger(__name__)
 
 
@@ -40,4 +45,21 @@ def pin_knowledge_base(model_folder: str | Path, workspace: str | Path, holder: 
         except KnowledgeBaseError as error:
             problem = problem or str(error)
     logger.warning("%s: its knowledge base cannot be kept from `ragtune gc`: %s", model_folder, problem)
+    return None
+
+
+def log_knowledge_base(client: "MlflowClient", run_id: str, place: str | Path) -> None:
+    """Keep a version's files as artifacts of a registration's run; the rows stay on the Milvus server.
+
+    Raises:
+        KnowledgeBaseError: there is none at `place`, as `resolve` has it.
+    """
+    version, _ = resolve(place)
+    client.log_artifacts(run_id, str(version), f"{_ARTIFACTS}/{version.name}")
+
+
+def logged_knowledge_base(client: "MlflowClient", run_id: str, folder: str | Path) -> Path | None:
+    """Download what `log_knowledge_base` kept into a folder; the version's folder, None where nothing was kept."""
+    for logged in client.list_artifacts(run_id, _ARTIFACTS):
+        return Path(client.download_artifacts(run_id, logged.path, str(folder)))
     return None

@@ -11,7 +11,7 @@ _SHARE = Range(0, below=1)
 _MEMORY = Like(r"[0-9]+([EPTGMK]i?)?", "an amount of memory, such as 64Gi")  # as KFP has it
 _COUNT = Like(r"[0-9]+", "a whole number")  # as text, as KFP reads resources
 _CPUS = Like(r"[0-9]+(\.[0-9]+)?|[0-9]+m", "a number of processors, such as 4 or 500m")
-_VOLUME = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a volume claim")
+_VOLUME = Like(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?", "the name of a volume claim, or empty")
 _RESOURCE = Like(r"[a-z0-9][-a-z0-9.]*/[A-Za-z0-9][-\w.]*", "the name of a resource, such as amd.com/gpu")
 _OBJECT = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a Kubernetes object")
 LAUNCHERS = ("torchrun", "trainjob")
@@ -141,7 +141,9 @@ class Cluster:
         "/workspace", "folder that outlives the run: knowledge bases, checkpoints, MLflow"
     )
     workspace_volume: Annotated[str, _VOLUME] = setting(
-        "ragtune-workspace", "volume claim that is mounted as the workspace on a cluster"
+        "ragtune-workspace",
+        "volume claim that is mounted as the workspace on a cluster; empty mounts none, so that `milvus_uri` and "
+        "`tracking_uri` must be servers'",
     )
     launcher: Annotated[str, OneOf(LAUNCHERS)] = setting(
         "torchrun", "place of the training: `torchrun` in its pod, or `trainjob` on nodes of a Kubeflow TrainJob"

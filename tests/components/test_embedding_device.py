@@ -26,7 +26,7 @@ def embedded_on(monkeypatch):
         return {}
 
     monkeypatch.setattr("ragtune.models.devices.best_device", lambda: "meta")  # any that is not the CPU
-    monkeypatch.setattr("ragtune.knowledge.knowledge_base.ingest_into_workspace", handed_on)
+    monkeypatch.setattr("ragtune.knowledge.workspace.ingest_into_workspace", handed_on)
     monkeypatch.setattr("ragtune.knowledge.opening.open_to_read", lambda place: nullcontext())
     monkeypatch.setattr("ragtune.questions.answerability.split_by_answerability", handed_on)
     return devices

@@ -1,5 +1,4 @@
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from ragtune.knowledge import knowledge_base
 from ragtune.knowledge.knowledge_base import (
     KnowledgeBase,
     drop_knowledge_base,
-    ingest_into_workspace,
     ingest_passages,
 )
 from ragtune.knowledge.pointers import write_pointer
@@ -158,19 +156,6 @@ def test_passages_that_are_gone_are_named(folder, version):
     (version / "passages.arrow").unlink()
     with pytest.raises(KnowledgeBaseError, match=rf"{version}: passages.arrow is missing .*; run ingest_"):
         KnowledgeBase.open(folder)
-
-
-def test_a_workspace_keeps_the_base_and_the_run_keeps_a_pointer(tmp_path, corpus, encoder):
-    counts = ingest_into_workspace(corpus, tmp_path / "run1", encoder, tmp_path / "workspace", name="animals")
-    expected = {"rows": 300, "written": 300, "embedded": 300, "version": 1, "index_recall": 1, "index_replaced": 0}
-    assert expected.items() <= counts.items()
-    assert counts["search_ms"] > 0 and counts["index_seconds"] > 0
-    counts = ingest_into_workspace(corpus, tmp_path / "run2", encoder, tmp_path / "workspace", name="animals")
-    assert counts == {"rows": 300, "written": 0, "embedded": 0, "version": 1, "index_recall": 1}
-    assert [path.name for path in Path(tmp_path / "run2").iterdir()] == ["knowledge_base.json"]
-    with KnowledgeBase.open(tmp_path / "run2") as base:
-        assert base.manifest.name == "animals"
-    assert (tmp_path / "workspace" / "knowledge_bases" / "animals" / "kb_v1" / "feature_store.yaml").exists()
 
 
 def test_a_dropped_base_is_gone(tmp_path, corpus, encoder):

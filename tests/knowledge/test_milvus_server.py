@@ -13,8 +13,9 @@ from real_milvus import PASSWORD, TOKEN, Server
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE, batched_store, open_feature_store, passages_view
 from ragtune.knowledge.garbage import Search
-from ragtune.knowledge.knowledge_base import KnowledgeBase, drop_knowledge_base, ingest_into_workspace, ingest_passages
+from ragtune.knowledge.knowledge_base import KnowledgeBase, drop_knowledge_base, ingest_passages
 from ragtune.knowledge.milvus import connect_server
+from ragtune.knowledge.workspace import ingest_into_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.uname().machine != "x86_64", reason="the binary is x86_64")]
 

@@ -53,6 +53,21 @@ def test_submit_ends_with_1_where_the_run_does_not_succeed(server, command):
     assert status == 1 and "error: run" in err and "CANCELED" in err
 
 
+def test_a_package_that_mounts_a_volume_is_not_run_without_one_nor_the_other_way_round(server, command, tmp_path):
+    servers = ["milvus_uri=http://127.0.0.1:1", "tracking_uri=http://127.0.0.1:1", "workspace_volume="]
+    sets = [part for each in servers for part in ("--set", each)]
+    package = ("--package", "compiled/rag_finetuning.yaml")
+    status, _, err = command("submit", "--params", "params/demo.yaml", *sets, *package)
+    assert status == 1 and "rag_finetuning.yaml: mounts a volume; compile one with --no-volume" in err
+    assert pipeline.main(["compile", "--no-volume", "--output", str(tmp_path / "bare.yaml")]) == 0
+    package = ("--package", str(tmp_path / "bare.yaml"))
+    status, _, err = command("submit", "--params", "params/demo.yaml", *package)
+    assert status == 1 and "bare.yaml: mounts no volume; add --set workspace_volume=" in err
+    assert server.requests == []
+    status, out, _ = command("submit", "--params", "params/demo.yaml", *sets, *package)
+    assert status == 0 and "uploaded the version rag-finetuning-without-volume" in out
+
+
 def test_submit_checks_parameters_before_anything_is_sent(server, command):
     status, _, err = command("submit", "--params", "params/demo.yaml", "--set", "n_docs=0")
     assert status == 1 and "n_docs" in err

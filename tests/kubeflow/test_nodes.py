@@ -4,8 +4,8 @@ import pytest
 
 from pipeline import rag_finetuning
 from ragtune.errors import ParameterError
-from ragtune.kubeflow.nodes import check_nodes, training_pod
-from ragtune.kubeflow.parameters import with_defaults
+from ragtune.kubeflow.nodes import check_nodes, check_volume, training_pod
+from ragtune.kubeflow.parameters import check_values, with_defaults
 
 
 def values(**given):
@@ -54,3 +54,25 @@ def test_the_trainings_pod_takes_no_gpu_where_a_trainjob_has_them():
     asked = {"gpus": "8", "train_memory": "500Gi", "train_cpus": "64"}
     assert training_pod(values(**asked)) == ("8", "500Gi", "64")
     assert training_pod(values(**asked, launcher="trainjob")) == ("0", "8Gi", "2")
+
+
+SERVERS = {"workspace_volume": "", "milvus_uri": "http://milvus:19530", "tracking_uri": "https://mlflow.example.org"}
+
+
+@pytest.mark.parametrize("given", [{}, SERVERS, {"workspace_volume": "scratch", "launcher": "trainjob"}])
+def test_a_volume_or_servers_keep_what_outlives_a_pod(given):
+    check_volume(values(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"milvus_uri": ""}, "milvus_uri: workspace_volume is empty.*give a server's URI, or name a volume"),
+        ({"tracking_uri": ""}, r"tracking_uri=: workspace_volume is empty.*http\(s\):// address of an MLflow server"),
+        ({"tracking_uri": "sqlite:////workspace/mlflow.db"}, "nor does SQLite"),
+        ({"launcher": "trainjob"}, "launcher=trainjob: workspace_volume is empty.*set launcher=torchrun, or name"),
+    ],
+)
+def test_without_a_volume_nothing_is_kept_in_a_pod(given, message):
+    with pytest.raises(ParameterError, match=message):
+        check_values(values(**(SERVERS | given)))

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ragtune.kubeflow.pods import CREDENTIALS, SECRET, WORKSPACE
+from pipeline import rag_finetuning
+from ragtune.kubeflow.package import Package
+from ragtune.kubeflow.pods import CREDENTIALS, SECRET, VOLUME, WORKSPACE, fitted
 
 ROOT = Path(__file__).parents[2]
 PIPELINE, PLATFORM = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
@@ -105,3 +107,44 @@ def test_the_training_hands_on_to_a_trainjob_what_its_own_pod_was_given():
     assert component["inputDefinitions"]["parameters"]["kubernetes_config"]["parameterType"] == "TASK_CONFIG"
     types = {fields(resources(box))["resourceType"] for box in ON_GPUS}
     assert types == {"{{$.inputs.parameters['pipelinechannel--cluster_gpu_resource']}}"}
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """The package of a run without a volume."""
+    pipeline, values = fitted(rag_finetuning, {"questions": "q", "workspace_volume": ""})
+    assert values == {"data_questions": "q"}  # KFP refuses a parameter that the pipeline does not have
+    return Package.compile(pipeline)
+
+
+def test_without_a_volume_every_pod_has_a_folder_of_its_own_there(bare):
+    pods = bare.spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(pods) == set(PODS)
+    for pod in pods.values():
+        assert "pvcMount" not in pod
+        assert {mount["mountPath"] for mount in pod["emptyDirMounts"]} >= {WORKSPACE}
+
+
+def test_without_a_volume_the_knowledge_base_goes_with_its_readers(bare):
+    tasks = bare.pipeline["root"]["dag"]["tasks"]
+    readers = {"check-answerability", "finetune-rag", "evaluate-rag", "register-model"}
+    for box, task in tasks.items():
+        taken = task["inputs"].get("artifacts", {}).values()
+        sources = {tuple(source["taskOutputArtifact"].values()) for source in taken}
+        assert (("knowledge_base", "ingest-passages") in sources) == (box in readers)
+    assert "trained_knowledge_base" in tasks["register-model"]["inputs"]["artifacts"]
+    told = [tasks[box]["inputs"]["parameters"]["workspace_volume"] for box in ("check-inputs", "ingest-passages")]
+    assert told == [{"runtimeValue": {"constant": ""}}] * 2
+
+
+def test_without_a_volume_it_is_another_pipeline_with_the_other_parameters_and_their_help(bare):
+    assert bare.name == "rag-finetuning-without-volume"  # the newest version of neither is one of the other
+    ours = PIPELINE["root"]["inputDefinitions"]["parameters"]
+    assert bare.parameters == set(ours) - {VOLUME}
+    told = bare.pipeline["root"]["inputDefinitions"]["parameters"]
+    assert told == {name: ours[name] for name in told}
+
+
+def test_a_run_with_a_volume_is_the_pipeline_as_it_is():
+    assert fitted(rag_finetuning, {"workspace_volume": "mine"}) == (rag_finetuning, {VOLUME: "mine"})
+    assert fitted(rag_finetuning, {"questions": "q"})[0] is rag_finetuning

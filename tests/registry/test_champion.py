@@ -5,6 +5,8 @@ import pytest
 pytest.importorskip("mlflow")
 
 from ragtune.errors import RegistryError
+from ragtune.knowledge.manifest import MANIFEST, METRIC, Manifest, write_manifest
+from ragtune.knowledge.pointers import resolve
 from ragtune.registry.champion import champion_model, todays_champion
 from ragtune.registry.connection import connected
 from ragtune.registry.mlflow import register
@@ -56,3 +58,17 @@ def test_a_download_is_gone_after_the_block(make_run, tracking_uri, tmp_path):
         folder = Path(champion.folder)
         assert (folder / "generator" / "model.safetensors").read_text() == "weights of run"
     assert not folder.exists()
+
+
+def test_a_knowledge_base_that_the_registry_keeps_comes_with_the_champion(make_run, tracking_uri, tmp_path):
+    model, evaluation = make_run(100)
+    manifest = Manifest("kb_v3", "passages", "e", "f" * 64, 2, "float32", METRIC, "FLAT", 1, "ab12", "2026")
+    write_manifest(manifest, tmp_path / "base" / "kb_v3" / MANIFEST)
+    with connected(tracking_uri) as client:
+        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
+        client.log_artifacts(run.info.run_id, str(model), "model")
+    uri = f"runs:/{run.info.run_id}/model"
+    register(model, evaluation, NAME, tracking_uri, model_uri=uri, knowledge_base=tmp_path / "base" / "kb_v3")
+    with todays_champion(NAME, tracking_uri) as champion:
+        assert champion.folder != champion.knowledge_base
+        assert resolve(champion.knowledge_base) == (champion.knowledge_base, manifest)

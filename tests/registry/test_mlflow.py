@@ -20,9 +20,10 @@ from ragtune.errors import RegistryError, StorageError
 from ragtune.files import content_hash
 from ragtune.knowledge.leases import live_holders
 from ragtune.knowledge.manifest import MANIFEST, METRIC, Manifest, write_manifest
+from ragtune.knowledge.pointers import resolve
 from ragtune.locks import locked
 from ragtune.registry import mlflow as registration
-from ragtune.registry.champion import champion_model
+from ragtune.registry.champion import champion_model, todays_champion
 from ragtune.registry.connection import connected
 from ragtune.registry.mlflow import register
 from ragtune.registry.promotion import decide_promotion
@@ -348,7 +349,10 @@ def test_a_mirror_is_told_before_the_next_registration(make_run, tracking_uri, t
 
 
 @pytest.mark.slow
-def test_a_real_server_takes_the_model_with_it(make_run, tmp_path, empty_database):
+def test_a_real_server_takes_the_model_and_its_knowledge_base_with_it(make_run, tmp_path, empty_database):
+    base = tmp_path / "base"
+    manifest = Manifest("kb_v1", "passages", "e", "f" * 64, 2, "float32", METRIC, "FLAT", 1, "ab12", "2026")
+    write_manifest(manifest, base / "kb_v1" / MANIFEST)
     shutil.copy(empty_database, tmp_path / "server.db")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -366,7 +370,14 @@ def test_a_real_server_takes_the_model_with_it(make_run, tmp_path, empty_databas
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", tmp_path / "server.log")
         register(*make_run(100, "first"), NAME, f"http://127.0.0.1:{port}")
-        better = register(*make_run(150, "better", champion=("1", 100)), NAME, f"http://127.0.0.1:{port}")
+        better = register(
+            *make_run(150, "better", champion=("1", 100)),
+            NAME,
+            f"http://127.0.0.1:{port}",
+            knowledge_base=base / "kb_v1",
+        )
+        with todays_champion(NAME, f"http://127.0.0.1:{port}") as champion:
+            assert resolve(champion.knowledge_base)[1] == manifest
     finally:
         server.terminate()
         server.wait(timeout=20)

@@ -12,8 +12,8 @@ from docstring_parser import parse
 
 from pipeline import rag_finetuning
 from ragtune.evaluation.evaluate import evaluate
-from ragtune.knowledge.knowledge_base import ingest_into_workspace
 from ragtune.knowledge.split_corpus import split_passages
+from ragtune.knowledge.workspace import ingest_into_workspace
 from ragtune.models.rag import RagConfig
 from ragtune.questions.answerability import split_by_answerability
 from ragtune.questions.filtering import filter_questions
@@ -90,7 +90,7 @@ def test_a_box_takes_settings_by_their_names_with_their_types_and_defaults(box):
         (split_by_answerability, {"k": "answerable_k", "batch_size": "of searches"}),
         (tokenize_pairs, {"max_rejected_fraction": "of what the tokenizer loses"}),
         (evaluate, {}),
-        (register, {"min_questions": "min_test_questions", "workspace": "or none"}),
+        (register, {"min_questions": "min_test_questions", "workspace": "or none", "knowledge_base": "a folder"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
