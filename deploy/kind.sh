@@ -11,7 +11,7 @@ CLUSTER=ragtune
 CONTEXT=kind-$CLUSTER
 NODE_IMAGE=kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a
 KFP=2.17.0
-TRAINER=v2.3.0
+TRAINER=$(sed -n 's/^TRAINER_RELEASE = "\([^"]*\)".*/\1/p' ragtune/training/launchers/trainjob/preflight.py)
 WORKSPACE=${WORKSPACE:-$PWD/runs/kind}
 TAG=${TAG:-$(sed -n 's/__version__ = "\(.*\)"/\1/p' ragtune/__init__.py)}
 WORKERS=2

@@ -17,6 +17,7 @@ from kubeflow_trainer_api import models
 import pipeline
 from components import TRAIN_IMAGE
 from ragtune.kubeflow.pods import CREDENTIALS, SECRET, WORKSPACE
+from ragtune.training.launchers.trainjob.preflight import TRAINER_RELEASE
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 KUBERNETES = "1.34"
@@ -223,8 +224,10 @@ def test_kind_installs_the_releases_that_the_code_was_written_for(kind):
     applied = [call.split("--kustomize ")[1] for call in calls if "--kustomize" in call]
     assert [place for place in applied if place.startswith("deploy/")] == ["deploy/trainer", "deploy/kind"]
     releases = [place.partition("?ref=")[2] for place in applied if "?ref=" in place]
-    trainer = "v" + version("kubeflow_trainer_api")
-    assert releases == [version("kfp"), version("kfp"), trainer, trainer]
+    assert "v" + version("kubeflow_trainer_api") == TRAINER_RELEASE  # the only place that names it
+    assert releases == [version("kfp"), version("kfp"), TRAINER_RELEASE, TRAINER_RELEASE]
+    page = (DEPLOY.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
+    assert f"overlays/manager?ref={TRAINER_RELEASE}" in page
     job = manifest("ownership/job.yaml", "Job")["metadata"]["name"]
     assert any(f"wait job/{job} " in call for call in calls)
     assert all(call.startswith("kubectl --context kind-ragtune ") for call in calls if call.startswith("kubectl"))

@@ -6,15 +6,17 @@ python tests/containers/run_dag.py processes|containers OUTPUT [NAME=VALUE ...]
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import docker.types
 from kfp import local
 
 from pipeline import rag_finetuning
+from ragtune.knowledge.address import TOKEN_VARIABLE
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
+from ragtune.kubeflow.pods import fitted
 from ragtune.kubeflow.run_folder import summary
-from ragtune.settings.pipeline import names_in_kfp
 
 RESTRICTED = {  # as OpenShift's restricted-v2: a user nobody knows, group 0, nothing writable but volumes and /tmp
     "user": "1000650000:0",
@@ -29,15 +31,20 @@ SHORT = ["max_steps=20", "eval_steps=10", "max_test_questions=20"]
 
 def in_containers(parameters: dict, output: Path) -> dict[str, float]:
     os.umask(0)  # folders as a volume looks to a pod that may write there
-    (workspace := output.with_name(f"{output.name}-workspace")).mkdir(parents=True)
-    mounts = [docker.types.Mount("/workspace", str(workspace), type="bind")]
-    runner = local.DockerRunner(network_mode="host", mounts=mounts, **RESTRICTED)
-    return run_here(rag_finetuning, names_in_kfp(parameters | {"workspace": "/workspace"}), output, runner)
+    limits: dict[str, Any] = dict(RESTRICTED)
+    if parameters.get("workspace_volume") == "":  # each container has a folder of its own there
+        limits["tmpfs"] = {**limits["tmpfs"], "/workspace": "rw,mode=1777"}
+        limits["environment"] = limits["environment"] | {TOKEN_VARIABLE: os.environ.get(TOKEN_VARIABLE, "")}
+    else:
+        (workspace := output.with_name(f"{output.name}-workspace")).mkdir(parents=True)
+        limits["mounts"] = [docker.types.Mount("/workspace", str(workspace), type="bind")]
+    runner = local.DockerRunner(network_mode="host", **limits)
+    return run_here(*fitted(rag_finetuning, parameters | {"workspace": "/workspace"}), output, runner)
 
 
 def in_processes(parameters: dict, output: Path) -> dict[str, float]:
     beside = {"workspace": str(output.with_name(f"{output.name}-workspace"))}
-    return run_here(rag_finetuning, names_in_kfp(parameters | beside), output)
+    return run_here(*fitted(rag_finetuning, parameters | beside), output)
 
 
 def main(where: str, output: Path, *sets: str) -> None:

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_milvus import TOKEN, Server, free_port
+
+from ragtune.knowledge.address import TOKEN_VARIABLE, wait_until_listening
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("RAGTUNE_DATA_IMAGE", "RAGTUNE_TRAIN_IMAGE")
@@ -46,15 +49,47 @@ def metrics(command, output, *sets):
     command = [str(part) for part in (*command, output, *sets)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    told = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    return {name: value for name, value in told.items() if name.startswith(SAME)}
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def in_processes(tmp_path_factory):
+    """The metrics that containers have to give."""
     command = [sys.executable, "tests/containers/run_dag.py", "processes"]
-    return metrics(command, tmp_path_factory.mktemp("processes") / "run")
+    told = metrics(command, tmp_path_factory.mktemp("processes") / "run")
+    return {name: value for name, value in told.items() if name.startswith(SAME)}
+
+
+@pytest.fixture
+def servers(tmp_path, monkeypatch):
+    """Milvus and MLflow, which keep what a volume would; as parameters of a run."""
+    milvus, port = Server(tmp_path / "milvus"), free_port()
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    kept = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", f"{tmp_path}/kept"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with open(tmp_path / "mlflow.log", "w", encoding="utf-8") as log:
+        mlflow = subprocess.Popen([*command, *kept], stdout=log, stderr=log, cwd=tmp_path, env=environment)
+    try:
+        wait_until_listening(f"http://127.0.0.1:{port}", 120)
+        yield ["workspace_volume=", f"milvus_uri={milvus.uri}", f"tracking_uri=http://127.0.0.1:{port}"]
+    finally:
+        mlflow.terminate()
+        mlflow.wait()
+        milvus.end()
 
 
 def test_pods_that_mount_one_volume_give_the_metrics_of_processes(in_containers, in_processes, tmp_path):
-    assert metrics(in_containers, tmp_path / "run") == pytest.approx(in_processes, abs=1e-6)
+    """ReadWriteMany, or ReadWriteOnce with all pods on one node: to a container both are a folder."""
+    told = metrics(in_containers, tmp_path / "run")
+    assert {name: told[name] for name in in_processes} == pytest.approx(in_processes, abs=1e-6)
+
+
+def test_pods_without_a_volume_give_them_too_and_the_next_run_meets_the_champion(
+    in_containers, in_processes, servers, tmp_path
+):
+    told = metrics(in_containers, tmp_path / "first", *servers, "promote=force")
+    assert {name: told[name] for name in in_processes} == pytest.approx(in_processes, abs=1e-6)
+    again = metrics(in_containers, tmp_path / "second", *servers, "max_steps=10")
+    assert again["ingestion_written"] == 0  # the collection is there
+    assert again["em_champion"] == told["em_after"]  # its model and knowledge base come from MLflow

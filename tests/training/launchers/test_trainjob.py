@@ -117,6 +117,30 @@ def test_a_restarted_step_finds_its_running_job(kubernetes, step, trains, monkey
     assert step.outcome() == {"results": {"steps": 5}} and list(step.work.iterdir()) == []
 
 
+def test_a_job_that_is_being_deleted_is_made_again(kubernetes, step, trains):
+    def controller(server, job):
+        server.pod(job, 0, {"running": {}})
+        job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        kubernetes.controller = trains
+        raise_in_main.set()
+
+    raise_in_main = threading.Event()
+    kubernetes.controller = controller
+    with pytest.raises(RuntimeError), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ragtune.training.launchers.trainjob.logs.Logs.follow", _raise_after(raise_in_main))
+        step.run()
+    step.run()
+    assert len(kubernetes.bodies) == 2 and step.outcome() == {"results": {"steps": 5}}
+
+
+def _raise_after(event):
+    def follow(*_):
+        event.wait(10)
+        raise RuntimeError("killed")
+
+    return follow
+
+
 def test_a_job_that_failed_before_is_made_again(kubernetes, step, trains):
     kubernetes.controller = lambda server, job: server.condition(job, "Failed", "exceeded its backoff limit")
     with pytest.raises(TrainingError, match="exceeded its backoff limit"):

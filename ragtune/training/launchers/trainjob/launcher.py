@@ -13,6 +13,7 @@ from ragtune.training.launchers.trainjob import body, pod_states, preflight
 from ragtune.training.launchers.trainjob.cluster import TRAINER, Cluster, RefusedError
 from ragtune.training.launchers.trainjob.logs import Logs
 from ragtune.training.launchers.trainjob.shared_folder import SharedFolder, shared_folder
+from ragtune.training.launchers.trainjob.termination import sigterm_as_exit
 
 _PODS = "jobset.sigs.k8s.io/jobset-name={},jobset.sigs.k8s.io/replicatedjob-name in (launcher, node)"
 _DELETED_WITHIN_SECONDS = 120.0
@@ -25,7 +26,8 @@ class TrainJob(Launcher):
     """Nodes of a cluster, by Kubeflow Trainer.
 
     The job is named after the run's arguments, so that a step that was started again finds the job that it has made.
-    What ends the step but not the run (an eviction, a server that is gone) leaves the job running.
+    What ends the step but not the run (an eviction, a server that is gone) leaves the job running; a run that is
+    stopped or deleted, of which the step hears by SIGTERM, ends it.
 
     Attributes:
         nodes: each runs `processes` processes and has `gpus`, `memory` and `cpus`.
@@ -61,20 +63,24 @@ class TrainJob(Launcher):
             TrainingError: the job failed or cannot start, with the nodes' own reason.
         """
         cluster = Cluster(self.namespace)
-        with shared_folder(arguments_file) as folder:
-            watch = _Watch(self, cluster, folder, f"ragtune-{folder.key}")
-            if not watch.found():
-                job = self._body(cluster, folder, watch.name, processes or self.gpus or 1)
-                folder.fill()
-                watch.create(job)
+        with shared_folder(arguments_file) as folder, sigterm_as_exit():
+            watch, made = _Watch(self, cluster, folder, f"ragtune-{folder.key}"), False
             try:
+                if not watch.found():
+                    job = self._body(cluster, folder, watch.name, processes or self.gpus or 1)
+                    folder.fill()
+                    watch.create(job)
+                made = True
                 watch.until_ended()
+            except SystemExit:  # also between the making of a job and the answer that tells of it
+                watch.ended = not preflight.is_evicted(cluster)
+                raise
             finally:
                 if watch.ended:
                     folder.hand_over()
                     watch.remove()
                     folder.empty()
-                else:
+                elif made:
                     say(
                         f"TrainJob {watch.name}: goes on in the cluster; the same call finds it again, and "
                         f"`kubectl delete trainjob {watch.name}` ends it"

@@ -9,9 +9,10 @@ from ragtune.errors import ClusterError
 from ragtune.training.launchers.trainjob.cluster import TRAINER, Cluster, RefusedError
 from ragtune.training.launchers.trainjob.logs import CONTAINER
 
-_RELEASE = "https://github.com/kubeflow/trainer/manifests/overlays"
-_INSTALL = f'`kubectl apply --server-side -k "{_RELEASE}/manager?ref=v2.2.0"`'
-_RUNTIMES = f'`kubectl apply --server-side -k "{_RELEASE}/runtimes?ref=v2.2.0"`'
+TRAINER_RELEASE = "v2.3.0"  # deploy/kind.sh reads it here
+_MANIFESTS = "https://github.com/kubeflow/trainer/manifests/overlays"
+_INSTALL = f'`kubectl apply --server-side -k "{_MANIFESTS}/manager?ref={TRAINER_RELEASE}"`'
+_RUNTIMES = f'`kubectl apply --server-side -k "{_MANIFESTS}/runtimes?ref={TRAINER_RELEASE}"`'
 _MANY, _ONE_POD = "ReadWriteMany", "ReadWriteOncePod"
 
 
@@ -65,6 +66,18 @@ def own_pod(cluster: Cluster) -> dict[str, Any] | None:
     """Return the pod that this process runs in, None outside of pods."""
     name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname()
     return cluster.find(cluster.of_namespace("pods", name))
+
+
+def is_evicted(cluster: Cluster) -> bool:
+    """True where this pod makes room for another or loses its node; False where its run was stopped, or nothing tells.
+
+    Kubernetes marks such a pod before it sends SIGTERM. KFP then starts the step again.
+    """
+    try:
+        conditions = (own_pod(cluster) or {}).get("status", {}).get("conditions", [])
+    except ClusterError:
+        return False
+    return any(each["type"] == "DisruptionTarget" and each["status"] == "True" for each in conditions)
 
 
 def check_claim(cluster: Cluster, claim: str, nodes: int) -> None:
