@@ -68,9 +68,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; rename it to `target` if the block succeeds, delete it if it fails.
 
     The block may make a file or a folder of it. What stood at `target` before is replaced in the end, so a reader sees
-    the old or the new whole, never a half. A folder that replaces a folder is swapped with it in one step on Linux, on
-    file systems that can (ext4, xfs, tmpfs, overlayfs …; not NFS). Elsewhere there is a moment between two renames in
-    which nothing stands there; whoever is killed in it leaves both in the hidden folder `.<name>.…` beside.
+    the old or the new whole, never a half: see `put_in_place`.
 
     Raises:
         StorageError: the disk is full or the place may not be written.
@@ -84,7 +82,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             flush_to_disk(temporary)
-            _replace(temporary, target, holder)
+            put_in_place(temporary, target)
         finally:
             shutil.rmtree(holder, ignore_errors=True)
     except OSError as error:
@@ -106,9 +104,7 @@ def remove_folder(folder: Path) -> None:
 
     Whoever is killed meanwhile leaves it under the hidden name `.<name>.…` beside, and never half of it under its own.
     """
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(_put_aside(folder), ignore_errors=True)
 
 
 def describe_write_error(error: OSError, target: str | Path) -> Exception:
@@ -131,13 +127,26 @@ def flush_to_disk(path: Path) -> None:
                 os.close(descriptor)
 
 
-def _replace(temporary: Path, target: Path, holder: Path) -> None:
-    folder = target.is_dir() and not target.is_symlink()  # a rename cannot overwrite a folder that is not empty
-    if not (folder and _swap(temporary, target)):
-        if folder:
-            target.replace(holder / f"{target.name}.old")
-        temporary.replace(target)
+def put_in_place(new: Path, target: Path) -> None:
+    """Rename a file or folder to `target`, and remove what stood there.
+
+    A folder that replaces a folder is swapped with it in one step on Linux, on file systems that can (ext4, xfs, tmpfs,
+    overlayfs …; not NFS). Elsewhere there is a moment between two renames in which nothing stands at `target`; whoever
+    is killed in it leaves the old folder under the hidden name `.<name>.…` beside.
+    """
+    replaced = None
+    if target.is_dir() and not target.is_symlink():  # a rename cannot overwrite a folder that is not empty
+        replaced = new if _swap(new, target) else _put_aside(target)
+    if replaced != new:
+        new.replace(target)
     flush_folder(target.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _put_aside(folder: Path) -> Path:
+    """Give a folder the hidden name `.<name>.…` beside, by which `ragtune gc` knows it."""
+    return folder.rename(folder.with_name(f".{folder.name}.{secrets.token_hex(4)}"))
 
 
 def _swap(one: Path, other: Path) -> bool:

@@ -3,9 +3,11 @@
 import contextlib
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ragtune.errors import StorageError
 from ragtune.files import describe_write_error
@@ -20,8 +22,8 @@ _log = logging.getLogger(__name__)
 def locked(path: str | Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock of the file `path` for the block; the kernel releases it if this process dies.
 
-    The file is made where it is missing and never removed: a process that waits must find the same one. It is opened
-    for writing, since NFS grants an exclusive lock on nothing less. The lock is not re-entrant.
+    The file is made where it is missing, and only its holder may remove it. It is opened for writing, since NFS grants
+    an exclusive lock on nothing less. The lock is not re-entrant.
 
     Args:
         path: of the lock file; its folder is made.
@@ -31,17 +33,16 @@ def locked(path: str | Path, wait_seconds: float = 0.0) -> Iterator[None]:
         StorageError: another process holds it still, the place may not be written, or its file system has no locks.
     """
     path = Path(path)
+    stream = _opened(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "a")  # noqa: SIM115 (closed below; the block's own errors must not be read as this one's)
-    except OSError as error:
-        told = describe_write_error(error, path)
-        if told is error:
-            told = StorageError(f"{path}: cannot be made ({error.strerror}); choose another place")
-        raise told from error
-    with stream:
         _acquire(stream.fileno(), path, wait_seconds)
+        while not _stands_at(path, stream.fileno()):  # its holder has removed it, and somebody may hold another one
+            stream.close()
+            stream = _opened(path)
+            _acquire(stream.fileno(), path, wait_seconds)
         yield
+    finally:
+        stream.close()
 
 
 def is_locked(path: Path) -> bool:
@@ -54,6 +55,24 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a")
+    except OSError as error:
+        told = describe_write_error(error, path)
+        if told is error:
+            told = StorageError(f"{path}: cannot be made ({error.strerror}); choose another place")
+        raise told from error
+
+
+def _stands_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ragtune import locks
 from ragtune.errors import StorageError
 from ragtune.locks import is_locked, locked
 
@@ -58,6 +59,19 @@ def test_only_a_held_lock_is_told_as_held(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StorageError, match=r"no lock is granted there \(Bad file"), locked(tmp_path / "a.lock", 60):
         pass
+
+
+def test_a_lock_whose_holder_removes_the_file_is_taken_on_the_file_that_stands_there_then(tmp_path, monkeypatch):
+    acquire = locks._acquire
+
+    def removed_first(descriptor, path, wait_seconds):
+        monkeypatch.setattr(locks, "_acquire", acquire)
+        path.unlink()
+        acquire(descriptor, path, wait_seconds)
+
+    monkeypatch.setattr(locks, "_acquire", removed_first)
+    with locked(tmp_path / "a.lock"):
+        assert is_locked(tmp_path / "a.lock")
 
 
 def test_a_place_that_may_not_be_written_is_an_error(tmp_path):

@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
+from ragtune.files import remove_folder
 from ragtune.knowledge import ledger
 from ragtune.knowledge.damage import checksums_of, damaged_files
 from ragtune.knowledge.embedding import embed_missing
@@ -136,10 +136,7 @@ def remove_version(folder: Path, token: str = "") -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    # Renamed first, so that a kill on the way leaves no version that lacks files.
-    holder = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    folder.replace(holder / folder.name)
-    shutil.rmtree(holder, ignore_errors=True)
+    remove_folder(folder)
     shutil.rmtree(folder.parent / LEASES / folder.name, ignore_errors=True)
 
 

@@ -124,15 +124,16 @@ def _train_closed_book(prepared: Prepared) -> None:
 def _fit(trainer: RagTrainer, folder: Path, lineage: dict[str, Any], trained_before: str) -> None:
     """Train, and leave the model in `folder`; `trained_before` is the model folder that it started from, or empty."""
     trainer.fit()
-    metric = str(trainer.args.metric_for_best_model)
-    figures = results(trainer.state, trainer.clock, metric)
+    metric, keeps_best = str(trainer.args.metric_for_best_model), trainer.args.load_best_model_at_end
+    figures = results(trainer.state, trainer.clock, metric, keeps_best)
     if trainer.refreshed is not None:
         lineage = lineage | {"knowledge_base": trainer.refreshed.serve_trained()}
         figures |= trainer.refreshed.figures()
     make_whole(trainer.model)
     if trainer.is_world_process_zero():
-        if not improved(trainer.state, metric):
-            say("warning: no step answered the validation questions better than the base model did; see the curve")
+        if not improved(trainer.state, metric, keeps_best):
+            worse = "no step is better" if keeps_best else "the last step, which is kept, is not better"
+            say(f"warning: on the validation questions {worse} than the base model; see the curve")
         with atomic_path(folder) as temporary:
             save_model(trainer.rag, temporary, lineage)
             asked = (split["question"] for split in (trainer.train_dataset, trainer.eval_dataset))

@@ -34,6 +34,7 @@ class Scorer:
         search: None where there is none; the questions are then answered by heart.
         queries: makes vectors of batches' questions.
         to_device: moves the inputs of `parts`.
+        before_batch: is called before each batch, by every process.
     """
 
     parts: TrainedParts
@@ -42,6 +43,7 @@ class Scorer:
     search: Search | None
     queries: Callable[[Sequence[Batch]], list[Queries]]
     to_device: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    before_batch: Callable[[], None]
 
     def score(self, dataset: Any, chosen: npt.NDArray[np.int64], collate: Callable[[list[Batch]], Batch]) -> Score:
         """All processes' score of some questions, which they share; every process must call it.
@@ -55,6 +57,7 @@ class Scorer:
         own = chosen[self.args.process_index :: processes].tolist()
         # All processes search equally often, those that have run out of questions with none.
         for start in range(0, -(-len(chosen) // processes), size):
+            self.before_batch()
             questions = [dataset[row] for row in own[start : start + size]]
             self._add(questions, collate(questions) if questions else None, score)
         return score.over_all_processes()

@@ -288,7 +288,8 @@ class RagTrainer(ResumableTrainer):
         if self.ahead is not None:
             self.ahead.wait()
         self.model.eval()
-        scorer = Scorer(self.model, self.args, self.tokens, self.knowledge, self.encode_questions, self._prepare_inputs)
+        functions = (self.encode_questions, self._prepare_inputs, self.termination.check)
+        scorer = Scorer(self.model, self.args, self.tokens, self.knowledge, *functions)
         with gathered(self.model), torch.no_grad(), self.accelerator.autocast():
             figures = scorer.score(dataset, chosen, self.data_collator).figures()
         self.divergence.check(self.state.global_step + 1, "the validation loss", figures["loss"])

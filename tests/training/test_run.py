@@ -68,6 +68,26 @@ def test_a_run_killed_while_it_drops_its_work_folder_leaves_no_half_that_is_publ
     assert not work.exists()
 
 
+def test_the_model_is_published_last(files, tmp_path, monkeypatch):
+    """Who sees it may take the baseline for whole."""
+    work, copied = tmp_path / "work" / "run", []
+    for name in ("model", "closed_book_model"):
+        (work / name).mkdir(parents=True)
+    args = RagTrainingArguments(output_dir=str(tmp_path / "run"), **PARAMETERS)
+    copy = shutil.copytree
+    monkeypatch.setattr(shutil, "copytree", lambda source, to: copied.append(source.name) or copy(source, to))
+    publish(Prepared(files(), args, None, None, None, {}, {}, work))
+    assert copied == ["closed_book_model", "model"]
+    assert (tmp_path / "model").is_dir()
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_results_are_of_the_step_whose_weights_are_kept(files, best):
+    results = run(files(closed_book_folder=""), RagTrainingArguments(load_best_model_at_end=best, **PARAMETERS))
+    assert ("best_step" in results) == best
+    assert results.get("last_step") == (None if best else 2)
+
+
 def test_a_model_knows_where_it_comes_from(files, knowledge_base_folder, tmp_path):
     run(files(closed_book_folder=""), RagTrainingArguments(seed=5, **PARAMETERS))
     description = read_description(tmp_path / "model")

@@ -12,13 +12,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ragtune.errors import TrainingError
-from ragtune.files import flush_folder, flush_to_disk
+from ragtune.files import flush_to_disk, put_in_place, remove_folder
 from ragtune.training.distributed.fsdp import load_full_state
 
 WEIGHTS = "model.safetensors"
 STATE = "trainer_state.json"
 CLOCK = "clock.json"
 _PARTIAL = ".partial-"
+_LEFT_BEHIND = (f"{_PARTIAL}*", ".checkpoint-*", ".best-*")  # half written, and half removed
 _NAME = re.compile(r"checkpoint-(\d+)$")
 _COPIES_OF_WEIGHTS = 4  # the weights, AdamW's two moments, and the weights of the best step that a checkpoint names
 
@@ -48,30 +49,23 @@ def drop_bests(folder: Path, current: int | None) -> None:
     needed = {current} | {best_of(path) for path in folder.glob("checkpoint-*")}
     for path in folder.glob("best-*"):
         if int(path.name.removeprefix("best-")) not in needed:
-            remove(path)
+            remove_folder(path)
 
 
 def drop_checkpoints(folder: Path, kept: int) -> None:
     """Remove all whole checkpoints but the `kept` ones with the most steps."""
     for step in _steps(folder)[:-kept]:
-        remove(checkpoint_folder(folder, step))
-
-
-def remove(whole: Path) -> None:
-    """Remove a folder, which no longer counts from the first moment on: a killed process leaves no half of one."""
-    partial = partial_of(whole)
-    shutil.rmtree(partial, ignore_errors=True)
-    whole.rename(partial)
-    shutil.rmtree(partial, ignore_errors=True)
+        remove_folder(checkpoint_folder(folder, step))
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """The whole checkpoint with the most steps; what a killed process left half written is removed."""
+    """The whole checkpoint with the most steps; what a killed process left half written or removed is swept up."""
     folder = Path(folder)
     if not folder.is_dir():
         return None
-    for partial in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(partial, ignore_errors=True)
+    for pattern in _LEFT_BEHIND:
+        for hidden in folder.glob(pattern):
+            shutil.rmtree(hidden, ignore_errors=True)
     step = last_step(folder)
     return checkpoint_folder(folder, step) if step is not None else None
 
@@ -89,10 +83,7 @@ def _steps(folder: str | Path) -> list[int]:
 def publish(partial: Path, whole: Path) -> None:
     """Flush what lies in `partial` to the disk and give it the name `whole`: from then on it counts."""
     flush_to_disk(partial)
-    if whole.exists():
-        shutil.rmtree(whole)
-    partial.rename(whole)
-    flush_folder(whole.parent)
+    put_in_place(partial, whole)
 
 
 def save_weights(state: dict[str, Tensor], folder: str | Path) -> None:
@@ -126,7 +117,8 @@ def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
 
     Args:
         module: what is trained.
-        folder: where the checkpoints go; exists. What it holds of this run already makes room for what comes.
+        folder: where the checkpoints go; exists. The files in it make room for what comes, but those that another run's
+            folder holds too, by hard links.
         kept: how many stay at a time; one more is being written.
 
     Raises:
@@ -134,7 +126,8 @@ def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     needed = weights * _COPIES_OF_WEIGHTS * (kept + 1)
-    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in Path(folder).glob("*-*/*"))
+    held = (file.stat() for file in Path(folder).glob("*-*/*"))
+    free = shutil.disk_usage(folder).free + sum(file.st_size for file in held if file.st_nlink == 1)
     if free < needed:
         raise TrainingError(
             f"{folder}: {kept + 1} checkpoints need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left; "

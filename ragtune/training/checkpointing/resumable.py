@@ -24,7 +24,7 @@ from ragtune.errors import TrainingError
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.checkpointing import checkpoints
 from ragtune.training.checkpointing.cadence import Cadence
-from ragtune.training.checkpointing.stopping import AnyProcess, Termination, stopped_early
+from ragtune.training.checkpointing.stopping import AnyProcess, Terminated, Termination, stopped_early
 from ragtune.training.distributed.fsdp import full_optimizer_state, full_state, load_full_optimizer_state
 from ragtune.training.distributed.memory import check_memory
 from ragtune.training.telemetry.monitor import Clock
@@ -93,13 +93,16 @@ class ResumableTrainer(Trainer):
         elif not self._is_finished(state):
             if self.is_world_process_zero():
                 say(f"training: going on from step {state.global_step}")
-            self.args.eval_on_start = False  # it is in the log that is gone on with
+            self.args.eval_on_start = self._lacks_validation(state)  # else it is in the log that is gone on with
             for callback in self._tensorboard():  # shall forget what was logged after the checkpoint
                 callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=state.global_step + 1)
             self._train_to_the_end(resume_from_checkpoint=str(checkpoint))
         else:
             self._load_from_checkpoint(str(checkpoint))
             self.state = state
+            if self._lacks_validation(state):
+                self.evaluate()
+                self._keep_best()
         if self.args.load_best_model_at_end and self.state.best_global_step is not None:
             checkpoints.load_weights(self.model, checkpoints.best_folder(self.folder, self.state.best_global_step))
 
@@ -119,10 +122,18 @@ class ResumableTrainer(Trainer):
                 "before, or from the start"
             )
 
+    def _lacks_validation(self, state: TrainerState) -> bool:
+        """Tell whether a checkpoint was written in place of its step's validation: see `evaluate`."""
+        control = (state.stateful_callbacks or {}).get("TrainerControl", {})  # type: ignore[attr-defined]  # a dict
+        return self.args.eval_strategy != "no" and control.get("args", {}).get("should_evaluate", False)
+
     def _train_to_the_end(self, **options: Any) -> None:
         with self.termination.watched():
-            self.train(**options)
-        if not self._is_finished(self.state):
+            try:
+                self.train(**options)
+            except Terminated:
+                self.callback_handler.on_train_end(self.args, self.state, self.control)
+        if self.termination.heard() or not self._is_finished(self.state):
             how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
             last, then = checkpoints.last_step(self.folder), "it has left no checkpoint, and starts anew"
             if last is not None:
@@ -140,8 +151,17 @@ class ResumableTrainer(Trainer):
         return known if self.is_world_process_zero() else []
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As Trainer's; while training goes on, the weights are kept if none before were better."""
-        metrics = super().evaluate(*args, **kwargs)
+        """As Trainer's; while training goes on, the weights are kept if none before were better.
+
+        Where SIGTERM ends it, the checkpoint of the step that has just been trained says that it should be validated,
+        which a run that resumes it does first.
+        """
+        try:
+            metrics = super().evaluate(*args, **kwargs)
+        except Terminated:
+            if self.control.should_evaluate and self.args.save_strategy != "no":
+                self._save_checkpoint(self.model, None)
+            raise
         if self.is_in_train:
             self._keep_best()
         return metrics

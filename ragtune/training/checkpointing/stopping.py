@@ -1,4 +1,4 @@
-"""Stops before the last step: SIGTERM, which is no end of a training, and early stopping, which is one."""
+"""Stops of a training: SIGTERM, which a restart goes on from, and early stopping, which is an end."""
 
 import signal
 import threading
@@ -28,9 +28,14 @@ class AnyProcess:
         return bool(anyone)
 
 
-class Termination(TrainerCallback):
-    """Ends a training that is sent SIGTERM at the end of the step, with a checkpoint, in all its processes at once.
+class Terminated(Exception):  # noqa: N818 (nothing went wrong)
+    """SIGTERM has come during a validation."""
 
+
+class Termination(TrainerCallback):
+    """Ends a training that is sent SIGTERM, with a checkpoint, in all its processes at once.
+
+    That is at the end of a step, or in the middle of a validation, which may take longer than the time that is left.
     Outside `watched`, when nothing is lost by it, SIGTERM ends the process as ever.
 
     Attributes:
@@ -44,7 +49,7 @@ class Termination(TrainerCallback):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Inside the block SIGTERM waits for the end of a step; a second one does not. Signals reach main threads."""
+        """Inside the block a first SIGTERM is only noted, for `heard`. Signals reach main threads alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -60,12 +65,24 @@ class Termination(TrainerCallback):
         finally:
             signal.signal(signal.SIGTERM, before)
 
+    def heard(self) -> bool:
+        """True if SIGTERM has come to a process of the run; every process must call it."""
+        heard = self._any_process(self.asked)  # while they ask each other, a signal may set `asked` for the next call
+        self.asked |= heard
+        return heard
+
+    def check(self) -> None:
+        """Between two batches of a validation; every process must call it.
+
+        Raises:
+            Terminated: SIGTERM has come.
+        """
+        if self.heard():
+            raise Terminated
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Agree, and have Trainer write a checkpoint and stop."""
-        if not self._any_process(self.asked):  # while they ask each other, a signal may set `asked` for the next step
-            return
-        self.asked = True
-        if state.global_step < state.max_steps:
+        """Have Trainer write a checkpoint and stop."""
+        if self.heard() and state.global_step < state.max_steps:
             control.should_save = args.save_strategy != "no"
             control.should_training_stop = True
 

@@ -35,18 +35,20 @@ def curve(history: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def results(state: TrainerState, clock: Clock, metric: str) -> dict[str, float]:
+def results(state: TrainerState, clock: Clock, metric: str, keeps_best: bool = True) -> dict[str, float]:
     """A run in a few figures.
 
     Args:
         state: at the end of the run.
         clock: the run's totals.
         metric: the one that the best step was chosen by: em, loss or recall@k.
+        keeps_best: the model has the weights of the best step rather than of the last.
 
     Returns:
         train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
         samples_per_second; tokens_per_second of the generator; where there is a search, search_fraction of these
-        seconds; where it was evaluated, best_step and on the validation questions best_em, best_loss and best_<metric>.
+        seconds; where it was evaluated, best_step and on the validation questions best_em, best_loss and best_<metric>;
+        without `keeps_best` last_step, last_em and so on, which are those of the model.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}
@@ -55,20 +57,25 @@ def results(state: TrainerState, clock: Clock, metric: str) -> dict[str, float]:
     if losses:
         figures["train_loss"] = losses[-1]
     for entry in state.log_history:
-        if "eval_loss" in entry and entry["step"] == state.best_global_step:
-            figures["best_step"] = entry["step"]
+        if "eval_loss" in entry and entry["step"] == _kept_step(state, keeps_best):
+            kept = "best" if keeps_best else "last"
+            figures[f"{kept}_step"] = entry["step"]
             names = dict.fromkeys(("em", "loss", metric))
-            figures |= {f"best_{name}": entry[f"eval_{name}"] for name in names if f"eval_{name}" in entry}
+            figures |= {f"{kept}_{name}": entry[f"eval_{name}"] for name in names if f"eval_{name}" in entry}
     return figures
 
 
-def improved(state: TrainerState, metric: str) -> bool:
-    """Tell whether the best step did better than the base model by `metric`; True where one of the two is unknown."""
+def improved(state: TrainerState, metric: str, keeps_best: bool = True) -> bool:
+    """Tell whether the kept step did better than the base model by `metric`; True where one of the two is unknown."""
     by_step = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
-    before, best = by_step.get(0), by_step.get(state.best_global_step or 0)
-    if before is None or best is None:
+    before, kept = by_step.get(0), by_step.get(_kept_step(state, keeps_best))
+    if before is None or kept is None:
         return True
     if metric == "loss":
-        return best["eval_loss"] < before["eval_loss"]
+        return kept["eval_loss"] < before["eval_loss"]
     name = f"eval_{metric}"
-    return (best[name], -best["eval_loss"]) > (before[name], -before["eval_loss"])
+    return (kept[name], -kept["eval_loss"]) > (before[name], -before["eval_loss"])
+
+
+def _kept_step(state: TrainerState, keeps_best: bool) -> int:
+    return (state.best_global_step or 0) if keeps_best else state.global_step

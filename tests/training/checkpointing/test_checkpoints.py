@@ -1,10 +1,13 @@
 import json
+import os
+import shutil
 from collections import namedtuple
 
 import pytest
 import torch
 from torch import nn
 
+from ragtune import files
 from ragtune.errors import TrainingError
 from ragtune.training.checkpointing import checkpoints
 from ragtune.training.distributed.fsdp import full_state
@@ -76,6 +79,38 @@ def test_a_resumed_run_needs_no_room_for_what_is_there_already(tmp_path, monkeyp
     whole.mkdir()
     (whole / checkpoints.WEIGHTS).write_bytes(bytes(10))
     checkpoints.check_space(Tied(), tmp_path, kept=1)
+
+
+def test_what_another_run_holds_too_makes_no_room(tmp_path, monkeypatch):
+    needed = sum(parameter.numel() * 4 for parameter in Tied().parameters()) * 4 * 2
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: usage(needed - 10))
+    whole, source = checkpoints.checkpoint_folder(tmp_path / "run", 5), tmp_path / "source"
+    whole.mkdir(parents=True)
+    source.write_bytes(bytes(10))
+    os.link(source, whole / checkpoints.WEIGHTS)
+    with pytest.raises(TrainingError, match="2 checkpoints need"):
+        checkpoints.check_space(Tied(), tmp_path / "run", kept=1)
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["swapped in one step", "renamed"])
+def test_a_checkpoint_that_is_written_again_is_there_before_the_old_one_is_removed(tmp_path, monkeypatch, swaps):
+    whole = checkpoints.checkpoint_folder(tmp_path, 5)
+    for folder, content in ((whole, "old"), (checkpoints.partial_of(whole), "new")):
+        folder.mkdir()
+        (folder / "state").write_text(content)
+
+    def killed(*_, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        if not swaps:
+            patched.setattr(files, "_swap", lambda one, other: False)
+        checkpoints.publish(checkpoints.partial_of(whole), whole)
+    assert (whole / "state").read_text() == "new"
+    assert checkpoints.last_checkpoint(tmp_path) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]  # the old one is swept up
 
 
 def test_the_best_steps_that_a_checkpoint_goes_on_with_stay(tmp_path):

@@ -28,6 +28,22 @@ class TermAt(TrainerCallback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+def term_in_validation(trainer, step):
+    """Send SIGTERM at the second search of a step's validation, after which none may come."""
+    search, before = trainer.knowledge.search, []
+
+    def struck(queries, k):
+        if not trainer.model.training and trainer.state.global_step == step:
+            assert len(before) < 2
+            before.append(k)
+            if len(before) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return search(queries, k)
+
+    trainer.knowledge.search = struck
+    return trainer
+
+
 class StopAt(TrainerCallback):
     def __init__(self, step):
         self.step = step
@@ -126,6 +142,47 @@ def test_a_run_ended_at_or_inside_an_epoch_has_the_validations_of_one_that_was_n
         assert validations(resumed) == validations(whole)
 
 
+VALIDATED = {"max_steps": 3, "eval_steps": 2, "per_device_eval_batch_size": 4, **QUIET}
+
+
+def test_sigterm_in_a_step_that_is_to_be_validated_leaves_its_checkpoint_first(make_trainer):
+    whole, ended = (make_trainer(folder=folder, **VALIDATED) for folder in ("whole", "run"))
+    whole.fit()
+    ended.add_callback(TermAt(2))
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 stands"):
+        ended.fit()
+    assert validations(ended) == validations(whole)[:1]
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 stands"):
+        term_in_validation(make_trainer(**VALIDATED), 2).fit()  # in the one that it makes up for
+    resumed = make_trainer(**VALIDATED)
+    resumed.fit()
+    assert validations(resumed) == validations(whole)
+    assert torch.equal(weights(resumed.rag.generator), weights(whole.rag.generator))
+
+
+def test_sigterm_in_the_last_validation_ends_it_and_the_next_start_makes_up_for_it(make_trainer):
+    whole, ended, resumed = (make_trainer(folder=folder, **VALIDATED) for folder in ("whole", "run", "run"))
+    whole.fit()
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 3 of 3; the checkpoint of step 3 stands"):
+        term_in_validation(ended, 3).fit()
+    resumed.fit()
+    assert validations(resumed) == validations(whole)
+    assert resumed.state.best_global_step == whole.state.best_global_step
+    assert torch.equal(weights(resumed.rag.generator), weights(whole.rag.generator))
+
+
+def test_sigterm_in_the_base_models_validation_ends_it_before_the_first_step(make_trainer):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 0 of 3; it has left no checkpoint"):
+        term_in_validation(make_trainer(**VALIDATED), 0).fit()
+
+
+def test_sigterm_in_a_last_step_without_a_validation_is_heard(make_trainer):
+    parameters = {"max_steps": 2, "eval_strategy": "no", **QUIET}
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 2; the checkpoint of step 2 stands"):
+        make_trainer(callbacks=[TermAt(2)], **parameters).fit()
+    make_trainer(**parameters).fit()
+
+
 def validations(trainer):
     return [(entry["step"], entry["eval_loss"]) for entry in trainer.state.log_history if "eval_loss" in entry]
 
@@ -210,11 +267,13 @@ def test_the_last_step_is_evaluated_whatever_eval_steps_is(make_trainer):
     assert [e["step"] for e in trainer.state.log_history if "eval_em" in e] == [0, 2, 4, 5]
 
 
-def test_a_finished_training_is_not_gone_on_with(make_trainer):
+def test_a_finished_training_is_not_gone_on_with(make_trainer, tmp_path):
     first = make_trainer(max_steps=4, eval_steps=2, **QUIET)
     first.fit()
     again = make_trainer(max_steps=4, eval_steps=2, **QUIET)
+    (tmp_path / "run" / "best-1").mkdir()  # of a step after which a killed run wrote no checkpoint
     again.fit()
+    assert not (tmp_path / "run" / "best-1").exists()
     assert again.knowledge.calls == 0
     assert torch.equal(weights(first.rag.generator), weights(again.rag.generator))
     assert again.state.log_history == json.loads(json.dumps(first.state.log_history))[: len(again.state.log_history)]

@@ -39,6 +39,14 @@ def test_results_are_those_of_the_best_step():
     )
 
 
+def test_results_are_those_of_the_last_step_where_its_weights_are_kept():
+    state = TrainerState(global_step=2, log_history=HISTORY, best_global_step=0)
+    figures = results(state, Clock(), "recall@5", keeps_best=False)
+    told = {name: value for name, value in figures.items() if name.startswith(("best", "last"))}
+    assert told == {"last_step": 2, "last_em": 0.4, "last_loss": 3.2, "last_recall@5": 0.5}
+    assert improved(state, "em", keeps_best=False) and not improved(state, "em")
+
+
 def test_a_run_that_never_beats_the_base_model_is_told():
     assert improved(TrainerState(log_history=HISTORY, best_global_step=2), "em")
     worse = [*HISTORY[:3], HISTORY[3] | {"eval_em": 0.0}]
