@@ -124,8 +124,9 @@ class ResumableTrainer(Trainer):
 
     def _lacks_validation(self, state: TrainerState) -> bool:
         """Tell whether a checkpoint was written in place of its step's validation: see `evaluate`."""
-        control = (state.stateful_callbacks or {}).get("TrainerControl", {})  # type: ignore[attr-defined]  # a dict
-        return self.args.eval_strategy != "no" and control.get("args", {}).get("should_evaluate", False)
+        exported: Any = state.stateful_callbacks or {}
+        control = exported.get("TrainerControl", {}).get("args", {})
+        return self.args.eval_strategy != "no" and control.get("should_evaluate", False)
 
     def _train_to_the_end(self, **options: Any) -> None:
         with self.termination.watched():
