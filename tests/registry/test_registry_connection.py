@@ -1,0 +1,45 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ragtune.errors import RegistryError
+from ragtune.registry.connection import (
+    _environment,
+    _in_short,
+    artifact_root,
+    check_tracking_uri,
+    database_file,
+    is_server,
+)
+
+
+def test_places_that_mlflow_may_be_kept_at():
+    assert database_file("sqlite:////data/mlflow.db") == Path("/data/mlflow.db")
+    assert database_file("/data") == Path("/data/mlflow.db")
+    assert database_file("postgresql://db/mlflow") is None
+    assert database_file("https://mlflow.example.org") is None
+    assert is_server("https://mlflow.example.org") and not is_server("sqlite:///mlflow.db")
+    assert artifact_root("sqlite:////data/mlflow.db") == "file:///data/mlflow-artifacts"
+    assert artifact_root("https://mlflow.example.org") is None
+
+
+@pytest.mark.parametrize("uri", ["file:///data", ""])
+def test_plain_files_are_refused(uri):
+    with pytest.raises(RegistryError, match="MLflow keeps no plain files any more; give sqlite"):
+        check_tracking_uri(uri)
+
+
+def test_a_nest_of_connection_errors_is_told_by_its_cause():
+    nested = "API request failed\n HTTPConnectionPool(...): Max retries exceeded (Caused by "
+    nested += "NewConnectionError('<urllib3...>: Failed to establish a connection: [Errno 111] Connection refused'))"
+    assert _in_short(nested).startswith("cannot be reached: ") and "Connection refused" in _in_short(nested)
+    assert _in_short("two\n lines") == "two lines"
+
+
+def test_environment_variables_are_put_back_even_after_an_error(monkeypatch):
+    monkeypatch.setenv("SET_BEFORE", "old")
+    with pytest.raises(ValueError, match="mine"), _environment({"SET_BEFORE": "new", "NOT_SET_BEFORE": "new"}):
+        assert os.environ["SET_BEFORE"] == os.environ["NOT_SET_BEFORE"] == "new"
+        raise ValueError("mine")
+    assert os.environ["SET_BEFORE"] == "old" and "NOT_SET_BEFORE" not in os.environ
