@@ -53,6 +53,7 @@ def rag_finetuning(
     model_question_encoder: str = "facebook/dpr-question_encoder-single-nq-base",
     model_passage_encoder: str = "facebook/dpr-ctx_encoder-single-nq-base",
     model_generator: str = "facebook/bart-large",
+    model_start_from: str = "base",
     knowledge_base: str = "passages",
     knowledge_milvus_uri: str = "",
     knowledge_index: str = "auto",
@@ -110,8 +111,8 @@ def rag_finetuning(
     """Fine-tune a RAG model on questions and a corpus; register it if it is better than before."""
     parameters = {name_here(name): value for name, value in locals().items()}  # all, as nothing else is named yet
     sources = check_inputs(**parameters).set_caching_options(False)
-    encoders = {"question_encoder": model_question_encoder, "passage_encoder": model_passage_encoder}
-    fingerprints = {f"{part}_fingerprint": sources.outputs[part] for part in (*encoders, "generator")}
+    start = {part: sources.outputs[part] for part in ("question_encoder", "passage_encoder", "generator")}
+    fingerprints = {f"{part}_fingerprint": sources.outputs[f"{part}_fingerprint"] for part in start}
     # What a box gets as an artifact of a box that is never cached would never be cached either: hence pointers as text.
     # Only where no volume holds the knowledge base do its files go with them.
 
@@ -138,7 +139,7 @@ def rag_finetuning(
     )
     ingested = ingest_passages(
         passages=split.outputs["passages"],
-        passage_encoder=model_passage_encoder,
+        passage_encoder=start["passage_encoder"],
         workspace=cluster_workspace,
         name=knowledge_base,
         milvus_uri=knowledge_milvus_uri,
@@ -150,7 +151,7 @@ def rag_finetuning(
     checked = check_answerability(
         questions=filtered.outputs["train"],
         knowledge_base=ingested.outputs["pointer"],
-        question_encoder=model_question_encoder,
+        question_encoder=start["question_encoder"],
         question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
         answerable_k=knowledge_answerable_k,
         **files,
@@ -158,8 +159,8 @@ def rag_finetuning(
     tokenized = tokenize_pairs(
         train=checked.outputs["answerable"],
         validation=filtered.outputs["validation"],
-        question_encoder=model_question_encoder,
-        generator=model_generator,
+        question_encoder=start["question_encoder"],
+        generator=start["generator"],
         question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
         generator_fingerprint=fingerprints["generator_fingerprint"],
         max_question_tokens=model_max_question_tokens,
@@ -168,9 +169,9 @@ def rag_finetuning(
     finetuned = finetune_rag(
         pairs=tokenized.outputs["pairs"],
         knowledge_base=ingested.outputs["pointer"],
-        generator=model_generator,
-        **encoders,
+        **start,
         **fingerprints,
+        model_folder=sources.outputs["model_folder"],
         workspace=cluster_workspace,
         method=train_method,
         method_options=train_method_options,
@@ -215,8 +216,8 @@ def rag_finetuning(
         knowledge_base=ingested.outputs["knowledge_base"],
         trained_knowledge_base=finetuned.outputs["trained_knowledge_base"],
         rejected=filtered.outputs["rejected"],
-        generator=model_generator,
-        **encoders,
+        **start,
+        model_folder=sources.outputs["model_folder"],
         model_name=registry_model_name,
         workspace=cluster_workspace,
         tracking_uri=registry_tracking_uri,

@@ -24,6 +24,7 @@ def check_inputs(
     question_encoder: str,
     passage_encoder: str,
     generator: str,
+    start_from: str,
     knowledge_base: str,
     milvus_uri: str,
     index: str,
@@ -84,20 +85,28 @@ def check_inputs(
     question_encoder=str,
     passage_encoder=str,
     generator=str,
+    question_encoder_fingerprint=str,
+    passage_encoder_fingerprint=str,
+    generator_fingerprint=str,
+    model_folder=str,
     pod_gpus=str,
     pod_memory=str,
     pod_cpus=str,
 ):
-    """Refuse what a later box would; hash sources and models, for caching; tell what the training's pod needs."""
+    """Refuse what a later box would; find the model to start from; hash it and the sources, for caching."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
     from ragtune.kubeflow.nodes import training_pod
     from ragtune.kubeflow.parameters import check_values
-    from ragtune.reachable import check_reachable, model_fingerprint
+    from ragtune.reachable import check_models, check_reachable, model_fingerprint
+    from ragtune.registry.start import find_start
     from ragtune.sources import fingerprint
 
     check_values(values)
     check_reachable(values)
-    parts = (question_encoder, passage_encoder, generator)
-    models = {part: model_fingerprint(part) for part in set(parts)}  # one folder may be two of them
+    start = find_start(values)
+    check_models(*start.parts)
+    print(f"training starts from {start.told}")
+    models = {part: model_fingerprint(part) for part in set(start.parts)}  # one folder may be two of them
     sources = (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
-    return (*sources, *(models[part] for part in parts), *training_pod(values))
+    fingerprints = (models[part] for part in start.parts)
+    return (*sources, *start.parts, *fingerprints, start.folder, *training_pod(values))

@@ -17,6 +17,7 @@ def evaluate_rag(
     question_encoder: str,
     passage_encoder: str,
     generator: str,
+    model_folder: str,
     model_name: str,
     workspace: str,
     tracking_uri: str = "",
@@ -27,8 +28,9 @@ def evaluate_rag(
     """Compare the fine-tuned model with the model before, with closed-book and with today's champion."""
     from ragtune.evaluation.evaluate import HEADLINES, evaluate
     from ragtune.registry.champion import todays_champion
+    from ragtune.registry.connection import registry_uri
 
-    with todays_champion(model_name, tracking_uri or f"sqlite:///{workspace}/mlflow.db") as champion:
+    with todays_champion(model_name, registry_uri(tracking_uri, workspace)) as champion:
         figures = evaluate(
             model_folder=model.path,
             base_parts=(question_encoder, passage_encoder, generator),
@@ -40,6 +42,9 @@ def evaluate_rag(
             output_folder=evaluation.path,
             report_path=report.path,
             rejected_path=rejected.path,
+            title=f"{model_name}, trained further"
+            if model_folder
+            else "",  # the champion's parts have no names to show
             num_beams=num_beams,
             answerable_k=answerable_k,
             retrieval=retrieval,

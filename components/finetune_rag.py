@@ -21,6 +21,7 @@ def finetune_rag(
     question_encoder_fingerprint: str,
     passage_encoder_fingerprint: str,
     generator_fingerprint: str,
+    model_folder: str,
     workspace: str,
     method: str = "rag",
     method_options: dict = {},  # noqa: B006 (read only; KFP takes no None)
@@ -83,10 +84,10 @@ def finetune_rag(
         keep=keep_trainjob,
         task_config=kubernetes_config,
     )
+    parts = {"question_encoder": question_encoder, "passage_encoder": passage_encoder, "generator": generator}
+    start = {"model_folder": model_folder} if model_folder else parts  # whose parts those are then
     results = finetune(
-        question_encoder=question_encoder,
-        passage_encoder=passage_encoder,
-        generator=generator,
+        **start,
         dataset_folder=pairs.path,
         knowledge_base_folder=base,
         output_folder=model.path,

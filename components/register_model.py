@@ -20,6 +20,7 @@ def register_model(
     trained_knowledge_base: dsl.Input[dsl.Artifact] | None = None,
 ):
     """Register the model with its lineage; it becomes champion only if it answers better than today's champion."""
+    from ragtune.registry.connection import registry_uri
     from ragtune.registry.kubeflow import register_in_kubeflow
     from ragtune.registry.mlflow import register
 
@@ -27,7 +28,7 @@ def register_model(
         model_folder=model.path,
         evaluation_folder=evaluation.path,
         name=model_name,
-        tracking_uri=tracking_uri or f"sqlite:///{workspace}/mlflow.db",
+        tracking_uri=registry_uri(tracking_uri, workspace),
         lineage={"questions_fingerprint": questions_fingerprint, "corpus_fingerprint": corpus_fingerprint},
         workspace="" if knowledge_base_files else workspace,
         knowledge_base=trained_knowledge_base.path if trained_knowledge_base else "",

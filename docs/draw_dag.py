@@ -45,7 +45,8 @@ STYLE = """
 """
 
 
-ASIDE = ("question_encoder", "passage_encoder", "generator", "pod_gpus", "pod_memory", "pod_cpus")
+MODELS = ("question_encoder", "passage_encoder", "generator")
+ASIDE = (*MODELS, *(f"{part}_fingerprint" for part in MODELS), "model_folder", "pod_gpus", "pod_memory", "pod_cpus")
 
 
 def edges() -> list[tuple[str, str]]:

@@ -35,9 +35,7 @@ def check_reachable(values: Mapping[str, Any]) -> None:
         if values[name]:
             _check_source(values[name])
     _check_writable(values["workspace"])
-    for role in ("question", "passage"):
-        _check_encoder(values[f"{role}_encoder"], role)
-    _check_generator(values["generator"])
+    check_models(values["question_encoder"], values["passage_encoder"], values["generator"])
     if values["milvus_uri"]:
         wait_until_listening(values["milvus_uri"], _ANSWER_WITHIN_SECONDS)
     if is_server(values["tracking_uri"]):
@@ -45,6 +43,17 @@ def check_reachable(values: Mapping[str, Any]) -> None:
             pass
     if values["model_registry_url"]:
         _check_registry(values["model_registry_url"])
+
+
+def check_models(question_encoder: str, passage_encoder: str, generator: str) -> None:
+    """Refuse a model's parts, folders or names on the hub, that are not there or not what they should be.
+
+    Raises:
+        ModelError: the part, its place, the way out.
+    """
+    _check_encoder(question_encoder, "question")
+    _check_encoder(passage_encoder, "passage")
+    _check_generator(generator)
 
 
 def model_fingerprint(name_or_path: str) -> str:

@@ -3,13 +3,16 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from ragtune.errors import RegistryError
 from ragtune.evaluation.champion import Champion
+from ragtune.files import content_hash
 from ragtune.registry.connection import connected, database_file
+from ragtune.registry.kept_models import keep_model, kept_model
 from ragtune.registry.pins import logged_knowledge_base
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
+_DOWNLOAD = ".download."
 
 
 def find_champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
@@ -83,26 +87,59 @@ def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
     Raises:
         RegistryError: the registry cannot be reached.
     """
-    database = database_file(tracking_uri)
-    if database is not None and not database.exists():  # nothing is made by those who only look
-        yield None
-        return
-    with connected(tracking_uri) as client:
-        version = find_champion(client, name)
+    version = _version(name, tracking_uri)
     if version is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as downloads:
-        yield _with_folder(version, tracking_uri, downloads)
+        yield _here(version) or _downloaded(version, tracking_uri, downloads)
 
 
-def _with_folder(version: "ModelVersion", tracking_uri: str, downloads: str) -> Champion:
-    number, source = str(version.version), str(version.source)
-    place = urlparse(source)
-    if place.scheme in ("", "file"):
-        return Champion(number, Path(unquote(place.path)))
+def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None:
+    """As `todays_champion`, with a model folder that stays: where the model is elsewhere, a copy in `models`.
+
+    Args:
+        name: of the registered model.
+        tracking_uri: of the registry.
+        models: where `keep_model` keeps its versions; one that is there is not downloaded again.
+
+    Raises:
+        RegistryError: the registry cannot be reached.
+        StorageError: `models` may not be written.
+    """
+    version = _version(name, tracking_uri)
+    if version is None:
+        return None
+    if champion := _here(version):
+        return champion
+    if kept := kept_model(models, version.tags.get("model_hash", "")):
+        return Champion(str(version.version), kept)
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=models) as downloads:  # links are made within one volume
+        champion = _downloaded(version, tracking_uri, downloads)
+        if champion.folder is None:
+            return champion
+        return replace(champion, folder=keep_model(champion.folder, models, content_hash(champion.folder)))
+
+
+def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
+    database = database_file(tracking_uri)
+    if database is not None and not database.exists():  # nothing is made by those who only look
+        return None
+    with connected(tracking_uri) as client:
+        return find_champion(client, name)
+
+
+def _here(version: "ModelVersion") -> Champion | None:
+    """The champion where its model is in a folder."""
+    place = urlparse(str(version.source))
+    return Champion(str(version.version), Path(unquote(place.path))) if place.scheme in ("", "file") else None
+
+
+def _downloaded(version: "ModelVersion", tracking_uri: str, downloads: str) -> Champion:
     from mlflow.artifacts import download_artifacts
 
+    number, source = str(version.version), str(version.source)
     try:
         folder = download_artifacts(source, dst_path=downloads, tracking_uri=tracking_uri)
         with connected(tracking_uri) as client:

@@ -72,6 +72,11 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
             logging.getLogger(name).setLevel(level)
 
 
+def registry_uri(tracking_uri: str, workspace: str) -> str:
+    """The registry of a run: the `tracking_uri` that it was given, else an SQLite database in its workspace."""
+    return tracking_uri or f"{_SQLITE}{workspace}/mlflow.db"
+
+
 def is_server(tracking_uri: str) -> bool:
     """Tell whether the URI is of an MLflow server, which answers over HTTP, and not of a database opened here."""
     return urlparse(tracking_uri).scheme in ("http", "https")

@@ -25,12 +25,18 @@ def keep_model(folder: str | Path, models: str | Path, model_hash: str) -> Path:
     Raises:
         StorageError: the disk is full or the place may not be written.
     """
+    if there := kept_model(models, model_hash):
+        return there
     kept = Path(models) / model_hash[:_NAME_DIGITS]
-    if kept.is_dir() and content_hash(kept) == model_hash:
-        return kept
     with atomic_path(kept) as temporary:
         shutil.copytree(folder, temporary, copy_function=_link_or_copy)
     return kept
+
+
+def kept_model(models: str | Path, model_hash: str) -> Path | None:
+    """The folder below `models` that `keep_model` made of a model, None where there is none, or not what it was."""
+    kept = Path(models) / model_hash[:_NAME_DIGITS]
+    return kept if model_hash and kept.is_dir() and content_hash(kept) == model_hash else None
 
 
 def _link_or_copy(source: str, target: str) -> None:

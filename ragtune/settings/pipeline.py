@@ -15,6 +15,7 @@ _VOLUME = Like(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?", "the name of a volume claim
 _RESOURCE = Like(r"[a-z0-9][-a-z0-9.]*/[A-Za-z0-9][-\w.]*", "the name of a resource, such as amd.com/gpu")
 _OBJECT = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a Kubernetes object")
 LAUNCHERS = ("torchrun", "trainjob")
+STARTS = ("base", "champion")
 
 
 @dataclass
@@ -92,6 +93,9 @@ class Models:
     )
     generator: Annotated[str, GIVEN] = setting(
         "facebook/bart-large", "BART, T5 or another encoder-decoder: a folder, or a name on the hub (`name@revision`)"
+    )
+    start_from: Annotated[str, OneOf(STARTS)] = setting(
+        "base", "model to train further: `base` (these three), or today's `champion`, without one yet the base"
     )
     max_question_tokens: Annotated[int, Range(4)] = setting(32, "longest question, in the question encoder's tokens")
     max_answer_tokens: Annotated[int, Range(4)] = setting(32, "longest answer, in the generator's tokens, end included")

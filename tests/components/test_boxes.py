@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from ragtune.knowledge.pointers import resolve
 from ragtune.kubeflow.run_folder import box_folder, box_metrics
+from ragtune.models.encoders import Encoder
 
 ROOT = Path(__file__).parents[2]
 BOXES = [
@@ -116,8 +118,8 @@ def test_ask_answers_from_the_run_folder(run):
 
 @pytest.fixture(scope="module")
 def second(run) -> Path:
-    """In the same workspace, with the passage encoder trained too."""
-    sets = {"method": "rag-end2end", "max_steps": 3, "refresh_every": 1, "max_staleness": 1}
+    """In the same workspace, from the first one's model, with the passage encoder trained too."""
+    sets = {"method": "rag-end2end", "max_steps": 3, "refresh_every": 1, "max_staleness": 1, "start_from": "champion"}
     sets["tracking_uri"] = f"sqlite:///{run[0].parent}/workspace/mlflow.db"  # where it is without this, too
     result = start(run[0].parent, "second", closed_book_steps=0, **sets)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -142,6 +144,25 @@ def test_a_second_run_is_compared_with_the_champion_of_the_first(run, second):
     assert box_metrics(second / "boxes", "register_model") == {"version": 2, "champion": 0}
     assert "fewer questions than min_test_questions=100" in (second / "log.txt").read_text()
     assert "The champion, version 1, was asked the same questions" in (second / "report.html").read_text()
+
+
+def test_a_second_run_starts_from_the_champion(run, second):
+    champion = run[0].parent / "workspace" / "models" / "ragtune-demo"
+    assert f"starts from the champion, version 1 of ragtune-demo, {champion}/" in (second / "log.txt").read_text()
+    start, first = (json.loads((folder / "model" / "ragtune.json").read_text()) for folder in (second, run[0]))
+    assert start["lineage"]["base_model"]["question_encoder"] == first["encoders"]["question"]["fingerprint"]
+    assert start["lineage"]["base_model"] != first["lineage"]["base_model"]
+    figures = json.loads((second / "metrics.json").read_text())
+    assert figures["em_before"] == figures["em_champion"]  # one model, on one knowledge base
+    assert "ragtune-demo, trained further" in (second / "report.html").read_text()
+    asked = [set(np.load(folder / "model" / "learnt_questions.npy").tolist()) for folder in (run[0], second)]
+    assert asked[0] <= asked[1]
+
+
+def test_what_starts_from_a_trained_passage_encoder_gets_a_knowledge_base_of_that(second):
+    """`ingest_passages` is given the folder of the champion's own passage encoder."""
+    encoder = Encoder.from_pretrained(second / "model" / "passage_encoder", role="passage")
+    assert encoder.fingerprint == resolve(second / "knowledge_base")[1].encoder_fingerprint
 
 
 def test_a_second_run_writes_no_passage_again(second):

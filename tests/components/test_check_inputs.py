@@ -9,7 +9,10 @@ from kfp import local
 
 from components.check_inputs import check_inputs
 from pipeline import rag_finetuning
+from ragtune.files import content_hash
 from ragtune.kubeflow.parameters import read_parameters, with_defaults
+from ragtune.registry.start import PARTS
+from ragtune.settings.pipeline import names_in_kfp
 from ragtune.sources import fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +22,9 @@ DEMO = read_parameters(rag_finetuning.pipeline_func, ROOT / "params" / "demo.yam
 def test_it_takes_every_parameter_of_the_pipeline_and_has_no_default_of_its_own():
     declared = inspect.signature(rag_finetuning.pipeline_func).parameters
     taken = inspect.signature(check_inputs.python_func).parameters
-    assert {name: p.annotation for name, p in taken.items()} == {name: p.annotation for name, p in declared.items()}
+    assert names_in_kfp({name: parameter.annotation for name, parameter in taken.items()}) == {
+        name: parameter.annotation for name, parameter in declared.items()
+    }
     assert all(parameter.default is inspect.Parameter.empty for parameter in taken.values())
 
 
@@ -28,9 +33,8 @@ def test_the_compiled_pipeline_hands_it_all_of_them_and_no_box_begins_before_it(
     tasks = spec["root"]["dag"]["tasks"]
     inputs = tasks["check-inputs"]["inputs"]["parameters"]
     own = {name: inputs[name] for name in check_inputs.component_spec.inputs}  # beside those of its pod
-    assert {name: given["componentInputParameter"] for name, given in own.items()} == {
-        name: name for name in spec["root"]["inputDefinitions"]["parameters"]
-    }
+    given = names_in_kfp({name: told["componentInputParameter"] for name, told in own.items()})
+    assert given == {name: name for name in spec["root"]["inputDefinitions"]["parameters"]}
     assert not tasks["check-inputs"].get("cachingOptions", {}).get("enableCache")
     assert not tasks["ingest-passages"].get("cachingOptions", {}).get("enableCache")
     first = [name for name, task in tasks.items() if not task.get("dependentTasks")]
@@ -44,12 +48,16 @@ def values(tmp_path, monkeypatch):
     return with_defaults(rag_finetuning.pipeline_func, {**DEMO, "workspace": str(tmp_path)})
 
 
-def test_it_hashes_the_sources(values):
+def test_it_hashes_the_sources_and_the_model_to_start_from(values, capfd):
     values["training_options"] = {"max_eval_questions": 20}  # arrives as 20.0
-    outputs = check_inputs(**values).outputs
+    outputs = check_inputs(**{**values, "start_from": "champion"}).outputs
     held_out = (values["validation_questions"], values["test_questions"])
     assert outputs["questions"] == fingerprint(values["questions"], *held_out)
     assert outputs["corpus"] == fingerprint(values["corpus"])
+    assert outputs["passage_encoder_fingerprint"] == content_hash(values["passage_encoder"])
+    assert [outputs[part] for part in PARTS] == [values[part] for part in PARTS]  # while there is no champion
+    assert outputs["model_folder"] == ""
+    assert 'training starts from the base model, as no version of "ragtune-demo" is' in capfd.readouterr().out
 
 
 def test_it_refuses_a_value(values, capfd):

@@ -17,6 +17,9 @@ TYPES = {name: told["parameterType"] for name, told in PIPELINE["root"]["inputDe
 CHECKED = PIPELINE["components"]["comp-check-inputs"]["outputDefinitions"]["parameters"]
 TYPES |= {f"check-inputs-{name}": told["parameterType"] for name, told in CHECKED.items()}
 POD = {"pod_gpus", "pod_memory", "pod_cpus"}  # texts of the first box, for the training's own pod
+QUESTION_ENCODER, PASSAGE_ENCODER, GENERATOR = (
+    {part, f"{part}_fingerprint"} for part in ("question_encoder", "passage_encoder", "generator")
+)
 EXECUTORS = PIPELINE["deploymentSpec"]["executors"]
 PODS = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 BOXES = sorted(TASKS)
@@ -82,9 +85,9 @@ def test_no_cached_box_takes_an_artifact_of_one_that_never_is(box):
     [
         ("filter-questions", {"questions"}),
         ("split-passages", {"corpus"}),
-        ("check-answerability", {"pointer", "question_encoder"}),
-        ("tokenize-pairs", {"question_encoder", "generator"}),
-        ("finetune-rag", {"pointer", "question_encoder", "passage_encoder", "generator"} | POD),
+        ("check-answerability", {"pointer"} | QUESTION_ENCODER),
+        ("tokenize-pairs", QUESTION_ENCODER | GENERATOR),
+        ("finetune-rag", {"pointer", "model_folder"} | QUESTION_ENCODER | PASSAGE_ENCODER | GENERATOR | POD),
     ],
 )
 def test_a_cached_box_is_keyed_by_what_stands_behind_its_names(box, sources):

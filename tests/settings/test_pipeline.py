@@ -29,7 +29,10 @@ OTHER_NAMES = {  # where the name is taken by an output
     ("ingest_passages", "name"): "knowledge_base",
 }
 MODELS = ("question_encoder", "passage_encoder", "generator")
-OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)} | {"kubernetes_config"}
+OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)} | {
+    "model_folder",
+    "kubernetes_config",
+}
 
 
 def parameters(function):
