@@ -1,5 +1,6 @@
 """Passages' vectors, each computed once: a cache on disk by content and encoder."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from ragtune.progress import progress
 
 logger = logging.getLogger(__name__)
 
+EMBEDDINGS = "embeddings"  # the cache's folder in that of a knowledge base
 _ROWS_PER_CALL = 512  # of the encoder, at first; twice as many after each call that took less than:
 _SECONDS_PER_CALL = 5.0
 _ROWS_PER_FILE = 65_536
@@ -59,7 +61,7 @@ class EmbeddingCache:
             dimension: d, of its vectors.
             precision: that it computes in. Vectors of another one are near, but not equal, and have their own folder.
         """
-        self.folder = Path(folder) / f"{encoder_fingerprint[:32]}-{precision}"
+        self.folder = Path(folder) / f"{_folder_of(encoder_fingerprint)}-{precision}"
         self.dimension = dimension
         self._files: list[Vectors] = []
         self._hashes: list[Hashes] = []  # of each file
@@ -132,6 +134,23 @@ class EmbeddingCache:
         return self._index.rows(hashes)
 
 
+def share_vectors(folder: Path, encoder_fingerprint: str) -> None:
+    """Link an encoder's vectors that the knowledge bases beside one have into its own cache; they share the disk.
+
+    A training that moves the passage encoder leaves a knowledge base of its own behind. The run that starts from that
+    model then embeds only what has changed since.
+
+    Args:
+        folder: of the knowledge base.
+        encoder_fingerprint: of the encoder.
+    """
+    for path in folder.parent.glob(f"*/{EMBEDDINGS}/{_folder_of(encoder_fingerprint)}-*/*.arrow"):
+        target = folder / EMBEDDINGS / path.parent.name / path.name
+        with contextlib.suppress(OSError):  # it is there, or the file system has no links: it is embedded again
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path)
+
+
 def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingCache) -> int:
     """Embed the passages whose vectors the cache does not hold.
 
@@ -169,6 +188,10 @@ def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingC
             rows, vectors, saved = [], [], time.monotonic()
     next(shown, None)
     return len(todo)
+
+
+def _folder_of(encoder_fingerprint: str) -> str:
+    return encoder_fingerprint[:32]
 
 
 def _encode(encoder: PassageEncoder, passages: Sequence[Passage], dimension: int) -> Vectors:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ragtune.knowledge.embedding import EmbeddingCache
+from ragtune.knowledge.embedding import EMBEDDINGS, EmbeddingCache
 from ragtune.knowledge.feature_repo import FEATURE_STORE, milvus_uri_of
 from ragtune.knowledge.manifest import METRIC, Manifest, now
 from ragtune.knowledge.passages import Passages
@@ -76,4 +76,4 @@ class Wanted:
     def cache(self, manifest: Manifest) -> EmbeddingCache:
         """The cache of a version's vectors, those of its precision."""
         vectors_of = (manifest.encoder_fingerprint, manifest.dimension, manifest.precision)
-        return EmbeddingCache(self.embedding_cache or self.folder / "embeddings", *vectors_of)
+        return EmbeddingCache(self.embedding_cache or self.folder / EMBEDDINGS, *vectors_of)

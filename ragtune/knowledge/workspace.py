@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ragtune.errors import KnowledgeBaseError, StorageError
 from ragtune.knowledge.address import TOKEN_VARIABLE
-from ragtune.knowledge.embedding import embed_missing, slices
+from ragtune.knowledge.embedding import embed_missing, share_vectors, slices
 from ragtune.knowledge.feature_repo import check_choices
 from ragtune.knowledge.index import first_index
 from ragtune.knowledge.ingestion import Ingestion, ingest, only_one
@@ -111,6 +111,8 @@ def ingest_alone(
                     connect_server(uri, token or os.environ.get(TOKEN_VARIABLE, "")).close()
                 embedded = embed_missing(passages, encoder, wanted.cache(wanted.manifest()))
                 wanted = replace(wanted, ending=_hash_of_rows(wanted))
+            elif pointer_folder:  # in a workspace, beside others
+                share_vectors(folder, encoder.fingerprint)
             done = ingest(wanted)
             if pointer_folder:
                 point_at(pointer_folder, pointer_to(folder / done.manifest.version, done.manifest))

@@ -8,7 +8,7 @@ from ragtune.errors import UnavailableError
 from ragtune.knowledge import milvus, workspace
 from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feature_repo import open_feature_store
-from ragtune.knowledge.knowledge_base import KnowledgeBase
+from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import POINTER
 from ragtune.knowledge.wanted import Wanted
@@ -87,3 +87,16 @@ def test_a_server_that_is_gone_is_told_before_anything_is_embedded(tmp_path, cor
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1\b"):
         ingest_into_workspace(corpus, tmp_path / "artifact", encoder, tmp_path / "w", **options)
     assert not (tmp_path / "artifact" / POINTER).exists()
+
+
+def test_a_base_beside_others_embeds_only_what_none_of_them_has_of_this_encoder(tmp_path):
+    """A training of the passage encoder leaves a base of its own, and the next run starts from that encoder."""
+    place, trained = tmp_path / "workspace", WordEncoder(seed=1)
+    corpus = write_passages(tmp_path / "passages.parquet", animal_texts(20))
+    ingest_passages(corpus, place / "knowledge_bases" / "animals-0123456789abcdef", trained)
+    changed = write_passages(tmp_path / "changed.parquet", animal_texts(21))
+    counts = ingest_into_workspace(changed, tmp_path / "run", trained, place, name="animals")
+    assert (counts["rows"], counts["embedded"]) == (21, 1)
+    with KnowledgeBase.open(tmp_path / "run") as base:
+        queries = trained.encode(["otter", "number 20 of the marsh"])
+        assert (base.search(queries, 3).rows == exact_rows(trained, base.passages, queries, 3)).all()
