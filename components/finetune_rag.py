@@ -84,10 +84,13 @@ def finetune_rag(
         keep=keep_trainjob,
         task_config=kubernetes_config,
     )
-    parts = {"question_encoder": question_encoder, "passage_encoder": passage_encoder, "generator": generator}
-    start = {"model_folder": model_folder} if model_folder else parts  # whose parts those are then
+    if model_folder:  # a whole model, whose parts these are
+        question_encoder = passage_encoder = generator = ""
     results = finetune(
-        **start,
+        model_folder=model_folder,
+        question_encoder=question_encoder,
+        passage_encoder=passage_encoder,
+        generator=generator,
         dataset_folder=pairs.path,
         knowledge_base_folder=base,
         output_folder=model.path,

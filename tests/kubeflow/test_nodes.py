@@ -70,6 +70,7 @@ def test_a_volume_or_servers_keep_what_outlives_a_pod(given):
         ({"milvus_uri": ""}, "milvus_uri: workspace_volume is empty.*give a server's URI, or name a volume"),
         ({"tracking_uri": ""}, r"tracking_uri=: workspace_volume is empty.*http\(s\):// address of an MLflow server"),
         ({"tracking_uri": "sqlite:////workspace/mlflow.db"}, "nor does SQLite"),
+        ({"start_from": "champion"}, "start_from=champion: workspace_volume is empty.*set start_from=base, or name"),
         ({"launcher": "trainjob"}, "launcher=trainjob: workspace_volume is empty.*set launcher=torchrun, or name"),
     ],
 )
