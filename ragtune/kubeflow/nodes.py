@@ -61,7 +61,7 @@ def check_volume(values: Mapping[str, Any]) -> None:
         )
     if values["start_from"] == "champion":
         raise ParameterError(
-            f"start_from=champion: {place}, nor does the champion's model on its way to the boxes; set start_from=base, "
+            f"start_from=champion: {place}, nor does the champion, on its way to the boxes; set start_from=base, "
             "or name a volume"
         )
     if values["launcher"] == TRAINJOB:
