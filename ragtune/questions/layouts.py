@@ -160,11 +160,15 @@ def _plain(row: Row) -> Reading:
     return _asked(row, _answers(row, "answers"))
 
 
-def _asked(row: Row, answers: Sequence[str]) -> Reading:
+def _query_response(row: Row) -> Reading:
+    return _asked(row, _answers(row, "response"), "query")
+
+
+def _asked(row: Row, answers: Sequence[str], key: str = "question") -> Reading:
     context, long_answer = (_optional(row, name) for name in ("context", "long_answer"))
     gold_ids = _gold_ids(row) or ([text_id(context)] if context else [])
     paragraphs = [text for text in (context, long_answer) if text]
-    return Reading(_id(row), _text(row, "question"), answers, gold_ids, _title(row.get("title")), paragraphs)
+    return Reading(_id(row), _text(row, key), answers, gold_ids, _title(row.get("title")), paragraphs)
 
 
 def _squad_rows(article: Row) -> Iterator[Row]:
@@ -199,6 +203,7 @@ LAYOUTS = {
     "squad": Layout("data[].paragraphs[].qas[]", lambda row: "paragraphs" in row, _squad, _squad_rows),
     "plain": Layout("question, answers", lambda row: "question" in row and "answers" in row, _plain),
     "nq-open": Layout("question, answer", lambda row: "question" in row and "answer" in row, _open),
+    "query-response": Layout("query, response", lambda row: "query" in row and "response" in row, _query_response),
 }
 
 

@@ -173,6 +173,7 @@ def test_squad_is_one_object_of_articles(tmp_path, indent, name):
     [
         {"question": "Who won?", "answer": ["Denver", "the Denver", "Broncos"]},
         {"question": "Who won?", "answers": ["Denver", "Broncos"]},
+        {"query": "Who won?", "response": ["Denver", "Broncos"]},
         {"question": " Who  won? ", "answers": {"text": ["Denver", "Denver!", "Broncos"], "answer_start": [1, 2, 3]}},
     ],
 )
@@ -180,6 +181,14 @@ def test_plain_layouts_need_question_and_answers_alone(file, row):
     (question,) = read(file, row)
     assert (question.question, question.answers, question.gold_ids) == ("Who won?", ("Denver", "Broncos"), ())
     assert question.id.startswith("q")
+
+
+def test_rows_of_query_and_response_are_questions_like_any_other(file):
+    plain = {"question": "who", "answers": ["Denver"], "context": "Denver won.", "title": "T", "id": "a"}
+    fedrags = {"query": "who", "response": "Denver", "context": "Denver won.", "title": "T", "id": "a"}
+    assert read(file, fedrags) == read(file, plain)
+    _, second = read(file, fedrags, {"query": ["who"], "response": "x"})
+    assert (second.reason, second.detail) == ("malformed", '"query" must be text, this is of type list')
 
 
 def test_gold_ids_id_and_title_are_kept(file):
@@ -242,6 +251,7 @@ def test_the_simplified_layout_has_its_title_in_the_address(file, address, title
         ({"question": "who", "answers": ["x"], "gold_ids": "w1"}, '"gold_ids" must be a list of ids'),
         ({"question": "who", "answer": ["x"]}, 'no "answers"; is this layout "nq-open"'),
         ({"question": "who \ud800", "answers": ["x"]}, "lone surrogate"),
+        ({"query": "who", "response": "x"}, 'no "answers"; is this layout "query-response"'),
     ],
 )
 def test_a_row_of_the_wrong_shape_is_malformed(file, row, detail):
@@ -299,8 +309,8 @@ def test_broken_lines_before_the_first_row_do_not_hide_its_layout(file):
 
 
 def test_an_unknown_layout_is_an_error_that_names_the_columns_and_the_known_ones(file):
-    with pytest.raises(QuestionError, match=r"q\.jsonl.*columns query, response.*nq-open: question, answer"):
-        read(file, *[{"query": "who", "response": "x"}] * 200)
+    with pytest.raises(QuestionError, match=r"q\.jsonl.*columns ask, reply.*nq-open: question, answer"):
+        read(file, *[{"ask": "who", "reply": "x"}] * 200)
 
 
 def test_an_empty_file_is_an_error(file):
@@ -349,6 +359,7 @@ def test_every_layout_is_told_from_every_other():
         "squad": SQUAD["data"][0],
         "plain": {"question": "", "answers": []},
         "nq-open": {"question": "", "answer": []},
+        "query-response": {"query": "", "response": ""},
     }
     assert {name: layout_of(row) for name, row in rows.items()} == {name: name for name in LAYOUTS}
 

@@ -1,0 +1,208 @@
+"""Claim: each part learns, and what training them together, in turn or one after the other is worth over each alone.
+
+    python benchmarks/ablation.py [--seeds 0 1 2] [--steps 300] [--reader-steps 300] [--set NAME=VALUE]
+
+On the bundled sample, from one start, for each seed and as many steps: `lsr` (the retriever alone), `ralt` (the
+generator alone), `alternate`, `rag` (joint), and the closed-book generator. The sample's generator was warmed up on
+passages alone and reads poorly; "lsr, reader" starts from what `ralt` made of it (`model_folder`), so that the
+generator that teaches the retriever can read. All answer the same test questions, whose subjects neither training nor
+validation ask about; the best step of each run is chosen on the validation questions by the method's own metric.
+
+For each: EM, recall@1 and the norm of what each part moved, relative to its weights. Differences are paired, with 95 %
+intervals over groups of questions; a question's answers in all seeds are one group.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from measured import report
+
+from ragtune.evaluation.comparison import compare
+from ragtune.evaluation.scoring import score_answers
+from ragtune.evaluation.sides import closed_book_answers, evaluate_side
+from ragtune.hub import load_prompt, load_tokenizer
+from ragtune.knowledge.knowledge_base import ingest_passages
+from ragtune.knowledge.split_corpus import split_passages
+from ragtune.models.checkpoint import load_model
+from ragtune.models.encoders import Encoder
+from ragtune.models.rag import RagConfig, RagModel
+from ragtune.models.weights import relative_distance
+from ragtune.questions.filtering import filter_questions
+from ragtune.questions.groups import groups_of
+from ragtune.questions.question import read_kept_questions
+from ragtune.questions.tokenization import tokenize_pairs
+from ragtune.training.arguments import RagTrainingArguments, RunFiles
+from ragtune.training.run import run
+
+SAMPLE = Path(__file__).parents[1] / "ragtune" / "sample"
+ENCODER, GENERATOR = (str(SAMPLE / "base" / part) for part in ("encoder", "generator"))
+PARTS = {"question_encoder": ENCODER, "passage_encoder": ENCODER, "generator": GENERATOR}
+MODEL = {"n_docs": 5, "temperature": 0.05, "max_input_tokens": 160}
+TRAINING = {"learning_rate": 7e-4, "question_encoder_learning_rate": 3e-4, "adam_beta2": 0.98, "warmup_steps": 0.05}
+ANSWER_TOKENS, KNOWN = 12, 20  # passages retrieved for the recall
+UNTRAINED, CLOSED_BOOK = "untrained", "closed-book"
+# Name → method and its settings, and the run that it starts from.
+ARMS: dict[str, tuple[dict[str, Any], str]] = {
+    "lsr": ({"method": "lsr"}, ""),
+    "ralt": ({"method": "ralt"}, ""),
+    "lsr, reader": ({"method": "lsr"}, "ralt"),
+    "alternate": ({"method": "alternate", "method_options": {"alternate_every": 10}}, ""),
+    "rag": ({"method": "rag"}, ""),
+}
+PAIRS = (
+    ("lsr", UNTRAINED),
+    ("ralt", UNTRAINED),
+    ("lsr, reader", "ralt"),
+    ("alternate", "lsr"),
+    ("alternate", "ralt"),
+    ("rag", "lsr"),
+    ("rag", "ralt"),
+    ("rag", "alternate"),
+    ("ralt", CLOSED_BOOK),
+)
+SCORES = ("em", "recall@1")
+VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite")
+
+Scores = Mapping[str, np.ndarray]
+
+
+def prepared(work: Path) -> dict[str, Path]:
+    """Tokenised questions, test questions and the knowledge base of the sample."""
+    made = {name: work / f"{name}.jsonl" for name in ("train", "validation", "test", "rejected")}
+    made |= {"passages": work / "passages.parquet", "base": work / "base", "pairs": work / "pairs"}
+    filter_questions(
+        SAMPLE / "train.simplified.jsonl.gz",
+        *(made[name] for name in ("train", "validation", "test", "rejected")),
+        validation_uri=SAMPLE / "validation.simplified.jsonl.gz",
+        test_uri=SAMPLE / "test.simplified.jsonl.gz",
+    )
+    split_passages(SAMPLE / "corpus.jsonl", made["passages"])
+    ingest_passages(made["passages"], made["base"], Encoder.from_pretrained(ENCODER, "passage"))
+    tokenizers = load_tokenizer(ENCODER), load_tokenizer(GENERATOR)
+    lengths = {"max_answer_tokens": ANSWER_TOKENS, "question_prompt": load_prompt(ENCODER, "question")}
+    tokenize_pairs(made["train"], made["validation"], *tokenizers, made["pairs"], **lengths)
+    return made
+
+
+def train(arm: str, seed: int, made: Mapping[str, Path], work: Path, options: argparse.Namespace) -> Path:
+    """The folder of the model that an arm's training leaves; `rag` leaves the closed-book baseline beside it."""
+    settings, start = ARMS[arm]
+    folder = work / f"{arm}-{seed}"
+    if folder.exists():
+        return folder
+    start_parts = {"model_folder": str(work / f"{start}-{seed}")} if start else PARTS
+    files = RunFiles(
+        str(made["pairs"]),
+        str(made["base"]),
+        str(folder),
+        str(work / "training"),
+        closed_book_folder=str(work / f"{CLOSED_BOOK}-{seed}") if arm == "rag" else "",
+        **start_parts,
+    )
+    common = MODEL | TRAINING | dict(pair.split("=", 1) for pair in options.parameters)
+    args = RagTrainingArguments(
+        **(common | settings),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        eval_steps=max(1, options.steps // 3),
+        max_eval_questions=options.max_eval_questions,
+        retrieval="exact",
+        report_to="none",
+        seed=seed,
+    )
+    run(files, args)
+    return folder
+
+
+def measured(model: RagModel, start: RagModel, made: Mapping[str, Path], options: argparse.Namespace) -> dict[str, Any]:
+    """Scores per question, and the relative distance of each part from the start's."""
+    questions = list(read_kept_questions(made["test"]))[: options.limit or None]
+    beams = {"num_beams": 1, "batch_size": 32}
+    side = evaluate_side("x", model, made["base"], questions, KNOWN, beams, retrieval="exact")
+    moved = {part: relative_distance(getattr(start, part), getattr(model, part)) for part in PARTS}
+    return {**{name: side.columns[f"{name}_x"] for name in SCORES}, "moved": moved}
+
+
+def one_seed(seed: int, made: Mapping[str, Path], work: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What `measured` gives, by arm; kept in the workspace, so that a stopped benchmark goes on."""
+    start = RagModel.from_parts(*PARTS.values(), RagConfig(max_answer_tokens=ANSWER_TOKENS, **MODEL))
+    found = {UNTRAINED: measured(start, start, made, options)}
+    for arm in ARMS:
+        found[arm] = measured(load_model(train(arm, seed, made, work, options)), start, made, options)
+        print(f"seed {seed}, {arm}: " + ", ".join(f"{name} {np.mean(found[arm][name]):.3f}" for name in SCORES))
+    questions = list(read_kept_questions(made["test"]))[: options.limit or None]
+    answers = closed_book_answers(work / f"{CLOSED_BOOK}-{seed}", questions, {"num_beams": 1, "batch_size": 32})
+    assert answers is not None
+    found[CLOSED_BOOK] = {"em": score_answers(questions, answers, "x")["em_x"], "moved": {}}
+    return found
+
+
+def paired(ours: str, theirs: str, score: str, runs: Sequence[Mapping[str, Scores]], groups: np.ndarray) -> list[float]:
+    """Mean difference over all seeds, and its interval."""
+    one, other = (np.concatenate([run[arm][score] for run in runs]) for arm in (ours, theirs))
+    interval = compare(one, other, groups=np.tile(groups, len(runs))).interval
+    return [round(value, 4) for value in (interval.difference, interval.low, interval.high)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300, help="of every training")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-eval-questions", type=int, default=500, help="of validation")
+    parser.add_argument("--limit", type=int, default=0, help="test questions; 0 for all")
+    parser.add_argument("--workspace", type=Path, help="keeps what is trained, for these very options")
+    parser.add_argument("--set", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as own:
+        work = options.workspace or Path(own)
+        work.mkdir(parents=True, exist_ok=True)
+        made = prepared(work)
+        groups = groups_of(list(read_kept_questions(made["test"]))[: options.limit or None])
+        runs = {seed: one_seed(seed, made, work, options) for seed in options.seeds}
+    print(json.dumps({name: len(groups) for name in ("questions",)}))
+    table = [("mean over seeds", *SCORES, *(f"{part} moved" for part in PARTS))]
+    for arm in (UNTRAINED, *ARMS, CLOSED_BOOK):
+        cells = [_mean(run[arm].get(name) for run in runs.values()) for name in SCORES]
+        cells += [_mean(run[arm]["moved"].get(part) for run in runs.values()) for part in PARTS]
+        table.append((arm, *cells))
+    differences = {
+        f"{ours} - {theirs}": {
+            score: paired(ours, theirs, score, list(runs.values()), groups)
+            for score in SCORES
+            if score in runs[options.seeds[0]][theirs]
+        }
+        for ours, theirs in PAIRS
+    }
+    for name, by_score in differences.items():
+        told = [
+            f"{100 * by_score[s][0]:+.1f} ({100 * by_score[s][1]:+.1f} to {100 * by_score[s][2]:+.1f})"
+            for s in by_score
+        ]
+        table.append((name, *told, *[""] * (len(table[0]) - 1 - len(told))))
+    by_seed = {
+        seed: {
+            arm: {name: round(float(np.mean(found[name])), 4) for name in SCORES if name in found}
+            | {f"{part}_moved": round(value, 4) for part, value in found["moved"].items()}
+            for arm, found in arms.items()
+        }
+        for seed, arms in runs.items()
+    }
+    shown = {name: value for name, value in vars(options).items() if name != "workspace"}
+    figures = {**shown, "test_questions": len(groups), "differences": differences, "runs": by_seed}
+    report("ablation", table, figures, VERSIONS)
+
+
+def _mean(values: Any) -> str:
+    known = [float(np.mean(value)) for value in values if value is not None]
+    return f"{mean(known):.3f}" if known else ""
+
+
+if __name__ == "__main__":
+    main()
