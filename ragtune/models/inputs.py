@@ -7,7 +7,7 @@ string where the tokenizer splits at white space, which is tried out before it i
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,8 @@ class PassageRows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, row: int, /) -> Passage: ...
+
+    def __iter__(self) -> Iterator[Passage]: ...
 
 
 class PromptBuilder:

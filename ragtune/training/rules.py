@@ -33,6 +33,7 @@ def check_training(parameters: Mapping[str, Any]) -> None:
                     f"freeze_{part}=True: method={parameters['method']} trains the parts in turn, and would train "
                     "nothing in some steps; take the method that trains the other part alone"
                 )
+        method.check(parameters)
     metric = parameters.get("metric_for_best_model")  # empty is the method's own
     if metric and metric not in (*_METRICS, f"recall@{parameters.get('n_docs')}"):
         raise TrainingError(f"metric_for_best_model={metric!r}: must be one of {', '.join(_METRICS)}")

@@ -49,10 +49,11 @@ class TrainedParts(nn.Module):
             frozen_by = " or ".join(f"freeze_{part}" for part in PARTS if part in method.trains)
             raise TrainingError(f"nothing is left to train: lift {frozen_by}")
         encoders = {"question_encoder", "passage_encoder"}
-        if rag.question_encoder is rag.passage_encoder and len(self.trained & encoders) == 1:
+        if rag.question_encoder.backbone is rag.passage_encoder.backbone and len(self.trained & encoders) == 1:
             raise TrainingError(
                 f"{rag.question_encoder.name}: is one encoder for both sides, of which this method trains the "
-                f"{''.join(self.trained & encoders)} alone; load it twice, as RagModel.from_parts does"
+                f"{''.join(self.trained & encoders)} alone; load it twice, as RagModel.from_parts does, and do not "
+                "freeze one of the two"
             )
         for part in PARTS:
             getattr(rag, part).requires_grad_(part in self.trained)
@@ -86,8 +87,8 @@ class TrainedParts(nn.Module):
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
-        for part in self.children():
-            checkpoint_activations(part.backbone, **options)
+        for backbone in {part.backbone: None for part in self.children()}:  # two encoders may share one
+            checkpoint_activations(backbone, **options)
 
 
 def frozen_parts(args: RagTrainingArguments) -> frozenset[str]:

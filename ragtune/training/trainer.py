@@ -92,6 +92,7 @@ class RagTrainer(ResumableTrainer):
                 chosen by `metric_for_best_model`.
         """
         args.settle(model.config)
+        method.adapt(model)
         self.rag = model
         self.method = method
         self.prompts = prompts
@@ -120,6 +121,7 @@ class RagTrainer(ResumableTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.train_dataset = method.prepare(self)
         if args.fully_shard and args.world_size > 1:
             shard(parts, args.device.type, args.bf16)
             self.is_distributed_loading_by_transformers = True  # so Trainer calls what is not to be wrapped for DDP
@@ -248,12 +250,14 @@ class RagTrainer(ResumableTrainer):
 
     def _save_state(self, folder: Path) -> None:
         super()._save_state(folder)
+        self.method.save(folder)
         if self.refreshed is not None:
             self.refreshed.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         checkpoint = Path(resume_from_checkpoint)
+        self.method.load(checkpoint)
         if self.ahead is not None:
             sizes = [self._train_batch_size] * self.args.gradient_accumulation_steps
             self.ahead.load(checkpoint, self.args.process_index, self.args.world_size, sizes)

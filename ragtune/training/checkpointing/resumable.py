@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,12 @@ class ResumableTrainer(Trainer):
     def _tensorboard(self) -> list[TensorBoardCallback]:
         known = [callback for callback in self.callback_handler.callbacks if isinstance(callback, TensorBoardCallback)]
         return known if self.is_world_process_zero() else []
+
+    def add_scalars(self, scalars: Mapping[str, float]) -> None:
+        """Write to TensorBoard under these very names, without the train/ and eval/ of Trainer's."""
+        for callback in self._tensorboard():
+            for name, value in scalars.items() if callback.tb_writer is not None else ():
+                callback.tb_writer.add_scalar(name, value, self.state.global_step)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As Trainer's; while training goes on, the weights are kept if none before were better.

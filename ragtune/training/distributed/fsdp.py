@@ -33,7 +33,7 @@ def shard(parts: TrainedParts, device_type: str, bf16: bool = False) -> None:
     # Inputs stay as they are: vectors of passages, whose scores are float32, are among them.
     policy = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device_type, (dist.get_world_size(),))
-    for layer in transformer_blocks(parts):
+    for layer in dict.fromkeys(transformer_blocks(parts)):  # two encoders may share them
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(
         parts, mesh=mesh, mp_policy=policy, reshard_after_forward=True

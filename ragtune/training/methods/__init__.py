@@ -6,6 +6,7 @@ from ragtune.training.methods.end2end import RagEnd2End
 from ragtune.training.methods.lsr import Lsr
 from ragtune.training.methods.rag import Rag, RagToken
 from ragtune.training.methods.ralt import Ralt
+from ragtune.training.methods.retriever import Retriever
 
 METHODS: dict[str, type[Method]] = {
     "rag": Rag,
@@ -14,4 +15,5 @@ METHODS: dict[str, type[Method]] = {
     "lsr": Lsr,
     "ralt": Ralt,
     "alternate": Alternate,
+    "retriever": Retriever,
 }

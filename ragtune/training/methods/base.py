@@ -5,16 +5,19 @@ name it, and a method that computes with more than its tensors' own operators im
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
     from transformers import TrainerCallback
 
     from ragtune.knowledge.retrieved import Retrieved
     from ragtune.models.inputs import PromptBuilder
-    from ragtune.models.rag import RagOutput
+    from ragtune.models.rag import RagModel, RagOutput
     from ragtune.training.methods.live_passages import PassageTokens
     from ragtune.training.trained import TrainedParts
     from ragtune.training.trainer import RagTrainer
@@ -90,6 +93,30 @@ class Method(ABC):
     def trains_at(self, step: int) -> frozenset[str]:
         """Of `trains`, the parts that learn in a step, counted from 0; the others are in evaluation mode in it."""
         return self.trains
+
+    def check(self, parameters: Mapping[str, Any]) -> None:  # noqa: B027
+        """Refuse settings of the training that do not go with this method; those that are not given are passed over.
+
+        Raises:
+            TrainingError: with the way out.
+        """
+
+    def refresh_every(self, asked: int) -> int:
+        """Steps between two re-encodings of the knowledge base, where it is refreshed; 0 for none before the end."""
+        return asked
+
+    def adapt(self, rag: "RagModel") -> None:  # noqa: B027
+        """Change the base model before anything is made of it, such as to give two parts the same weights."""
+
+    def prepare(self, trainer: "RagTrainer") -> Any:
+        """The rows to train on; called once, with the base model's weights, before the first or the resumed step."""
+        return trainer.train_dataset
+
+    def save(self, checkpoint: "Path") -> None:  # noqa: B027
+        """Write what a resumed run needs beside the weights, in the first process."""
+
+    def load(self, checkpoint: "Path") -> None:  # noqa: B027
+        """Read back what `save` wrote."""
 
     def n_retrieved(self, n_docs: int) -> int:
         """Passages to search for, for a question: n_docs, or more for a method that chooses among them.

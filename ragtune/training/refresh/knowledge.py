@@ -74,7 +74,7 @@ class RefreshedKnowledge(TrainerCallback):
         passages = start_folder / PASSAGES
         self.passages = Passages.open(passages)
         self.step = _START
-        self.refreshes, self.refresh_seconds = 0, 0.0
+        self.refreshes, self.refresh_seconds, self.every = 0, 0.0, args.make_method().refresh_every(args.refresh_every)
         self.before_switch: Callable[[], None] = lambda: None
         own_uri = milvus_uri_of(start_folder)
         name = f"{manifest.name}_{work.name}"
@@ -213,7 +213,7 @@ class RefreshedKnowledge(TrainerCallback):
             state: at the end of a step.
             attempts: how often one has been begun at this step's end.
         """
-        step, limit = state.global_step, self.args.max_staleness
+        step, limit = state.global_step, self.args.max_staleness if self.every else 0
         newest, idle = self._poll(step), self.refresher.step is None
         if step >= state.max_steps:
             return newest, False, False
@@ -224,11 +224,11 @@ class RefreshedKnowledge(TrainerCallback):
                 f"{limit}, and making it anew failed {attempts} times, see above; mend that, or set max_staleness=0"
             )
         self._tell_if_slow(step)
-        due = step - self._last_start >= self.args.refresh_every
+        due = 0 < self.every <= step - self._last_start
         return newest, idle and (due or waits), waits
 
     def _tell_if_slow(self, step: int) -> None:
-        told = too_slow(step, self.refresher.step, self.args.refresh_every, self.refresher.devices)
+        told = too_slow(step, self.refresher.step, self.every, self.refresher.devices)
         if told and not self._told_slow:
             self._told_slow = True
             say(f"warning: {told}")
