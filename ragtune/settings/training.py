@@ -25,7 +25,7 @@ class Training:
         "rag",
         "training method: `rag` (one passage explains an answer), `rag-token` (one per token), `rag-end2end` (trains "
         "the passage encoder too), `lsr` (the retriever alone, from the generator), `ralt` (the generator alone, on "
-        "retrieved passages), or `alternate` (these two in turn)",
+        "retrieved passages), `alternate` (these two in turn), or `retriever` (both encoders, without a generator)",
     )
     method_options: dict[str, Any] = setting({}, "settings that only the chosen method has, as JSON")
     retrieval: Annotated[str, OneOf(RETRIEVALS)] = setting(

@@ -67,6 +67,7 @@ class Retriever(Method):
 
     options_class = RetrieverOptions
     trains = frozenset({"question_encoder", "passage_encoder"})
+    marginalization = ""
     needs_search = False
     best_by = "loss"  # of validation: its recall is against a knowledge base that is some steps old
     options: RetrieverOptions
