@@ -23,6 +23,7 @@ def check_training(parameters: Mapping[str, Any]) -> None:
     """
     parameters = {name: value for name, value in parameters.items() if value is not None}
     check(_SETTINGS, parameters)
+    method = None
     if "method" in parameters:
         method = make_method(parameters["method"], parse_options(parameters.get("method_options")))
         if "n_docs" in parameters:
@@ -41,8 +42,11 @@ def check_training(parameters: Mapping[str, Any]) -> None:
         raise TrainingError("max_steps=0: give a number of steps, or -1 to count by num_train_epochs")
     if parameters.get("freeze_question_encoder") and parameters.get("freeze_generator"):
         raise TrainingError("freeze_question_encoder and freeze_generator together leave nothing to train")
-    if 0 < parameters.get("max_staleness", 0) < parameters.get("refresh_every", 0):
+    asked = parameters.get("refresh_every", 0)
+    every = method.refresh_every(asked) if method else asked
+    if 0 < parameters.get("max_staleness", 0) < every:
+        name = "refresh_every" if every == asked else "mine_every"
         raise TrainingError(
-            f"max_staleness={parameters['max_staleness']}: a knowledge base is made anew every refresh_every="
-            f"{parameters['refresh_every']} steps only; set it to that or more, or to 0 to never wait"
+            f"max_staleness={parameters['max_staleness']}: a knowledge base is made anew every {name}={every} steps "
+            "only; set it to that or more, or to 0 to never wait"
         )
