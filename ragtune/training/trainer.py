@@ -93,8 +93,7 @@ class RagTrainer(ResumableTrainer):
         """
         args.settle(model.config)
         method.adapt(model)
-        self.rag = model
-        self.method = method
+        self.rag, self.method = model, method
         self.prompts = prompts
         self.knowledge = search
         self.window = Window()
