@@ -10,6 +10,26 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("ragtune", "components", "benchmarks", "docs", "tests")
 LIBRARY = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.glob("ragtune/**/*.py")}
 LONGEST = 300
+# Modules without a test file of their own, and the one that tests them.
+TESTED_BY = {
+    "sample/countries.py": "sample/test_facts.py",  # four modules of facts and phrases, without a function
+    "sample/elements.py": "sample/test_facts.py",
+    "sample/us_states.py": "sample/test_facts.py",
+    "sample/wording.py": "sample/test_make_world.py",
+    "training/launchers/trainjob/body.py": "training/launchers/test_trainjob.py",  # one job over the wire, in parts
+    "training/launchers/trainjob/cluster.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/launcher.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/logs.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/pod_states.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/preflight.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/shared_folder.py": "training/launchers/test_trainjob.py",
+    "training/launchers/trainjob/termination.py": "training/launchers/test_trainjob.py",
+    "training/methods/candidates.py": "training/methods/test_lsr.py",  # of this method and of those that build on it
+    "training/methods/closed_book.py": "training/methods/test_methods_rag.py",  # each loss beside rag's
+    "training/methods/end2end.py": "training/methods/test_methods_rag.py",
+    "training/retrieval/ray_cluster.py": "training/retrieval/test_ray_retrieval.py",  # processes of one Ray
+    "training/retrieval/ray_pool.py": "training/retrieval/test_ray_retrieval.py",
+}
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -46,3 +66,19 @@ def test_no_two_files_of_tests_have_one_name():
     """pytest takes the second one for the first, and runs neither."""
     names = [path.name for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_every_module_has_a_file_of_tests():
+    """`tests/<room>/test_<module>.py`, or `test_<folder>_<module>.py` where another room has taken that name."""
+    tests, untested, needless = ROOT / "tests", [], []
+    for path in LIBRARY:
+        module = path.relative_to(ROOT / "ragtune")
+        own = {module.with_name(f"test_{name}") for name in (module.name, f"{path.parent.name}_{module.name}")}
+        found = any((tests / name).is_file() for name in own)
+        if found and str(module) in TESTED_BY:
+            needless.append(str(module))
+        elsewhere = tests / TESTED_BY.get(str(module), "nowhere")
+        if not (found or elsewhere.is_file() or path.name in ("__init__.py", "__main__.py")):
+            untested.append(str(module))
+    assert not untested, "give each a file of tests"
+    assert not needless, "has its own by now"
