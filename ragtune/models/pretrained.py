@@ -82,6 +82,30 @@ def load_pretrained(
     return model.eval()
 
 
+def set_attention(backbone: Any, name: str, attn_implementation: str) -> None:
+    """Have a loaded transformer compute its attention in another way; "" leaves it as it is.
+
+    Args:
+        backbone: of transformers' classes.
+        name: of the model, for the error.
+        attn_implementation: as for `load_pretrained`.
+
+    Raises:
+        ModelError: the model does not have it, or its package is not installed.
+    """
+    if not attn_implementation:
+        return
+    way_out = f"install its package, or take an attention that {type(backbone).__name__} has, such as sdpa or eager"
+    try:
+        with quiet():
+            backbone.set_attn_implementation(attn_implementation)
+    except (ImportError, ValueError) as error:
+        reason = str(error).partition(" Please ")[0].rstrip(".")
+        raise ModelError(f"{name}: cannot compute with {attn_implementation} ({reason}); {way_out}") from error
+    if backbone.config._attn_implementation != attn_implementation:  # code that came with the model, which only warns
+        raise ModelError(f"{name}: its attention cannot be changed to {attn_implementation}; {way_out}")
+
+
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Dropout off inside the block, as it was behind it."""

@@ -9,6 +9,7 @@ from ragtune.settings.setting import Like, OneOf, Range, read_values, setting, s
 MOST_PASSAGES = 16_384  # Milvus finds no more at once
 RETRIEVALS = ("direct", "gather", "ray", "exact")
 PRECISIONS = ("auto", "bf16", "fp32")
+ATTENTIONS = ("", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 SHORT_NAMES = {
     "batch_size": "per_device_train_batch_size",
     "eval_batch_size": "per_device_eval_batch_size",
@@ -109,6 +110,13 @@ class TrainingOptions:
         1, "Ray actors that search; more than one needs a Milvus server"
     )
     precision: Annotated[str, OneOf(PRECISIONS)] = setting("auto", "`auto` means bf16 on a GPU that has it, else fp32")
+    attn_implementation: Annotated[str, OneOf(ATTENTIONS)] = setting(
+        "",
+        "attention of the generator, such as `flash_attention_2`; empty means the model's own, which is mostly `sdpa`",
+    )
+    encoder_attn_implementation: Annotated[str, OneOf(ATTENTIONS)] = setting(
+        "", "attention of the encoders; DPR's have no `flash_attention_2`"
+    )
     fully_shard: bool = setting(
         False,
         "shard weights, gradients and optimizer state over the processes (FSDP): less memory, the same results, in "

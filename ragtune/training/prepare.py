@@ -9,6 +9,7 @@ from typing import Any
 from ragtune.errors import TrainingError
 from ragtune.knowledge.manifest import Manifest
 from ragtune.models.checkpoint import load_model
+from ragtune.models.pretrained import set_attention
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.provenance import running_code
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
@@ -20,6 +21,10 @@ from ragtune.training.telemetry.progress_lines import say
 
 _EXPERIMENT = "ragtune-training"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME says another
 _HIGH_TEMPERATURE = 0.3  # for unit vectors
+_ATTENTION = {
+    "attn_implementation": ("generator",),
+    "encoder_attn_implementation": ("question_encoder", "passage_encoder"),
+}
 
 
 @dataclass
@@ -74,7 +79,23 @@ def prepare(files: RunFiles, args: RagTrainingArguments) -> Prepared:
 
 
 def base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells: bool = True) -> RagModel:
-    """The model to start from, with the run's settings where they were given; `tells` where a folder's own differ."""
+    """The model to start from, with the run's settings where they were given; `tells` where a folder's own differ.
+
+    Raises:
+        ModelError: a part cannot be loaded, or does not have the attention that is asked for.
+        TrainingError: that attention does not compute in the run's precision.
+    """
+    model = _loaded(files, args, pairs, tells)
+    for name, parts in _ATTENTION.items():
+        kind = getattr(args, name)
+        if kind.startswith("flash") and not args.bf16:
+            raise TrainingError(f"{name}={kind}: computes in bf16 alone; train on a GPU that has it, or take sdpa")
+        for part in (getattr(model, part) for part in parts):
+            set_attention(part.backbone, f"{name}: {part.name}", kind)
+    return model
+
+
+def _loaded(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells: bool) -> RagModel:
     model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code) if files.model_folder else None
     changed = args.settle(model.config if model is not None else RagConfig())
     own = model.config.marginalization if model is not None else RagConfig.marginalization

@@ -45,6 +45,7 @@ _PLACE = {
 _COST = {
     "activation_checkpointing",
     "activation_checkpointing_kwargs",
+    "attn_implementation",
     "dataloader_num_workers",
     "dataloader_persistent_workers",
     "dataloader_pin_memory",
@@ -56,6 +57,7 @@ _COST = {
     "ddp_static_graph",
     "ddp_timeout",
     "debug",
+    "encoder_attn_implementation",
     "fully_shard",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
