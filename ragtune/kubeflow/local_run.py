@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,9 +16,12 @@ from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file
 from ragtune.kubeflow.box_log import BoxLog, ended_with
 from ragtune.kubeflow.run_folder import box_metrics, finish, only_run
+from ragtune.kubeflow.warm_boxes import WarmBoxes
 from ragtune.sources import check_no_secrets
 
 Runner: TypeAlias = local.SubprocessRunner | local.DockerRunner
+_FORKS = sys.platform == "linux"  # libraries of macOS' own do not survive one
+_Starter: TypeAlias = Callable[..., int]
 _RUN_LOCAL_SUBPROCESS = subprocess_task_handler.run_local_subprocess
 
 
@@ -57,12 +61,12 @@ def _run_boxes(
     local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
     warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
     subprocess_task_handler.replace_python_executable = _with_this_python
-    subprocess_task_handler.run_local_subprocess = _with_its_status
     tasks = len(pipeline.pipeline_spec.root.dag.tasks)
     with open(log_path, "a", encoding="utf-8") as log:
         box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
         try:
-            with contextlib.redirect_stdout(box_log):
+            with box_starter(pipeline, runner) as start, contextlib.redirect_stdout(box_log):
+                subprocess_task_handler.run_local_subprocess = start
                 pipeline(**parameters)
         except (RuntimeError, ValueError) as error:  # of a container that failed kfp misses the outputs
             reason = f"{box_log.failed}: {box_log.failure}" if box_log.failed else str(error)
@@ -75,8 +79,23 @@ def _with_this_python(command: list[str], executable: str) -> list[str]:
     return [part.replace("python3 -m kfp", f"{executable} -m kfp") for part in command]
 
 
-def _with_its_status(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-    """In place of kfp's own, which does not tell a box that raised an exception from one that a signal ended."""
-    status = _RUN_LOCAL_SUBPROCESS(full_command, env_vars)
-    print(ended_with(status))
-    return status
+@contextlib.contextmanager
+def box_starter(pipeline: GraphComponent, runner: Runner | None) -> Iterator[_Starter]:
+    """The start of boxes, in place of kfp's own, which keeps to itself whether an exception or a signal ended one."""
+    if isinstance(runner, local.DockerRunner):
+        yield _RUN_LOCAL_SUBPROCESS  # which is not called
+        return
+    executors = pipeline.pipeline_spec.deployment_spec["executors"].values()
+    codes = [list(executor["container"]["command"])[-1] for executor in executors]
+    boxes = WarmBoxes(codes) if _FORKS else None
+
+    def start(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        status = (boxes.run if boxes else _RUN_LOCAL_SUBPROCESS)(full_command, env_vars)
+        print(ended_with(status))
+        return status
+
+    try:
+        yield start
+    finally:
+        if boxes:
+            boxes.end()

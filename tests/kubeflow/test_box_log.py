@@ -7,7 +7,7 @@ from kfp import dsl, local
 from kfp.local import subprocess_task_handler
 
 from ragtune.kubeflow.box_log import BoxLog
-from ragtune.kubeflow.local_run import _with_its_status
+from ragtune.kubeflow.local_run import box_starter
 from ragtune.kubeflow.run_folder import box_metrics
 
 
@@ -52,14 +52,14 @@ def counting(text: str, end: str):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", _with_its_status)
-
     def start(text, end=""):
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "boxes"))
         terminal, log = io.StringIO(), io.StringIO()
         box_log = BoxLog(log, terminal, 2, lambda box: box_metrics(tmp_path / "boxes", box))
-        with warnings.catch_warnings(), contextlib.redirect_stdout(box_log), contextlib.suppress(RuntimeError):
-            counting(text=text, end=end)
+        with warnings.catch_warnings(), box_starter(counting, None) as starter, contextlib.redirect_stdout(box_log):
+            monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", starter)
+            with contextlib.suppress(RuntimeError):
+                counting(text=text, end=end)
         return box_log, terminal.getvalue(), log.getvalue()
 
     return start

@@ -8,12 +8,15 @@ from kfp import dsl
 
 from ragtune.errors import ParameterError, RagtuneError, StorageError
 from ragtune.kubeflow import local_run
-from ragtune.kubeflow.box_log import ended_with
 from ragtune.kubeflow.local_run import _with_this_python, run_here
 
 
 @dsl.component(install_kfp_package=False)
 def divide(by: int, metrics: dsl.Output[dsl.Metrics]):
+    import os
+
+    if by < 0:
+        os.kill(os.getpid(), 9)
     metrics.log_metric("quotient", 6 / by)
 
 
@@ -51,7 +54,8 @@ def test_only_the_boxs_own_python_is_replaced():
     )
 
 
-def test_a_box_that_a_signal_ends_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(local_run, "_RUN_LOCAL_SUBPROCESS", lambda command, environment: -9)
-    assert local_run._with_its_status(["box"]) == -9
-    assert capsys.readouterr().out == f"{ended_with(-9)}\n"
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_box_that_a_signal_ends_says_so_as_a_fork_and_as_a_process_of_its_own(monkeypatch, tmp_path, forks):
+    monkeypatch.setattr(local_run, "_FORKS", forks)
+    with pytest.raises(RagtuneError, match="divide: was ended by SIGKILL; most often the memory ran out"):
+        run_here(small, {"by": -1}, tmp_path / "run")
