@@ -16,6 +16,7 @@ from components.finetune_rag import finetune_rag
 from components.ingest_passages import ingest_passages
 from components.register_model import register_model
 from components.split_passages import split_passages
+from components.summarize_run import summarize_run
 from components.tokenize_pairs import tokenize_pairs
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file
@@ -25,7 +26,7 @@ from ragtune.kubeflow.package import compiled_text
 from ragtune.kubeflow.parameters import check_values, documented, read_parameters, with_defaults
 from ragtune.kubeflow.pods import WORKSPACE, fitted, mounts_none, place, without_volume
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
-from ragtune.settings.pipeline import name_here
+from ragtune.settings.pipeline import TRAIN, name_here
 
 RUNS = Path("runs")
 LOCAL_WORKSPACE = RUNS / "workspace"
@@ -57,6 +58,7 @@ def rag_finetuning(
     knowledge_base: str = "passages",
     knowledge_milvus_uri: str = "",
     knowledge_index: str = "auto",
+    knowledge_when_busy: str = "wait",
     knowledge_answerable_k: int = 10,
     model_max_question_tokens: int = 32,
     model_max_answer_tokens: int = 32,
@@ -86,6 +88,7 @@ def rag_finetuning(
     train_seed: int = 0,
     registry_model_name: str = "ragtune",
     registry_promote: str = "auto",
+    registry_when_unchanged: str = "train",
     registry_min_test_questions: int = 100,
     registry_tracking_uri: str = "",
     registry_model_registry_url: str = "",
@@ -110,140 +113,148 @@ def rag_finetuning(
 ):
     """Fine-tune a RAG model on questions and a corpus; register it if it is better than before."""
     parameters = {name_here(name): value for name, value in locals().items()}  # all, as nothing else is named yet
-    sources = check_inputs(**parameters).set_caching_options(False)
-    start = {part: sources.outputs[part] for part in ("question_encoder", "passage_encoder", "generator")}
-    fingerprints = {f"{part}_fingerprint": sources.outputs[f"{part}_fingerprint"] for part in start}
-    # What a box gets as an artifact of a box that is never cached would never be cached either: hence pointers as text.
-    # Only where no volume holds the knowledge base do its files go with them.
+    summarized = summarize_run(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
+    with dsl.ExitHandler(summarized):
+        sources = check_inputs(**parameters).set_caching_options(False)
+        with dsl.If(sources.outputs["Output"] == TRAIN, name="train"):
+            start = {part: sources.outputs[part] for part in ("question_encoder", "passage_encoder", "generator")}
+            fingerprints = {f"{part}_fingerprint": sources.outputs[f"{part}_fingerprint"] for part in start}
+            # What a box gets as an artifact of one that is never cached is never cached either: so pointers are text.
+            # Only where no volume holds the knowledge base do its files go with them.
 
-    filtered = filter_questions(
-        questions=data_questions,
-        questions_fingerprint=sources.outputs["questions"],
-        validation_questions=data_validation_questions,
-        test_questions=data_test_questions,
-        question_layout=data_question_layout,
-        quoting=data_quoting,
-        max_answer_words=data_max_answer_words,
-        max_questions=data_max_questions,
-        max_test_questions=data_max_test_questions,
-        validation_fraction=data_validation_fraction,
-        test_fraction=data_test_fraction,
-        split_by=data_split_by,
-        max_rejected_fraction=data_max_rejected_fraction,
-    )
-    split = split_passages(
-        corpus=knowledge_corpus,
-        corpus_fingerprint=sources.outputs["corpus"],
-        max_passage_words=knowledge_max_passage_words,
-        quoting=data_quoting,
-    )
-    ingested = ingest_passages(
-        passages=split.outputs["passages"],
-        passage_encoder=start["passage_encoder"],
-        workspace=cluster_workspace,
-        name=knowledge_base,
-        milvus_uri=knowledge_milvus_uri,
-        index=knowledge_index,
-        workspace_volume=cluster_workspace_volume,
-    ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
-    travels = mounts_none(cluster_workspace_volume)
-    files = {"knowledge_base_files": ingested.outputs["knowledge_base"]} if travels else {}
-    checked = check_answerability(
-        questions=filtered.outputs["train"],
-        knowledge_base=ingested.outputs["pointer"],
-        question_encoder=start["question_encoder"],
-        question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
-        answerable_k=knowledge_answerable_k,
-        **files,
-    )
-    tokenized = tokenize_pairs(
-        train=checked.outputs["answerable"],
-        validation=filtered.outputs["validation"],
-        question_encoder=start["question_encoder"],
-        generator=start["generator"],
-        question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
-        generator_fingerprint=fingerprints["generator_fingerprint"],
-        max_question_tokens=model_max_question_tokens,
-        max_answer_tokens=model_max_answer_tokens,
-    )
-    finetuned = finetune_rag(
-        pairs=tokenized.outputs["pairs"],
-        knowledge_base=ingested.outputs["pointer"],
-        **start,
-        **fingerprints,
-        model_folder=sources.outputs["model_folder"],
-        workspace=cluster_workspace,
-        method=train_method,
-        method_options=train_method_options,
-        retrieval=train_retrieval,
-        n_docs=train_n_docs,
-        temperature=train_temperature,
-        prompt=train_prompt,
-        max_input_tokens=train_max_input_tokens,
-        max_steps=train_max_steps,
-        batch_size=train_batch_size,
-        gradient_accumulation_steps=train_gradient_accumulation_steps,
-        learning_rate=train_learning_rate,
-        question_encoder_learning_rate=train_question_encoder_learning_rate,
-        passage_encoder_learning_rate=train_passage_encoder_learning_rate,
-        refresh_every=train_refresh_every,
-        max_staleness=train_max_staleness,
-        refresh_device=train_refresh_device,
-        adam_beta2=train_adam_beta2,
-        warmup_steps=train_warmup_steps,
-        eval_steps=train_eval_steps,
-        closed_book_steps=train_closed_book_steps,
-        launcher=cluster_launcher,
-        nodes=cluster_nodes,
-        gpus=cluster_gpus,
-        gpu_resource=cluster_gpu_resource,
-        train_memory=cluster_train_memory,
-        train_cpus=cluster_train_cpus,
-        train_env=cluster_train_env,
-        training_runtime=cluster_training_runtime,
-        keep_trainjob=cluster_keep_trainjob,
-        processes=train_processes,
-        seed=train_seed,
-        training_options=training_options,
-        tracking_uri=registry_tracking_uri,
-        **files,
-    )
-    trained_files = {"trained_knowledge_base": finetuned.outputs["trained_knowledge_base"], **files} if travels else {}
-    evaluated = evaluate_rag(
-        test=filtered.outputs["test"],
-        model=finetuned.outputs["model"],
-        closed_book_model=finetuned.outputs["closed_book_model"],
-        knowledge_base=ingested.outputs["knowledge_base"],
-        trained_knowledge_base=finetuned.outputs["trained_knowledge_base"],
-        rejected=filtered.outputs["rejected"],
-        **start,
-        model_folder=sources.outputs["model_folder"],
-        model_name=registry_model_name,
-        workspace=cluster_workspace,
-        tracking_uri=registry_tracking_uri,
-        num_beams=evaluation_num_beams,
-        answerable_k=knowledge_answerable_k,
-        retrieval=train_retrieval,
-    ).set_caching_options(False)  # today's champion may be another than the last time
-    registered = register_model(
-        model=finetuned.outputs["model"],
-        evaluation=evaluated.outputs["evaluation"],
-        model_name=registry_model_name,
-        workspace=cluster_workspace,
-        questions_fingerprint=sources.outputs["questions"],
-        corpus_fingerprint=sources.outputs["corpus"],
-        tracking_uri=registry_tracking_uri,
-        model_registry_url=registry_model_registry_url,
-        promote=registry_promote,
-        min_test_questions=registry_min_test_questions,
-        **trained_files,
-    ).set_caching_options(False)
+            filtered = filter_questions(
+                questions=data_questions,
+                questions_fingerprint=sources.outputs["questions"],
+                validation_questions=data_validation_questions,
+                test_questions=data_test_questions,
+                question_layout=data_question_layout,
+                quoting=data_quoting,
+                max_answer_words=data_max_answer_words,
+                max_questions=data_max_questions,
+                max_test_questions=data_max_test_questions,
+                validation_fraction=data_validation_fraction,
+                test_fraction=data_test_fraction,
+                split_by=data_split_by,
+                max_rejected_fraction=data_max_rejected_fraction,
+            )
+            split = split_passages(
+                corpus=knowledge_corpus,
+                corpus_fingerprint=sources.outputs["corpus"],
+                max_passage_words=knowledge_max_passage_words,
+                quoting=data_quoting,
+            )
+            ingested = ingest_passages(
+                passages=split.outputs["passages"],
+                passage_encoder=start["passage_encoder"],
+                workspace=cluster_workspace,
+                name=knowledge_base,
+                milvus_uri=knowledge_milvus_uri,
+                index=knowledge_index,
+                when_busy=knowledge_when_busy,
+                run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+                workspace_volume=cluster_workspace_volume,
+            ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
+            travels = mounts_none(cluster_workspace_volume)
+            files = {"knowledge_base_files": ingested.outputs["knowledge_base"]} if travels else {}
+            checked = check_answerability(
+                questions=filtered.outputs["train"],
+                knowledge_base=ingested.outputs["pointer"],
+                question_encoder=start["question_encoder"],
+                question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
+                answerable_k=knowledge_answerable_k,
+                **files,
+            )
+            tokenized = tokenize_pairs(
+                train=checked.outputs["answerable"],
+                validation=filtered.outputs["validation"],
+                question_encoder=start["question_encoder"],
+                generator=start["generator"],
+                question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
+                generator_fingerprint=fingerprints["generator_fingerprint"],
+                max_question_tokens=model_max_question_tokens,
+                max_answer_tokens=model_max_answer_tokens,
+            )
+            finetuned = finetune_rag(
+                pairs=tokenized.outputs["pairs"],
+                knowledge_base=ingested.outputs["pointer"],
+                **start,
+                **fingerprints,
+                model_folder=sources.outputs["model_folder"],
+                workspace=cluster_workspace,
+                method=train_method,
+                method_options=train_method_options,
+                retrieval=train_retrieval,
+                n_docs=train_n_docs,
+                temperature=train_temperature,
+                prompt=train_prompt,
+                max_input_tokens=train_max_input_tokens,
+                max_steps=train_max_steps,
+                batch_size=train_batch_size,
+                gradient_accumulation_steps=train_gradient_accumulation_steps,
+                learning_rate=train_learning_rate,
+                question_encoder_learning_rate=train_question_encoder_learning_rate,
+                passage_encoder_learning_rate=train_passage_encoder_learning_rate,
+                refresh_every=train_refresh_every,
+                max_staleness=train_max_staleness,
+                refresh_device=train_refresh_device,
+                adam_beta2=train_adam_beta2,
+                warmup_steps=train_warmup_steps,
+                eval_steps=train_eval_steps,
+                closed_book_steps=train_closed_book_steps,
+                launcher=cluster_launcher,
+                nodes=cluster_nodes,
+                gpus=cluster_gpus,
+                gpu_resource=cluster_gpu_resource,
+                train_memory=cluster_train_memory,
+                train_cpus=cluster_train_cpus,
+                train_env=cluster_train_env,
+                training_runtime=cluster_training_runtime,
+                keep_trainjob=cluster_keep_trainjob,
+                processes=train_processes,
+                seed=train_seed,
+                training_options=training_options,
+                tracking_uri=registry_tracking_uri,
+                **files,
+            )
+            trained_files = (
+                {"trained_knowledge_base": finetuned.outputs["trained_knowledge_base"], **files} if travels else {}
+            )
+            evaluated = evaluate_rag(
+                test=filtered.outputs["test"],
+                model=finetuned.outputs["model"],
+                closed_book_model=finetuned.outputs["closed_book_model"],
+                knowledge_base=ingested.outputs["knowledge_base"],
+                trained_knowledge_base=finetuned.outputs["trained_knowledge_base"],
+                rejected=filtered.outputs["rejected"],
+                **start,
+                model_folder=sources.outputs["model_folder"],
+                model_name=registry_model_name,
+                workspace=cluster_workspace,
+                tracking_uri=registry_tracking_uri,
+                num_beams=evaluation_num_beams,
+                answerable_k=knowledge_answerable_k,
+                retrieval=train_retrieval,
+            ).set_caching_options(False)  # today's champion may be another than the last time
+            registered = register_model(
+                model=finetuned.outputs["model"],
+                evaluation=evaluated.outputs["evaluation"],
+                model_name=registry_model_name,
+                workspace=cluster_workspace,
+                questions_fingerprint=sources.outputs["questions"],
+                corpus_fingerprint=sources.outputs["corpus"],
+                run_key=sources.outputs["run_key"],
+                tracking_uri=registry_tracking_uri,
+                model_registry_url=registry_model_registry_url,
+                promote=registry_promote,
+                min_test_questions=registry_min_test_questions,
+                **trained_files,
+            ).set_caching_options(False)
 
     nodes = {"node_selector": cluster_node_selector, "tolerations": cluster_tolerations}
     pod = {"volume": cluster_workspace_volume, **nodes}
     gpu_pod = {"gpu_resource": cluster_gpu_resource, **pod}
     own = {name: sources.outputs[f"pod_{name}"] for name in ("gpus", "memory", "cpus")}  # little beside a TrainJob
-    for task in (sources, filtered, split, tokenized, registered):
+    for task in (sources, filtered, split, tokenized, registered, summarized):
         place(task, memory=cluster_data_memory, cpus=cluster_data_cpus, **pod)
     for task in (ingested, checked, evaluated):
         place(task, memory=cluster_embed_memory, cpus=cluster_embed_cpus, gpus=cluster_embed_gpus, **gpu_pod)

@@ -28,6 +28,7 @@ def check_inputs(
     knowledge_base: str,
     milvus_uri: str,
     index: str,
+    when_busy: str,
     answerable_k: int,
     max_question_tokens: int,
     max_answer_tokens: int,
@@ -57,6 +58,7 @@ def check_inputs(
     seed: int,
     model_name: str,
     promote: str,
+    when_unchanged: str,
     min_test_questions: int,
     tracking_uri: str,
     model_registry_url: str,
@@ -80,6 +82,8 @@ def check_inputs(
     tolerations: list,
 ) -> NamedTuple(
     "Checked",
+    Output=str,  # kfp.local finds what a dsl.If compares by this name alone
+    told=str,
     questions=str,
     corpus=str,
     question_encoder=str,
@@ -89,24 +93,29 @@ def check_inputs(
     passage_encoder_fingerprint=str,
     generator_fingerprint=str,
     model_folder=str,
+    run_key=str,
     pod_gpus=str,
     pod_memory=str,
     pod_cpus=str,
 ):
-    """Refuse what a later box would; find the model to start from; hash it and the sources, for caching."""
+    """Refuse what a later box would; tell what there is to train, and from which model; hash both and the sources."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
     from ragtune.kubeflow.nodes import training_pod
     from ragtune.kubeflow.parameters import check_values
     from ragtune.reachable import check_models, check_reachable, model_fingerprint
     from ragtune.registry.start import find_start
+    from ragtune.registry.unchanged import run_key, what_to_do
     from ragtune.sources import fingerprint
 
     check_values(values)
     check_reachable(values)
     start = find_start(values)
     check_models(*start.parts)
-    print(f"training starts from {start.told}")
-    models = {part: model_fingerprint(part) for part in set(start.parts)}  # one folder may be two of them
+    base = (question_encoder, passage_encoder, generator)
+    models = {part: model_fingerprint(part) for part in {*base, *start.parts}}  # one folder may be two of them
     sources = (fingerprint(questions, validation_questions, test_questions), fingerprint(corpus))
+    key = run_key(values, (*sources, *(models[part] for part in base)))
+    do, told = what_to_do(values, key, start)
+    print(told)
     fingerprints = (models[part] for part in start.parts)
-    return (*sources, *start.parts, *fingerprints, start.folder, *training_pod(values))
+    return (do, told, *sources, *start.parts, *fingerprints, start.folder, key, *training_pod(values))

@@ -15,6 +15,8 @@ def ingest_passages(
     name: str = "passages",
     milvus_uri: str = "",
     index: str = "auto",
+    when_busy: str = "wait",
+    run: str = "",
     workspace_volume: str = "ragtune-workspace",
 ) -> NamedTuple("Ingested", pointer=str):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
@@ -32,6 +34,8 @@ def ingest_passages(
         name=name,
         uri=milvus_uri,
         index=index,
+        when_busy=when_busy,
+        run=run,
         travels=not workspace_volume,
     )
     for metric, count in counts.items():

@@ -12,6 +12,7 @@ def register_model(
     workspace: str,
     questions_fingerprint: str,
     corpus_fingerprint: str,
+    run_key: str,
     tracking_uri: str = "",
     model_registry_url: str = "",
     promote: str = "auto",
@@ -34,6 +35,7 @@ def register_model(
         knowledge_base=trained_knowledge_base.path if trained_knowledge_base else "",
         promote=promote,
         min_questions=min_test_questions,
+        run_key=run_key,
         mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,
     )
     print(f"version {result.version} of {model_name}: {result.reason}")

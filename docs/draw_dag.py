@@ -46,19 +46,34 @@ STYLE = """
 
 
 MODELS = ("question_encoder", "passage_encoder", "generator")
-ASIDE = (*MODELS, *(f"{part}_fingerprint" for part in MODELS), "model_folder", "pod_gpus", "pod_memory", "pod_cpus")
+ASIDE = (
+    *MODELS,
+    *(f"{part}_fingerprint" for part in MODELS),
+    "model_folder",
+    "run_key",
+    "pod_gpus",
+    "pod_memory",
+    "pod_cpus",
+)
+OF_CHECK_INPUTS = "pipelinechannel--check-inputs-"  # of what reaches a group of tasks from outside
 
 
 def edges() -> list[tuple[str, str]]:
     """Who hands something to whom, as pairs of box names; models' hashes and resources aside."""
     spec = next(yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text()))
     found = set()
-    for name, task in spec["root"]["dag"]["tasks"].items():
-        inputs = task.get("inputs", {})
-        for source in [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]:
-            told = source.get("taskOutputArtifact") or source.get("taskOutputParameter")
-            if told and told.get("outputParameterKey") not in ASIDE:
-                found.add((told["producerTask"].replace("-", "_"), name.replace("-", "_")))
+    for component in spec["components"].values():  # groups of tasks among them, one in another
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            inputs = task.get("inputs", {})
+            for source in [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]:
+                told = source.get("taskOutputArtifact") or source.get("taskOutputParameter")
+                outer = source.get("componentInputParameter", "").removeprefix(OF_CHECK_INPUTS)
+                key = told.get("outputParameterKey") if told else outer
+                producer = told["producerTask"] if told else "check-inputs"
+                edge = (producer.replace("-", "_"), name.replace("-", "_"))
+                comes = told or source.get("componentInputParameter", "").startswith(OF_CHECK_INPUTS)
+                if comes and key not in ASIDE and set(edge) <= set(POSITIONS):
+                    found.add(edge)
     return sorted(found)
 
 
@@ -66,7 +81,7 @@ def draw() -> str:
     """The whole picture as SVG text."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'aria-label="The nine boxes of the pipeline and what flows between them">',
+        'aria-label="The boxes of the pipeline and what flows between them">',
         f"<style>{STYLE}</style>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#8594a3"/></marker></defs>',

@@ -13,9 +13,11 @@ from ragtune.errors import ModelError, RegistryError, StorageError, UnavailableE
 from ragtune.files import content_hash, open_uri
 from ragtune.hub import find_file, load_tokenizer, read_json, split_revision
 from ragtune.knowledge.address import wait_until_listening
+from ragtune.knowledge.claims import check_free
 from ragtune.questions.hub_dataset import HubDataset
 from ragtune.reading import files_of, readable
 from ragtune.registry.connection import connected, is_server
+from ragtune.settings.pipeline import REFUSE
 
 _ANSWER_WITHIN_SECONDS = 10.0
 _SOURCES = ("questions", "corpus", "validation_questions", "test_questions")
@@ -36,6 +38,8 @@ def check_reachable(values: Mapping[str, Any]) -> None:
             _check_source(values[name])
     _check_writable(values["workspace"])
     check_models(values["question_encoder"], values["passage_encoder"], values["generator"])
+    if values["when_busy"] == REFUSE:
+        check_free(Path(values["workspace"]) / "knowledge_bases" / values["knowledge_base"])
     if values["milvus_uri"]:
         wait_until_listening(values["milvus_uri"], _ANSWER_WITHIN_SECONDS)
     if is_server(values["tracking_uri"]):

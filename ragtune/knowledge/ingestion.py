@@ -1,6 +1,7 @@
 """Make a version of a knowledge base from a file of passages, resume one, or repair one; then serve it."""
 
 import contextlib
+import errno
 import logging
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from ragtune.errors import KnowledgeBaseError, RagtuneError, StorageError, TakenError, UnavailableError
 from ragtune.files import remove_folder
 from ragtune.knowledge import ledger
+from ragtune.knowledge.claims import claimed
 from ragtune.knowledge.damage import checksums_of, damaged_files
 from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feast_names import FeatureStore, FeatureView
@@ -55,6 +57,7 @@ from ragtune.locks import locked
 logger = logging.getLogger(__name__)
 
 _LOCK = ".ingestion.lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 _LONGEST_TEXT_BYTES = 65_535  # Milvus' longest string
 
 
@@ -76,24 +79,27 @@ class Ingestion:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the right to change a knowledge base; the system gives it back if the process is killed.
+def only_one(folder: Path, wait_seconds: float = 0.0, run: str = "") -> Iterator[None]:
+    """Hold the right to change a knowledge base; it is free again soon after the process was killed.
 
     Args:
         folder: of the knowledge base.
         wait_seconds: how long to wait for another process; 0 does not wait.
+        run: that this process belongs to, for the messages of others.
 
     Raises:
         KnowledgeBaseError: another process holds it still.
-        StorageError: the folder may not be written, or its volume has no locks.
+        StorageError: the folder may not be written.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(claimed(folder, run, wait_seconds))
         try:
-            stack.enter_context(locked(folder / _LOCK, wait_seconds))
+            stack.enter_context(locked(folder / _LOCK, wait_seconds))  # exact, where the volume has locks
         except StorageError as error:
             if isinstance(error.__cause__, BlockingIOError):
                 raise KnowledgeBaseError(f"{folder}: another process is ingesting into it; wait for it") from error
-            raise
+            if getattr(error.__cause__, "errno", None) not in _NO_LOCKS:
+                raise
         yield
 
 

@@ -71,7 +71,7 @@ def take(version: Path, holder: str, process: int = 0, lasting: bool = False) ->
     path = version.parent / LEASES / version.name / f"{name}.json"
     try:
         with atomic_file(path) as stream:
-            json.dump({"holder": holder, "process": process, "host": _host(), "lasting": lasting}, stream)
+            json.dump({"holder": holder, "process": process, "host": this_host(), "lasting": lasting}, stream)
     except (OSError, StorageError) as error:
         logger.warning("%s: no lease can be taken (%s); `ragtune gc` will not know of this reader", version, error)
         return None
@@ -104,15 +104,15 @@ def live_holders(version: Path, keep_seconds: float) -> list[str]:
         if told.get("lasting"):
             lasting.append(f"{holder}, until {path} is deleted")
             continue
-        alive = _process_holds(process, host) if process else _file_holds(Path(holder), version)
+        alive = process_holds(process, host) if process else _file_holds(Path(holder), version)
         if alive or (alive is None and age < keep_seconds):
             holders.append(holder)
     return lasting + holders
 
 
-def _process_holds(process: int, host: str) -> bool | None:
-    """None where it cannot be known."""
-    return Path(f"/proc/{process}").exists() if host == _host() else None
+def process_holds(process: int, host: str) -> bool | None:
+    """True while a process lives; None where that cannot be known, as it is on another machine."""
+    return Path(f"/proc/{process}").exists() if host == this_host() else None
 
 
 def _file_holds(holder: Path, version: Path) -> bool | None:
@@ -125,7 +125,7 @@ def _file_holds(holder: Path, version: Path) -> bool | None:
         return None
 
 
-def _host() -> str:
+def this_host() -> str:
     """The machine since it was started, and the namespace in which a process id means something."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

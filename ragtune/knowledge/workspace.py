@@ -21,6 +21,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import point_at, pointer_to
 from ragtune.knowledge.retrieved import PassageEncoder
 from ragtune.knowledge.wanted import Wanted
+from ragtune.settings.pipeline import WAIT
 
 CHUNK_ROWS = 5000
 _WAIT_SECONDS = 6 * 3600.0  # for another ingestion into the same knowledge base
@@ -37,6 +38,8 @@ def ingest_into_workspace(
     name: str = "passages",
     uri: str = "",
     index: str = "auto",
+    when_busy: str = WAIT,
+    run: str = "",
     travels: bool = False,
 ) -> dict[str, float]:
     """As `ingest_passages`, into the knowledge base `name` of a workspace that outlives the run; leave a pointer to it.
@@ -49,6 +52,8 @@ def ingest_into_workspace(
         name: of the knowledge base.
         uri: of a Milvus server; "" is embedded.
         index: as for `ingest_passages`.
+        when_busy: "wait" for another process that changes the knowledge base, at most six hours, or "refuse" to.
+        run: name of the run, which others are told.
         travels: `workspace` is gone with this process, so `pointer_folder` gets the knowledge base itself.
 
     Returns:
@@ -62,7 +67,19 @@ def ingest_into_workspace(
     folder = Path(pointer_folder) if travels else Path(workspace) / "knowledge_bases" / name
     cache = Path(workspace) / "embeddings" if travels else ""
     done = ingest_alone(
-        passages_path, folder, encoder, uri, "", name, index, cache, CHUNK_ROWS, pointer_folder, by_rows=travels
+        passages_path,
+        folder,
+        encoder,
+        uri,
+        "",
+        name,
+        index,
+        cache,
+        CHUNK_ROWS,
+        pointer_folder,
+        by_rows=travels,
+        run=run,
+        wait_seconds=_WAIT_SECONDS if when_busy == WAIT else 0.0,
     )
     counts: dict[str, float] = {
         "rows": done.manifest.rows,
@@ -89,6 +106,8 @@ def ingest_alone(
     chunk_rows: int,
     pointer_folder: str | Path = "",
     by_rows: bool = False,
+    run: str = "",
+    wait_seconds: float = _WAIT_SECONDS,
 ) -> Ingestion:
     """Ingest into a knowledge base while no other process does.
 
@@ -96,6 +115,8 @@ def ingest_alone(
         passages_path, folder, encoder, uri, token, name, index, embedding_cache, chunk_rows: as for `ingest_passages`.
         pointer_folder: gets a pointer to the version before another one can be served; "" leaves none.
         by_rows: name the collection on a server after its rows.
+        run: name of the run, which others are told.
+        wait_seconds: how long to wait for another process; 0 does not wait.
 
     Raises:
         KnowledgeBaseError: as `ingest_passages`.
@@ -104,7 +125,7 @@ def ingest_alone(
         passages = Passages.open(passages_path)
         check_choices(name, uri, index)
         wanted = Wanted(folder, passages, encoder, name, index, uri, token, embedding_cache, chunk_rows)
-        with only_one(folder, _WAIT_SECONDS):
+        with only_one(folder, wait_seconds, run):
             embedded = 0
             if by_rows:
                 if uri:  # is asked before minutes of embedding

@@ -1,14 +1,16 @@
 """Runs on a KFP server: start, list, stop."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kfp_server_api
 
 from ragtune.errors import ClusterError
-from ragtune.kubeflow.connection import Connection
+from ragtune.kubeflow.connection import Connection, named
 from ragtune.kubeflow.failures import RefusedError
-from ragtune.kubeflow.package import Version, named
+
+if TYPE_CHECKING:
+    from ragtune.kubeflow.package import Version  # which imports kfp's compiler, and that cannot be had in a box
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _LONGEST_NAME = 128
@@ -17,7 +19,7 @@ _ARCHIVED = "ARCHIVED"
 
 def submit(
     connection: Connection,
-    version: Version,
+    version: "Version",
     parameters: Mapping[str, Any],
     experiment: str,
     name: str,

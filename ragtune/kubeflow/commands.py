@@ -15,6 +15,7 @@ from ragtune.kubeflow.package import Package, upload
 from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
 from ragtune.kubeflow.pods import VOLUME, fitted
 from ragtune.kubeflow.run_folder import table
+from ragtune.settings.pipeline import SKIP
 
 COMMANDS = ("submit", "schedule", "runs", "schedules", "stop")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -115,7 +116,8 @@ def _schedule(options: argparse.Namespace, pipeline: GraphComponent) -> None:
     if not options.params:
         raise ParameterError("--params: a schedule needs a file of parameters, see params/")
     when, zone = schedule.trigger(options.cron, options.every), schedule.zone(options.time_zone)
-    package, values = _package_and_values(options, pipeline)
+    # Whoever starts one run wants it; of a schedule's runs those that would change nothing cost a training each.
+    package, values = _package_and_values(options, pipeline, when_unchanged=SKIP)
     connection = _connect(options)
     version = upload(connection, package, newest=not options.pinned)
     made = schedule.schedule(
@@ -133,6 +135,8 @@ def _schedule(options: argparse.Namespace, pipeline: GraphComponent) -> None:
     print(f"version  {f'{version.name}, always' if options.pinned else f'the newest, today {version.name}'}")
     for old in made.retired:
         print(f"retired  {old}")
+    ends = values["registry_when_unchanged"] == SKIP
+    print(f"sources  unchanged ones {'end a run early' if ends else 'are trained on again'}")
     _print_times(schedule.find(connection, made.recurring_run_id), zone)
 
 
@@ -177,12 +181,14 @@ def _wait(options: argparse.Namespace, connection: Connection, run_id: str, pack
         print("\n" + table(metrics))
 
 
-def _package_and_values(options: argparse.Namespace, pipeline: GraphComponent) -> tuple[Package, dict[str, Any]]:
-    """What to run, and the values that differ from its defaults, by their names in KFP."""
+def _package_and_values(
+    options: argparse.Namespace, pipeline: GraphComponent, **otherwise: Any
+) -> tuple[Package, dict[str, Any]]:
+    """What to run, and the values that differ from its defaults, by their names in KFP; `otherwise` if not given."""
     images = images_given(options)
     if options.package and images:
         raise ParameterError(f"--package {options.package}: has its images; give --registry and the like to `compile`")
-    given = read_parameters(pipeline.pipeline_func, options.params, options.set)
+    given = otherwise | read_parameters(pipeline.pipeline_func, options.params, options.set)
     check_values(with_defaults(pipeline.pipeline_func, given))
     pipeline, values = fitted(pipeline, given)
     package = Package.read(options.package) if options.package else Package.compile(pipeline, images)

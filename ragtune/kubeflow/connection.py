@@ -121,6 +121,11 @@ class Connection:
             raise ClusterError(f"{doing}: {self.host} gave an answer that KFP does not give; {IS_IT_THE_API}") from None
 
 
+def named(name: str) -> str:
+    """The API's filter for one display name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
 def connect(
     host: str = "",
     namespace: str = "",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from google.protobuf.json_format import MessageToDict
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 from kfp.local import subprocess_task_handler
@@ -15,6 +16,7 @@ from kfp.local import subprocess_task_handler
 from ragtune.errors import RagtuneError
 from ragtune.files import atomic_file
 from ragtune.kubeflow.box_log import BoxLog, ended_with
+from ragtune.kubeflow.package import Package
 from ragtune.kubeflow.run_folder import box_metrics, finish, only_run
 from ragtune.kubeflow.warm_boxes import WarmBoxes
 from ragtune.sources import check_no_secrets
@@ -61,7 +63,7 @@ def _run_boxes(
     local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(boxes))
     warnings.filterwarnings("ignore", module="kfp")  # images, resources and volumes have no effect here
     subprocess_task_handler.replace_python_executable = _with_this_python
-    tasks = len(pipeline.pipeline_spec.root.dag.tasks)
+    tasks = len(Package("", MessageToDict(pipeline.pipeline_spec)).boxes())
     with open(log_path, "a", encoding="utf-8") as log:
         box_log = BoxLog(log, sys.stdout, tasks, lambda box: box_metrics(boxes, box))
         try:

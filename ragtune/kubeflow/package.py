@@ -18,7 +18,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from ragtune.errors import ParameterError
-from ragtune.kubeflow.connection import Connection
+from ragtune.kubeflow.connection import Connection, named
 from ragtune.kubeflow.failures import RefusedError
 from ragtune.kubeflow.images import set_images
 
@@ -197,11 +197,6 @@ def _content(spec: Mapping[str, Any] | None) -> list[Any]:
         return [ParseDict(part, kind(), ignore_unknown_fields=True) for part, kind in zip(both, kinds, strict=True)]
     except ParseError:  # a version of KFP 1, which somebody uploaded under this name
         return []
-
-
-def named(name: str) -> str:
-    """The API's filter for one display name."""
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 @contextlib.contextmanager

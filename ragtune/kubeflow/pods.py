@@ -9,6 +9,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 from kfp.dsl.graph_component import GraphComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from ragtune.settings.pipeline import names_in_kfp
 
@@ -93,6 +94,8 @@ def place(
     kubernetes.use_secret_as_volume(task, SECRET, SECRET_FILES, optional=True)
     kubernetes.add_node_selector_json(task, node_selector)
     kubernetes.add_toleration_json(task, tolerations)
+    resources = (memory, cpus, gpus, gpu_resource)  # which KFP hands into groups of tasks only when it is told of them
+    task.register_pipeline_channels([value for value in resources if isinstance(value, PipelineChannel)])
     task.set_cpu_request(_CPU_REQUEST).set_cpu_limit(cpus)
     task.set_memory_request(memory).set_memory_limit(memory)
     if gpus != "":

@@ -6,15 +6,19 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ragtune import strict_json
 from ragtune.errors import RagtuneError, StorageError
 from ragtune.evaluation.report import report_from_folder
 from ragtune.files import atomic_file, describe_write_error
 from ragtune.locks import locked
+from ragtune.settings.pipeline import SKIP
 
 _LOCK, _PARAMETERS, _METRICS = ".run.lock", "parameters.json", "metrics.json"
-LATEST = "latest"
+LATEST, SUMMARY = "latest", "summary.md"
+EXECUTOR_OUTPUT = "executor_output.json"  # kfp.local's, in a box's folder
+UNCHANGED = "unchanged"  # in place of all metrics
 HEADLINE_METRICS = {"EM": "em", "F1": "f1", "recall@5": "recall@5"}
 
 
@@ -91,9 +95,13 @@ def box_folder(boxes: Path, box: str) -> Path:
 
 def box_metrics(boxes: Path, box: str) -> dict[str, float]:
     """Read the KFP Metrics that a box logged, {} if it has none."""
-    outputs = json.loads((box_folder(boxes, box) / "executor_output.json").read_text())
+    outputs = _outputs(boxes, box)
     artifacts = outputs.get("artifacts", {}).get("metrics", {}).get("artifacts", [])
     return artifacts[0]["metadata"] if artifacts else {}
+
+
+def _outputs(boxes: Path, box: str) -> dict[str, Any]:
+    return json.loads((box_folder(boxes, box) / EXECUTOR_OUTPUT).read_text(encoding="utf-8"))
 
 
 def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, float]:
@@ -105,8 +113,12 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
         seconds: how long each box took, by name.
 
     Returns:
-        What metrics.json holds: every figure of the evaluation, the counts of the boxes and `seconds_<box>`.
+        What metrics.json holds: every figure of the evaluation, the counts of the boxes and `seconds_<box>`; of a run
+        that had nothing to train, `unchanged`.
     """
+    _link(run / SUMMARY, box_folder(boxes, "summarize_run") / "summary")
+    if _outputs(boxes, "check_inputs")["parameterValues"]["Output"] == SKIP:
+        return _write_metrics(run, {UNCHANGED: 1}, seconds)
     filtered, split = box_metrics(boxes, "filter_questions"), box_metrics(boxes, "split_passages")
     evaluation = box_folder(boxes, "evaluate_rag") / "evaluation"
     figures = json.loads((evaluation / _METRICS).read_text(encoding="utf-8"))
@@ -115,7 +127,6 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
     figures |= {f"training_{name}": value for name, value in box_metrics(boxes, "finetune_rag").items()}
     figures |= {f"ingestion_{name}": value for name, value in box_metrics(boxes, "ingest_passages").items()}
     figures |= {f"registry_{name}": value for name, value in box_metrics(boxes, "register_model").items()}
-    figures |= {f"seconds_{box}": round(took, 3) for box, took in seconds.items()}
     links = {
         "model": box_folder(boxes, "finetune_rag") / "model",
         "knowledge_base": box_folder(boxes, "finetune_rag") / "trained_knowledge_base",
@@ -125,6 +136,12 @@ def finish(run: Path, boxes: Path, seconds: Mapping[str, float]) -> dict[str, fl
     report_from_folder(evaluation, run / "report.html", seconds)
     for name, target in links.items():
         _link(run / name, target)
+    return _write_metrics(run, figures, seconds)
+
+
+def _write_metrics(run: Path, figures: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Write metrics.json, last of all: a run that has it is finished."""
+    figures = {**figures, **{f"seconds_{box}": round(took, 3) for box, took in seconds.items()}}
     with atomic_file(run / _METRICS) as stream:
         stream.write(strict_json.dumps(dict(sorted(figures.items())), indent=2))
     return figures
@@ -137,7 +154,9 @@ def point_latest(run: Path, runs: Path) -> None:
 
 
 def summary(figures: Mapping[str, float], run: Path) -> str:
-    """The small table at the end of a run, and where to look further."""
+    """The small table at the end of a run, and where to look further; of a run that had nothing to train, why not."""
+    if UNCHANGED in figures:
+        return (run / SUMMARY).read_text(encoding="utf-8")
     return "\n".join([table(figures), "", f"report   {run / 'report.html'}", f"metrics  {run / 'metrics.json'}"])
 
 

@@ -11,9 +11,9 @@ import kfp_server_api
 
 from ragtune.errors import ClusterError, ParameterError
 from ragtune.kubeflow.client import checked_name, experiment_id
-from ragtune.kubeflow.connection import Connection
+from ragtune.kubeflow.connection import Connection, named
 from ragtune.kubeflow.cron import Cron
-from ragtune.kubeflow.package import Version, named
+from ragtune.kubeflow.package import Version
 
 MOST_AT_ONCE = 10  # KFP's limit of max_concurrency
 _PAGE = 100

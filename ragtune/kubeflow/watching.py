@@ -11,9 +11,11 @@ from ragtune.kubeflow.box_log import last_exception
 from ragtune.kubeflow.client import ENDED, get_run
 from ragtune.kubeflow.connection import Connection
 from ragtune.kubeflow.failures import UnansweredError
+from ragtune.registry.unchanged import UNCHANGED
 
 EVERY = 10.0  # seconds between two looks
 _PATIENCE = 300.0  # seconds that a server may be gone while a run is watched
+_FIRST_BOX = "check-inputs"
 _METRICS_BOX, _METRICS = "evaluate-rag", "metrics: "  # `evaluate` writes them as JSON behind it
 _POD_TEMPLATES = ("system-container-impl", "retry-system-container-impl")  # KFP's, of the pod that runs a box
 
@@ -67,13 +69,14 @@ def page(connection: Connection, run_id: str) -> str:
     return f"{connection.host}/#/runs/details/{run_id}"
 
 
-def _rows(run: Any) -> list[Any]:
+def rows_of(run: Any) -> list[Any]:
+    """The tasks of a run as the API describes them, drivers and groups among them."""
     return (run.run_details.task_details if run.run_details else None) or []
 
 
 def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str], None]) -> None:
     """Say what has changed since the last look: a line when a box begins, and one when it has ended."""
-    rows = [row for row in _rows(run) if row.display_name in boxes]
+    rows = [row for row in rows_of(run) if row.display_name in boxes]
     for row in sorted(rows, key=lambda row: (row.state not in ENDED, str(row.end_time))):
         ended = row.state in ENDED
         if told.get(row.display_name) == row.state or not (ended or row.state == "RUNNING"):
@@ -89,25 +92,32 @@ def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str],
 def _end(connection: Connection, run: Any, boxes: list[str], say: Callable[[str], None]) -> dict[str, float]:
     where = page(connection, run.run_id)
     if run.state == "SUCCEEDED":
-        metrics = _metrics(connection, run, say)
+        first = log_of_box(connection, run, _FIRST_BOX).splitlines()
+        unchanged = [line for line in first if line.startswith(UNCHANGED)]
+        metrics = {} if unchanged else metrics_of(connection, run, say)
+        for line in unchanged:
+            say(line)
         say(f"run succeeded: {where}")
         return metrics
     if run.state in ("CANCELED", "SKIPPED"):
         how = "was stopped by somebody" if run.state == "CANCELED" else "was skipped by KFP"
         raise ClusterError(f"run {run.run_id}: {how} ({run.state}); see {where}")
-    raise ClusterError(f"run {run.run_id}: {run.state}; {_why(connection, run, boxes)}. See {where}")
+    why = failure_of(connection, run, boxes) or (
+        (_message(run) or "KFP's API names no box that failed") + " (a pod that could not be made, or a time limit)"
+    )
+    raise ClusterError(f"run {run.run_id}: {run.state}; {why}. See {where}")
 
 
-def _why(connection: Connection, run: Any, boxes: list[str]) -> str:
-    """The box that failed and what ended it: from its pod's log, else what KFP's database holds."""
-    kept = {row.display_name: row for row in _rows(run) if row.state == "FAILED"}
+def failure_of(connection: Connection, run: Any, boxes: list[str]) -> str:
+    """The box that failed and what ended it: from its pod's log, else what KFP's database holds; "" for no box."""
+    kept = {row.display_name: row for row in rows_of(run) if row.state == "FAILED"}
     for box in boxes:
         if box in kept:
             return f"the box {box.replace('-', '_')} failed: {_reason(connection, run, kept[box])}"
         if f"{box}-driver" in kept:
             reason = _message(kept[f"{box}-driver"]) or "see its driver's log there"
             return f"the box {box.replace('-', '_')} could not start: {reason}"
-    return (_message(run) or "KFP's API names no box that failed") + " (a pod that could not be made, or a time limit)"
+    return ""
 
 
 def _reason(connection: Connection, run: Any, row: Any) -> str:
@@ -127,11 +137,15 @@ def _message(thing: Any) -> str:
     return errors[0] if errors else ""
 
 
-def _metrics(connection: Connection, run: Any, say: Callable[[str], None]) -> dict[str, float]:
+def log_of_box(connection: Connection, run: Any, box: str) -> str:
+    """The log of a box, "" where it cannot be had."""
+    row = next((row for row in rows_of(run) if row.display_name == box), None)
+    return _log(connection, run, row) if row else ""
+
+
+def metrics_of(connection: Connection, run: Any, say: Callable[[str], None]) -> dict[str, float]:
     """Those that the evaluation wrote into its log, as KFP's REST API has no metrics."""
-    row = next((row for row in _rows(run) if row.display_name == _METRICS_BOX), None)
-    lines = _log(connection, run, row).splitlines() if row else []
-    for line in reversed(lines):
+    for line in reversed(log_of_box(connection, run, _METRICS_BOX).splitlines()):
         _, found, text = line.partition(_METRICS)
         if found:
             with contextlib.suppress(ValueError, AttributeError, TypeError):  # a line cut short, or another library's

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"\w[\w.\- ]*")
 _KEY_TAG, _EVALUATION_TAG = "ragtune.registration", "ragtune.evaluation"  # of the run
-_PROMOTED_TAG, _REASON_TAG = "ragtune.promoted", "ragtune.promotion_reason"  # of the version, as the next two
-_BASELINE_TAG, _EVIDENCE_TAG = "ragtune.baseline", "ragtune.evidence"
+_PROMOTED_TAG, REASON_TAG = "ragtune.promoted", "ragtune.promotion_reason"  # of the version, as the next four
+_BASELINE_TAG, EVIDENCE_TAG = "ragtune.baseline", "ragtune.evidence"
+RUN_TAG, COMPARED_TAG = "ragtune.run", "ragtune.compared_with"  # what it came from; the champion that it was judged by
+NO_CHAMPION, _NOT_COMPARED = "none", "unknown"
 _EVALUATION_FILES = ("metrics.json", PREDICTIONS, "facts.json", "report.html")
 _PARAMETER_PREFIXES = ("config.", "parameters.")  # of the lineage: what one compares runs by
 _LONGEST_VALUE = 6000  # MLflow's own limit for a parameter, in characters
@@ -79,6 +81,7 @@ def register(
     model_uri: str = "",
     promote: str = AUTO,
     min_questions: int = MIN_QUESTIONS,
+    run_key: str = "",
     mirror: Callable[[Registration], object] | None = None,
 ) -> Registration:
     """Register a model as a version of `name`; make it champion if `decide_promotion` says so.
@@ -101,6 +104,7 @@ def register(
         run_id: what identifies the registration; by default the hash of the model.
         model_uri: where the model lies for others (s3://…); it is then not copied.
         promote, min_questions: see `decide_promotion`.
+        run_key: by which `ragtune.registry.unchanged` knows a run that would lead to this version again.
         mirror: is given the registration before the next one can begin, such as to tell another registry.
 
     Raises:
@@ -131,6 +135,8 @@ def register(
         holder = f'model "{name}" version {version.version} in {shown(tracking_uri)}'
         pin_knowledge_base(model_folder, workspace, holder)
         reason = _settle(client, name, version, evaluation, promote, min_questions)
+        if run_key:
+            client.set_model_version_tag(name, version.version, RUN_TAG, run_key)
         champion = find_champion(client, name)
         client.set_terminated(run.info.run_id)
         registration = Registration(
@@ -262,18 +268,18 @@ def _settle(
 ) -> str:
     """Decide, move the alias, and record why; the reason. A decision on the same evidence stands."""
     evidence = hash_of(evaluation.identity, promote, str(min_questions))
-    if version.tags.get(_EVIDENCE_TAG) == evidence:
-        return str(version.tags[_REASON_TAG])
-    champion = find_champion(client, name)
+    if version.tags.get(EVIDENCE_TAG) == evidence:
+        return str(version.tags[REASON_TAG])
+    champion, told = find_champion(client, name), evaluation.champion
     if champion is not None and champion.version == version.version:  # a registration was cut short, or evaluated again
         decision = Decision(True, "it is the champion already")
     else:
         decision = decide_promotion(
             evaluation.predictions,
-            evaluated=evaluation.champion.get("version", ""),
+            evaluated=told.get("version", ""),
             today=str(champion.version) if champion else "",
-            problem=evaluation.champion.get("problem", ""),
-            note=evaluation.champion.get("note", ""),
+            problem=told.get("problem", ""),
+            note=told.get("note", ""),
             promote=promote,
             min_questions=min_questions,
         )
@@ -283,10 +289,11 @@ def _settle(
             reason = f"{overtaken}; run the pipeline again. Before that: {decision.reason}"
             decision = replace(decision, promote=False, stale=True, reason=reason)
     tags = {
-        _REASON_TAG: decision.reason,
+        REASON_TAG: decision.reason,
         _PROMOTED_TAG: str(decision.promote).lower(),
         _BASELINE_TAG: str(decision.baseline).lower(),
-        _EVIDENCE_TAG: "" if decision.stale else evidence,  # last: what is cut short before it is decided again
+        COMPARED_TAG: _NOT_COMPARED if told.get("problem") else told.get("version") or NO_CHAMPION,
+        EVIDENCE_TAG: "" if decision.stale else evidence,  # last: what is cut short before it is decided again
     }
     for tag, value in tags.items():
         client.set_model_version_tag(name, version.version, tag, value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.leases import take
-from ragtune.knowledge.pointers import pointer_from, resolve
+from ragtune.knowledge.pointers import Pointer, pointer_from, resolve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,17 +35,26 @@ def pin_knowledge_base(model_folder: str | Path, workspace: str | Path, holder: 
         pointer = pointer_from(lineage["knowledge_base"])
     except (KeyError, TypeError):
         return None  # a model without one
-    places = [pointer.path]
-    if workspace:
-        places.append(str(Path(workspace) / "knowledge_bases" / Path(pointer.path).name))
-    problem = ""
-    for place in places:
-        try:
-            return take(resolve(replace(pointer, path=place))[0], holder, lasting=True)
-        except KnowledgeBaseError as error:
-            problem = problem or str(error)
-    logger.warning("%s: its knowledge base cannot be kept from `ragtune gc`: %s", model_folder, problem)
-    return None
+    try:
+        return take(find_knowledge_base(pointer, workspace), holder, lasting=True)
+    except KnowledgeBaseError as error:
+        logger.warning("%s: its knowledge base cannot be kept from `ragtune gc`: %s", model_folder, error)
+        return None
+
+
+def find_knowledge_base(pointer: Pointer, workspace: str | Path) -> Path:
+    """The folder of the version that a pointer names, where it was or in a workspace that is mounted elsewhere by now.
+
+    Raises:
+        KnowledgeBaseError: it is at neither place.
+    """
+    try:
+        return resolve(pointer)[0]
+    except KnowledgeBaseError:
+        mounted = Path(workspace) / "knowledge_bases" / Path(pointer.path).name
+        if not workspace or not mounted.is_dir():
+            raise
+        return resolve(replace(pointer, path=str(mounted)))[0]
 
 
 def log_knowledge_base(client: "MlflowClient", run_id: str, place: str | Path) -> None:

@@ -16,6 +16,8 @@ _RESOURCE = Like(r"[a-z0-9][-a-z0-9.]*/[A-Za-z0-9][-\w.]*", "the name of a resou
 _OBJECT = Like(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "the name of a Kubernetes object")
 LAUNCHERS = ("torchrun", "trainjob")
 STARTS = ("base", "champion")
+TRAIN, SKIP = "train", "skip"
+WAIT, REFUSE = "wait", "refuse"
 
 
 @dataclass
@@ -75,6 +77,9 @@ class KnowledgeBase:
     index: str = setting(
         "auto", "vector index: `HNSW` (a graph), `FLAT` (exact), or `auto`: FLAT for small knowledge bases"
     )
+    when_busy: Annotated[str, OneOf((WAIT, REFUSE))] = setting(
+        WAIT, "a run while another one changes the knowledge base: `wait`, for six hours at most, or `refuse`"
+    )
     answerable_k: Annotated[int, Range(1, MOST_PASSAGES)] = setting(
         10, "a question is answerable if an answer is in one of this many retrieved passages"
     )
@@ -127,6 +132,9 @@ class Registry:
     model_name: str = setting("ragtune", "name of the model in the registry")
     promote: str = setting(
         "auto", "`auto` (champion only if better than today's), `never`, or `force` (whatever the evaluation says)"
+    )
+    when_unchanged: Annotated[str, OneOf((TRAIN, SKIP))] = setting(
+        TRAIN, "a run whose sources, models and parameters a registered version came from: `train` again, or `skip` it"
     )
     min_test_questions: Annotated[int, Range(1)] = setting(
         100, "fewest held-out questions on which `auto` promotes; those on one document count once"

@@ -1,4 +1,4 @@
-"""The nine boxes, run for real by kfp.local on a short run of the bundled sample."""
+"""The ten boxes, run for real by kfp.local on a short run of the bundled sample."""
 
 import json
 import subprocess
@@ -24,6 +24,7 @@ BOXES = [
     "finetune_rag",
     "evaluate_rag",
     "register_model",
+    "summarize_run",
 ]
 SHORT = {
     "max_questions": 200,
@@ -95,6 +96,22 @@ def test_the_model_is_registered_and_champion_as_the_run_wants_it(run):
     figures = box_metrics(run[0] / "boxes", "register_model")
     assert figures == {"version": 1, "champion": 1}
     assert "version 1 of ragtune-demo: forced, although against its own base" in (run[0] / "log.txt").read_text()
+
+
+def test_a_run_that_would_lead_to_the_same_model_ends_early_and_says_so(run):
+    folder, _ = run
+    result = start(folder.parent, "unchanged", promote="force", when_unchanged="skip", data_memory="1Gi")
+    assert result.returncode == 0, result.stdout + result.stderr
+    boxes = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("[") and " s " in line]
+    assert boxes == ["check_inputs", "summarize_run"]
+    assert "# The run was not needed" in result.stdout
+    assert "led to version 1 of ragtune-demo, the champion (when_unchanged=skip)" in result.stdout
+    assert json.loads((folder.parent / "unchanged" / "metrics.json").read_text())["unchanged"] == 1
+
+
+def test_a_summary_is_beside_the_report(run):
+    summary = (run[0] / "summary.md").read_text()
+    assert "# The run succeeded" in summary and "version 1 of ragtune-demo: forced" in summary
 
 
 def test_a_second_run_into_the_same_folder_is_refused(run):
@@ -208,3 +225,4 @@ def test_a_box_that_fails_ends_the_run_with_its_name_and_nothing_half_written(tm
     assert "error: split_passages: /dev/null" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "bad" / "metrics.json").exists()
+    assert "the box split_passages failed: /dev/null" in (tmp_path / "bad" / "log.txt").read_text()  # the summary, too

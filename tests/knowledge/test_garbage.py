@@ -237,7 +237,7 @@ def test_the_knowledge_base_of_one_run_is_not_kept_by_being_served(workspace, ro
 def test_a_base_that_is_ingested_into_is_left_alone(workspace, root):
     with only_one(root):
         found = Search(workspace).run()
-    assert found.garbage == [] and "another process is ingesting into it" in found.warnings[0]
+    assert found.garbage == [] and "is ingesting into it" in found.warnings[0]
 
 
 def test_a_workspace_that_is_not_there_is_named(tmp_path):

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
 
-from ragtune.errors import UnavailableError
+from ragtune.errors import KnowledgeBaseError, UnavailableError
 from ragtune.knowledge import milvus, workspace
 from ragtune.knowledge.embedding import embed_missing
 from ragtune.knowledge.feature_repo import open_feature_store
+from ragtune.knowledge.ingestion import only_one
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import POINTER
@@ -100,3 +101,22 @@ def test_a_base_beside_others_embeds_only_what_none_of_them_has_of_this_encoder(
     with KnowledgeBase.open(tmp_path / "run") as base:
         queries = trained.encode(["otter", "number 20 of the marsh"])
         assert (base.search(queries, 3).rows == exact_rows(trained, base.passages, queries, 3)).all()
+
+
+def test_a_run_that_shall_not_wait_is_refused_while_another_ingests(tmp_path, corpus, encoder):
+    base = tmp_path / "workspace" / "knowledge_bases" / "animals"
+    busy = pytest.raises(
+        KnowledgeBaseError, match=r'animals: the run "nightly" \(process \d+ on .*\) is ingesting into it'
+    )
+    with only_one(base, run="nightly"), busy:
+        ingest_into_workspace(
+            corpus, tmp_path / "run", encoder, tmp_path / "workspace", name="animals", when_busy="refuse", run="mine"
+        )
+    assert not (tmp_path / "run").exists() and encoder.embedded == 0
+
+
+def test_another_ingestion_is_not_waited_for_for_ever(tmp_path, corpus, encoder, monkeypatch):
+    monkeypatch.setattr(workspace, "_WAIT_SECONDS", 0.2)
+    base = tmp_path / "workspace" / "knowledge_bases" / "passages"
+    with only_one(base), pytest.raises(KnowledgeBaseError, match=r"is ingesting into it, for \d+ seconds and more"):
+        ingest_into_workspace(corpus, tmp_path / "run", encoder, tmp_path / "workspace")

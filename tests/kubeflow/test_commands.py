@@ -41,7 +41,7 @@ def test_submit_waits_for_the_run_and_shows_its_metrics(server, command):
     assert re.search(
         rf"uploaded the version rag-finetuning\nrun {RUN} in the experiment demo\n{server.host}/#/runs", out
     )
-    assert "[1/9] check_inputs" in out and re.search(r"EM +0\.500 +0\.500 +\+0\.000", out)
+    assert "[1/10] check_inputs" in out and re.search(r"EM +0\.500 +0\.500 +\+0\.000", out)
     run = next(iter(server.runs.values()))
     assert (run["display_name"], run["runtime_config"]["parameters"]["train_max_steps"]) == ("by hand", 20)
     assert "cluster_workspace" not in run["runtime_config"]["parameters"]  # what is not given is the pipeline's default
@@ -82,6 +82,8 @@ def test_schedule_makes_replaces_pauses_resumes_and_deletes(server, command):
     assert "UTC, unless its CRON_SCHEDULE_TIMEZONE is set" in out
     status, out, _ = command(*wanted, "--every", "12h", "--pinned")
     assert status == 0 and "every 43200 s" in out and re.search(f"retired  {RUN}", out)
+    (made,) = server.schedules.values()
+    assert made["runtime_config"]["parameters"]["registry_when_unchanged"] == "skip"  # unless the file says train
     assert command("schedule", "nightly", "--pause")[:2] == (0, "nightly: paused\n")
     assert re.search(f"paused   until `python pipeline.py schedule {RUN} --resume`", command("schedules")[1])
     assert command("schedule", "nightly", "--resume")[:2] == (0, "nightly: resumed\n")

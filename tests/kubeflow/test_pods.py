@@ -1,5 +1,6 @@
 """The compiled pipeline as a cluster reads it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,22 @@ from ragtune.kubeflow.pods import CREDENTIALS, SECRET, VOLUME, WORKSPACE, fitted
 
 ROOT = Path(__file__).parents[2]
 PIPELINE, PLATFORM = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())
-TASKS = PIPELINE["root"]["dag"]["tasks"]
+
+
+def groups(pipeline: dict[str, Any]) -> list[dict[str, Any]]:
+    """The groups of tasks, one in another: the pipeline itself, its exit handler's, its condition's."""
+    return [pipeline["root"], *(part for part in pipeline["components"].values() if "dag" in part)]
+
+
+def boxes(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tasks of all groups that run a container, by name."""
+    tasks = [task for group in groups(pipeline) for task in group["dag"]["tasks"].items()]
+    return {
+        name: task for name, task in tasks if "executorLabel" in pipeline["components"][task["componentRef"]["name"]]
+    }
+
+
+COMPONENTS, TASKS = PIPELINE["components"], boxes(PIPELINE)
 TYPES = {name: told["parameterType"] for name, told in PIPELINE["root"]["inputDefinitions"]["parameters"].items()}
 CHECKED = PIPELINE["components"]["comp-check-inputs"]["outputDefinitions"]["parameters"]
 TYPES |= {f"check-inputs-{name}": told["parameterType"] for name, told in CHECKED.items()}
@@ -24,7 +40,8 @@ EXECUTORS = PIPELINE["deploymentSpec"]["executors"]
 PODS = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 BOXES = sorted(TASKS)
 ON_GPUS = {"ingest-passages", "check-answerability", "finetune-rag", "evaluate-rag"}
-NEVER_CACHED = {"check-inputs", "ingest-passages", "evaluate-rag", "register-model"}
+NEVER_CACHED = {"check-inputs", "ingest-passages", "evaluate-rag", "register-model", "summarize-run"}
+OF_CHECK_INPUTS = "pipelinechannel--check-inputs-"
 
 
 def resources(box: str) -> dict[str, Any]:
@@ -92,8 +109,35 @@ def test_no_cached_box_takes_an_artifact_of_one_that_never_is(box):
 )
 def test_a_cached_box_is_keyed_by_what_stands_behind_its_names(box, sources):
     told = TASKS[box]["inputs"]["parameters"].values()
-    keys = {told["taskOutputParameter"]["outputParameterKey"] for told in told if "taskOutputParameter" in told}
-    assert keys == sources
+    inner = {told["taskOutputParameter"]["outputParameterKey"] for told in told if "taskOutputParameter" in told}
+    outer = {told.get("componentInputParameter", "") for told in told}
+    assert inner | {name.removeprefix(OF_CHECK_INPUTS) for name in outer if name.startswith(OF_CHECK_INPUTS)} == sources
+
+
+def test_what_a_pod_asks_for_reaches_it_through_every_group_of_tasks():
+    """Each name that a task, or its pod, takes of its group is an input of the group."""
+    for group in groups(PIPELINE):
+        given = set(group["inputDefinitions"]["parameters"])
+        for name, task in group["dag"]["tasks"].items():
+            told = [task["inputs"]["parameters"], PODS.get(f"exec-{name}", {})]
+            assert set(re.findall(r"'componentInputParameter': '([^']+)'", str(told))) <= given, name
+
+
+def test_boxes_behind_the_first_one_run_only_where_there_is_something_to_train():
+    (inside,) = (
+        part["dag"]["tasks"] for part in COMPONENTS.values() if "finetune-rag" in part.get("dag", {}).get("tasks", {})
+    )
+    assert set(inside) == set(TASKS) - {"check-inputs", "summarize-run"}
+    (group,) = (group["dag"]["tasks"] for group in groups(PIPELINE) if "check-inputs" in group["dag"]["tasks"])
+    (condition,) = (task["triggerPolicy"]["condition"] for task in group.values() if "triggerPolicy" in task)
+    assert condition == f"inputs.parameter_values['{OF_CHECK_INPUTS}Output'] == 'train'"
+
+
+def test_the_summary_is_made_whatever_the_end_of_the_run():
+    task = PIPELINE["root"]["dag"]["tasks"]["summarize-run"]
+    assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    (handled,) = task["dependentTasks"]
+    assert task["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": handled}}
 
 
 def test_more_memory_for_other_boxes_trains_nothing_again():
@@ -129,7 +173,7 @@ def test_without_a_volume_every_pod_has_a_folder_of_its_own_there(bare):
 
 
 def test_without_a_volume_the_knowledge_base_goes_with_its_readers(bare):
-    tasks = bare.pipeline["root"]["dag"]["tasks"]
+    tasks = boxes(bare.pipeline)
     readers = {"check-answerability", "finetune-rag", "evaluate-rag", "register-model"}
     for box, task in tasks.items():
         taken = task["inputs"].get("artifacts", {}).values()

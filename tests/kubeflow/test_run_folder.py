@@ -95,6 +95,24 @@ def test_latest_points_at_a_run_among_the_runs_and_at_no_other(tmp_path):
     assert list(elsewhere.iterdir()) == []
 
 
+def write_box(run, box, outputs):
+    folder = run / "boxes" / "first" / box.replace("_", "-")
+    folder.mkdir(parents=True)
+    (folder / "executor_output.json").write_text(json.dumps(outputs))
+    return folder
+
+
+def test_a_run_that_had_nothing_to_train_is_finished_with_its_summary(tmp_path):
+    write_box(tmp_path, "check_inputs", {"parameterValues": {"Output": "skip"}})
+    (write_box(tmp_path, "summarize_run", {}) / "summary").write_text("unchanged: version 3 came from the same")
+    figures = finish(tmp_path, tmp_path / "boxes", {"check_inputs": 1.5})
+    assert (
+        figures == json.loads((tmp_path / "metrics.json").read_text()) == {"unchanged": 1, "seconds_check_inputs": 1.5}
+    )
+    assert summary(figures, tmp_path) == "unchanged: version 3 came from the same"
+    assert (tmp_path / "summary.md").read_text() == summary(figures, tmp_path)
+
+
 def test_a_box_that_never_ran_is_named(tmp_path):
     with pytest.raises(RagtuneError, match="no outputs of finetune_rag"):
         box_folder(tmp_path, "finetune_rag")
@@ -107,11 +125,9 @@ def test_the_metrics_of_a_run_are_strict_json_whatever_a_box_logged(tmp_path, mo
         "finetune_rag": {"loss": math.inf},
         "evaluate_rag": {"em_after": 0.5},  # of the figures that its own file holds
     }
-    for box in (*logged, "ingest_passages", "register_model"):
-        folder = tmp_path / "boxes" / "first" / box.replace("_", "-")
-        folder.mkdir(parents=True)
-        artifacts = {"metrics": {"artifacts": [{"metadata": logged.get(box, {})}]}}
-        (folder / "executor_output.json").write_text(json.dumps({"artifacts": artifacts}))
+    for box in (*logged, "ingest_passages", "register_model", "check_inputs", "summarize_run"):
+        outputs = {"artifacts": {"metrics": {"artifacts": [{"metadata": logged.get(box, {})}]}}}
+        write_box(tmp_path, box, outputs | {"parameterValues": {"Output": "train"}})
     (evaluation := tmp_path / "boxes" / "first" / "evaluate-rag" / "evaluation").mkdir()
     (evaluation / "metrics.json").write_text('{"em_after": 0.5, "f1_after": null}')
     monkeypatch.setattr(run_folder, "report_from_folder", lambda *args: None)  # of no matter here

@@ -58,6 +58,16 @@ def test_metrics_that_cannot_be_had_are_said_to_be(server, connection, run_id):
     assert "KFP's API has none" in lines[1]
 
 
+def test_a_run_that_had_nothing_to_train_says_so_in_place_of_metrics(server, connection, run_id):
+    server.play(("SUCCEEDED", {"check-inputs": ("SUCCEEDED", "rag-x7-9", 3)}))
+    server.logs["rag-x7-system-container-impl-9"] = (
+        "I1121 driver.go:1\nunchanged: these sources led to version 3 of qa\n"
+    )
+    metrics, lines = watch(connection, run_id)
+    assert metrics == {}
+    assert lines[1] == "unchanged: these sources led to version 3 of qa" and "succeeded" in lines[2]
+
+
 def test_a_failed_run_names_the_box_and_what_ended_it(server, connection, run_id):
     server.play(("FAILED", {"check-inputs": "SUCCEEDED", "finetune-rag": ("FAILED", "rag-x7-9", 3)}))
     server.logs["rag-x7-system-container-impl-9"] = LOG

@@ -31,6 +31,10 @@ OTHER_NAMES = {  # where the name is taken by an output
 MODELS = ("question_encoder", "passage_encoder", "generator")
 OTHER_INPUTS = {f"{name}_fingerprint" for name in ("questions", "corpus", *MODELS)} | {
     "model_folder",
+    "run",
+    "run_key",
+    "run_id",
+    "status",
     "kubernetes_config",
 }
 
