@@ -1,6 +1,6 @@
 """Claim: each part learns, and what training them together, in turn or one after the other is worth over each alone.
 
-    python benchmarks/ablation.py [--seeds 0 1 2] [--steps 300] [--reader-steps 300] [--set NAME=VALUE]
+    python benchmarks/ablation.py [--seeds 0 1 2] [--steps 300] [--set NAME=VALUE]
 
 On the bundled sample, from one start, for each seed and as many steps: `lsr` (the retriever alone), `ralt` (the
 generator alone), `alternate`, `rag` (joint), and the closed-book generator. The sample's generator was warmed up on
@@ -15,7 +15,8 @@ intervals over groups of questions; a question's answers in all seeds are one gr
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,6 +27,7 @@ from measured import report
 from ragtune.evaluation.comparison import compare
 from ragtune.evaluation.scoring import score_answers
 from ragtune.evaluation.sides import closed_book_answers, evaluate_side
+from ragtune.files import atomic_file
 from ragtune.hub import load_prompt, load_tokenizer
 from ragtune.knowledge.knowledge_base import ingest_passages
 from ragtune.knowledge.split_corpus import split_passages
@@ -33,6 +35,7 @@ from ragtune.models.checkpoint import load_model
 from ragtune.models.encoders import Encoder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.models.weights import relative_distance
+from ragtune.progress import say
 from ragtune.questions.filtering import filter_questions
 from ragtune.questions.groups import groups_of
 from ragtune.questions.question import read_kept_questions
@@ -50,9 +53,9 @@ UNTRAINED, CLOSED_BOOK = "untrained", "closed-book"
 # Name → method and its settings, and the run that it starts from.
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "lsr": ({"method": "lsr"}, ""),
-    "ralt": ({"method": "ralt"}, ""),
+    "ralt": ({"method": "ralt", "method_options": {"examples": "supported"}}, ""),
     "lsr, reader": ({"method": "lsr"}, "ralt"),
-    "alternate": ({"method": "alternate", "method_options": {"alternate_every": 10}}, ""),
+    "alternate": ({"method": "alternate", "method_options": {"alternate_every": 10, "examples": "supported"}}, ""),
     "rag": ({"method": "rag"}, ""),
 }
 PAIRS = (
@@ -67,20 +70,24 @@ PAIRS = (
     ("ralt", CLOSED_BOOK),
 )
 SCORES = ("em", "recall@1")
+GREEDY = {"num_beams": 1, "batch_size": 32}
 VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite")
 
 Scores = Mapping[str, np.ndarray]
 
 
-def prepared(work: Path) -> dict[str, Path]:
-    """Tokenised questions, test questions and the knowledge base of the sample."""
+def prepared(work: Path, limit: int) -> dict[str, Path]:
+    """Tokenised questions, test questions (`limit` of them, drawn by a hash) and the knowledge base of the sample."""
     made = {name: work / f"{name}.jsonl" for name in ("train", "validation", "test", "rejected")}
     made |= {"passages": work / "passages.parquet", "base": work / "base", "pairs": work / "pairs"}
+    if made["pairs"].exists():
+        return made
     filter_questions(
         SAMPLE / "train.simplified.jsonl.gz",
         *(made[name] for name in ("train", "validation", "test", "rejected")),
         validation_uri=SAMPLE / "validation.simplified.jsonl.gz",
         test_uri=SAMPLE / "test.simplified.jsonl.gz",
+        max_test_questions=limit,
     )
     split_passages(SAMPLE / "corpus.jsonl", made["passages"])
     ingest_passages(made["passages"], made["base"], Encoder.from_pretrained(ENCODER, "passage"))
@@ -110,7 +117,7 @@ def train(arm: str, seed: int, made: Mapping[str, Path], work: Path, options: ar
         **(common | settings),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_size,
-        eval_steps=max(1, options.steps // 3),
+        eval_steps=max(1, options.steps // 2),
         max_eval_questions=options.max_eval_questions,
         retrieval="exact",
         report_to="none",
@@ -120,26 +127,45 @@ def train(arm: str, seed: int, made: Mapping[str, Path], work: Path, options: ar
     return folder
 
 
-def measured(model: RagModel, start: RagModel, made: Mapping[str, Path], options: argparse.Namespace) -> dict[str, Any]:
+def scored(model: RagModel, made: Mapping[str, Path]) -> dict[str, Any]:
     """Scores per question, and the relative distance of each part from the start's."""
-    questions = list(read_kept_questions(made["test"]))[: options.limit or None]
-    beams = {"num_beams": 1, "batch_size": 32}
-    side = evaluate_side("x", model, made["base"], questions, KNOWN, beams, retrieval="exact")
+    side = evaluate_side(
+        "x", model, made["base"], list(read_kept_questions(made["test"])), KNOWN, GREEDY, retrieval="exact"
+    )
+    start = RagModel.from_parts(*PARTS.values())
     moved = {part: relative_distance(getattr(start, part), getattr(model, part)) for part in PARTS}
-    return {**{name: side.columns[f"{name}_x"] for name in SCORES}, "moved": moved}
+    return {**{name: side.columns[f"{name}_x"].tolist() for name in SCORES}, "moved": moved}
+
+
+def closed_book(folder: Path, made: Mapping[str, Path]) -> dict[str, Any]:
+    """As `scored`, of the baseline, which retrieves nothing."""
+    questions = list(read_kept_questions(made["test"]))
+    answers = closed_book_answers(folder, questions, GREEDY)
+    assert answers is not None
+    return {"em": score_answers(questions, answers, "x")["em_x"].tolist(), "moved": {}}
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gives, written down so that a stopped benchmark goes on."""
+    if not path.exists():
+        with atomic_file(path) as stream:
+            json.dump(make(), stream)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: np.array(value) if name in SCORES else value for name, value in found.items()}
 
 
 def one_seed(seed: int, made: Mapping[str, Path], work: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What `measured` gives, by arm; kept in the workspace, so that a stopped benchmark goes on."""
-    start = RagModel.from_parts(*PARTS.values(), RagConfig(max_answer_tokens=ANSWER_TOKENS, **MODEL))
-    found = {UNTRAINED: measured(start, start, made, options)}
+    """Scores and distances by arm."""
+    config = RagConfig(max_answer_tokens=ANSWER_TOKENS, **MODEL)
+    start = partial(RagModel.from_parts, *PARTS.values(), config)
+    found = {UNTRAINED: kept(work / f"{UNTRAINED}.json", lambda: scored(start(), made))}
     for arm in ARMS:
-        found[arm] = measured(load_model(train(arm, seed, made, work, options)), start, made, options)
-        print(f"seed {seed}, {arm}: " + ", ".join(f"{name} {np.mean(found[arm][name]):.3f}" for name in SCORES))
-    questions = list(read_kept_questions(made["test"]))[: options.limit or None]
-    answers = closed_book_answers(work / f"{CLOSED_BOOK}-{seed}", questions, {"num_beams": 1, "batch_size": 32})
-    assert answers is not None
-    found[CLOSED_BOOK] = {"em": score_answers(questions, answers, "x")["em_x"], "moved": {}}
+        folder = train(arm, seed, made, work, options)
+        load = partial(load_model, folder)
+        found[arm] = kept(work / f"{arm}-{seed}.json", lambda load=load: scored(load(), made))
+        say(f"seed {seed}, {arm}: " + ", ".join(f"{name} {np.mean(found[arm][name]):.3f}" for name in SCORES))
+    baseline = work / f"{CLOSED_BOOK}-{seed}"
+    found[CLOSED_BOOK] = kept(work / f"{baseline.name}.json", lambda: closed_book(baseline, made))
     return found
 
 
@@ -163,10 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as own:
         work = options.workspace or Path(own)
         work.mkdir(parents=True, exist_ok=True)
-        made = prepared(work)
-        groups = groups_of(list(read_kept_questions(made["test"]))[: options.limit or None])
+        made = prepared(work, options.limit)
+        groups = groups_of(list(read_kept_questions(made["test"])))
         runs = {seed: one_seed(seed, made, work, options) for seed in options.seeds}
-    print(json.dumps({name: len(groups) for name in ("questions",)}))
     table = [("mean over seeds", *SCORES, *(f"{part} moved" for part in PARTS))]
     for arm in (UNTRAINED, *ARMS, CLOSED_BOOK):
         cells = [_mean(run[arm].get(name) for run in runs.values()) for name in SCORES]
@@ -181,10 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for ours, theirs in PAIRS
     }
     for name, by_score in differences.items():
-        told = [
-            f"{100 * by_score[s][0]:+.1f} ({100 * by_score[s][1]:+.1f} to {100 * by_score[s][2]:+.1f})"
-            for s in by_score
-        ]
+        told = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in found)) for found in by_score.values()]
         table.append((name, *told, *[""] * (len(table[0]) - 1 - len(told))))
     by_seed = {
         seed: {

@@ -89,13 +89,13 @@ def each_passage_loss(answer_log_likelihoods: Tensor, doc_mask: Tensor | None = 
 
     Args:
         answer_log_likelihoods: log p(y | x, z), (batch, n_docs), in nats.
-        doc_mask: True for a passage, False for padding, (batch, n_docs); None where none is padding.
+        doc_mask: True for an example, (batch, n_docs); None where all passages are. The loss of none is 0.
 
     Source: Lin et al. 2023, eq. 3, https://arxiv.org/abs/2310.01352
     """
     if doc_mask is None:
         return -answer_log_likelihoods.mean()
-    return -answer_log_likelihoods.masked_fill(~doc_mask, 0.0).sum() / doc_mask.sum()
+    return -answer_log_likelihoods.masked_fill(~doc_mask, 0.0).sum() / doc_mask.sum().clamp(min=1)
 
 
 def posterior(doc_log_probs: Tensor, answer_log_likelihoods: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ragtune.settings.setting import OneOf, Range, setting
+from ragtune.training.methods.base import InputTokens
 from ragtune.training.methods.lsr import Lsr, LsrOptions
-from ragtune.training.methods.ralt import Ralt
+from ragtune.training.methods.ralt import EXAMPLES, EXAMPLES_HELP, Ralt, RaltOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import TrainerCallback
 
+    from ragtune.knowledge.retrieved import Retrieved
     from ragtune.models.rag import RagOutput
     from ragtune.training.trained import TrainedParts
     from ragtune.training.trainer import RagTrainer
@@ -26,6 +28,7 @@ class AlternateOptions(LsrOptions):
     """The settings of `Alternate`: those of `Lsr`, and of the turns."""
 
     alternate_every: Annotated[int, Range(0)] = setting(0, "steps per turn; 0 means one epoch")
+    examples: Annotated[str, OneOf(EXAMPLES)] = setting("all", EXAMPLES_HELP)
     first: Annotated[str, OneOf(TURNS)] = setting("ralt", "whose turn is first: `ralt` or `lsr`")
 
 
@@ -43,7 +46,12 @@ class Alternate(Lsr):
         self.encoders = self.trains
         self.trains = self.encoders | {"generator"}
         self.steps_per_turn = self.options.alternate_every
-        self._ralt = Ralt()
+        self._ralt = Ralt(RaltOptions(examples=self.options.examples))
+
+    def inputs(self, batch: dict[str, Any], found: "Retrieved | None", tokens: InputTokens) -> "dict[str, Tensor]":
+        """As `Lsr.inputs`, and which passages are examples."""
+        assert found is not None
+        return super().inputs(batch, found, tokens) | self._ralt.example_mask(batch, found, tokens)
 
     def turn(self, step: int) -> str:
         """Whose turn a step is, by the step alone, so that a resumed run goes on in the right one."""
@@ -76,6 +84,7 @@ class Alternate(Lsr):
         assert output.loss is not None
         if parts.training:
             return output.with_loss(output.loss, **{f"{turn}_loss": output.loss}, **(output.metrics or {}))
-        assert output.answer_log_likelihoods is not None and output.doc_log_probs is not None
-        of_ralt = each_passage_loss(output.answer_log_likelihoods, output.doc_log_probs.isfinite())
+        assert output.answer_log_likelihoods is not None
+        mask = inputs.get("example_mask", inputs["doc_mask"])[:, : output.answer_log_likelihoods.shape[1]]
+        of_ralt = each_passage_loss(output.answer_log_likelihoods, mask)
         return output.with_loss(output.loss + of_ralt)

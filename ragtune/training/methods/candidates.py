@@ -50,7 +50,7 @@ def keep(inputs: Inputs, places: Tensor) -> Inputs:
     batch, candidates = inputs["doc_mask"].shape
     contexts = (torch.arange(batch, device=places.device)[:, None] * candidates + places).flatten()
     kept = {name: value for name, value in inputs.items() if name != "context_lengths"}
-    kept["doc_mask"] = inputs["doc_mask"].gather(1, places)
+    kept |= {name: inputs[name].gather(1, places) for name in ("doc_mask", "example_mask") if name in inputs}
     for name in ("context_input_ids", "context_attention_mask"):
         kept[name] = inputs[name][contexts]
     if "doc_embeddings" in inputs:

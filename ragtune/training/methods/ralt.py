@@ -5,9 +5,10 @@ https://arxiv.org/abs/2310.01352
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ragtune.settings.setting import setting
+from ragtune.errors import TrainingError
+from ragtune.settings.setting import OneOf, setting
 from ragtune.training.methods.base import InputTokens, Method
 from ragtune.training.methods.rag import generator_inputs
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from ragtune.training.trained import TrainedParts
 
 
+EXAMPLES = ("all", "supported")
+EXAMPLES_HELP = "passages that the generator learns from: `all`, or `supported`, those in which an answer stands"
+
+
 @dataclass(frozen=True)
 class RaltOptions:
     """The settings of `Ralt`."""
@@ -26,6 +31,11 @@ class RaltOptions:
     together: bool = setting(
         False, "put a question's passages into one prompt, in training and for good, instead of one prompt each"
     )
+    examples: Annotated[str, OneOf(EXAMPLES)] = setting("all", EXAMPLES_HELP)
+
+    def __post_init__(self) -> None:
+        if self.together and self.examples != "all":
+            raise TrainingError("method_options: together=True puts all passages into one prompt; leave out examples")
 
 
 class Ralt(Method):
@@ -49,9 +59,24 @@ class Ralt(Method):
             contexts, docs = prompts.build_together(batch["question"], found.rows), {}
         else:
             contexts = prompts.build(batch["question"], found.rows)
-            docs = {"doc_mask": torch.from_numpy(found.mask)}
+            docs = {"doc_mask": torch.from_numpy(found.mask), **self.example_mask(batch, found, tokens)}
         named = {f"context_{name}": value for name, value in contexts.items()}
         return {"labels": batch["labels"]} | docs | named
+
+    def example_mask(self, batch: dict[str, Any], found: "Retrieved", tokens: InputTokens) -> "dict[str, Tensor]":
+        """`example_mask`, (batch, n_docs): True for a passage in which an answer stands; {} where all are examples."""
+        import torch
+
+        from ragtune.questions.normalization import normalize_for_matching
+        from ragtune.questions.relevance import hold_answer
+
+        if self.options.examples == "all":
+            return {}
+        mask = found.mask.copy()
+        for own, rows, answers in zip(mask, found.rows, batch["answers"], strict=True):
+            texts = (normalize_for_matching(tokens.prompts.passages[row].text) for row in rows[own].tolist())
+            own[own] = list(hold_answer(texts, answers))
+        return {"example_mask": torch.from_numpy(mask)}
 
     def loss(self, parts: "TrainedParts", inputs: "dict[str, Tensor]", step: int) -> "RagOutput":
         """The negative log-likelihood of the answers; nothing reaches the encoders."""
@@ -60,4 +85,4 @@ class Ralt(Method):
 
         likelihoods = parts.rag.token_log_likelihoods(**generator_inputs(inputs)).sum(dim=-1)
         output = RagOutput(answer_log_likelihoods=likelihoods)
-        return output.with_loss(each_passage_loss(likelihoods, inputs.get("doc_mask")))
+        return output.with_loss(each_passage_loss(likelihoods, inputs.get("example_mask", inputs.get("doc_mask"))))

@@ -53,7 +53,7 @@ def test_turns_follow_from_the_step():
 
 def test_a_part_rests_in_evaluation_mode_in_the_others_turn(make_trainer, monkeypatch):
     monkeypatch.setitem(METHODS, "alternate", Watched)
-    options = {"alternate_every": 2, "n_candidates": 6}
+    options = {"alternate_every": 2, "n_candidates": 6, "examples": "supported"}
     trainer = make_trainer(method="alternate", method_options=options, max_steps=7, save_strategy="no", **SETTINGS)
     trainer.train()
     seen = trainer.method.seen
@@ -101,7 +101,8 @@ def test_a_resumed_run_goes_on_in_the_right_turn_and_ends_with_the_same_weights(
 
 def test_an_evaluation_adds_both_losses_whoevers_turn_it_is(make_trainer):
     losses = []
-    for method, options in (("lsr", {}), ("ralt", {}), ("alternate", {"alternate_every": 1})):
+    supported = {"examples": "supported"}
+    for method, options in (("lsr", {}), ("ralt", supported), ("alternate", {"alternate_every": 1, **supported})):
         trainer = make_trainer(method=method, method_options=options, **QUIET)
         losses.append(trainer.evaluate()["eval_loss"])
     trainer.model.step = 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from world import CITIES, COUNTRIES, PASSAGES
 
+from ragtune.errors import TrainingError
 from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.checkpoint import load_model, save_model
 from ragtune.models.generation import answer_questions
@@ -12,6 +13,7 @@ from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.methods.base import InputTokens
 from ragtune.training.methods.live_passages import PassageTokens
+from ragtune.training.methods.rag import generator_inputs
 from ragtune.training.methods.ralt import Ralt, RaltOptions
 from ragtune.training.trained import TrainedParts
 
@@ -25,8 +27,8 @@ TOGETHER = pytest.mark.parametrize("together", [False, True], ids=["each", "toge
 def make_parts(still_world):
     """In double precision and without dropout."""
 
-    def make(together=False):
-        method = Ralt(RaltOptions(together=together))
+    def make(**options):
+        method = Ralt(RaltOptions(**options))
         config = RagConfig(n_docs=3, marginalization=method.marginalization)
         return TrainedParts(RagModel.from_parts(*still_world.parts.values(), config).double(), method)
 
@@ -38,7 +40,7 @@ def inputs_of(parts):
     labels = rag.generator.tokenizer(CITIES[:3], return_tensors="pt")["input_ids"]
     found = Retrieved(ROWS, np.zeros(ROWS.shape, np.float32), np.zeros((*ROWS.shape, 32), np.float32))
     prompts = PromptBuilder(rag.generator.prompt_tokens, PASSAGES, rag.config)
-    batch = {"question": QUESTIONS, "labels": labels}
+    batch = {"question": QUESTIONS, "labels": labels, "answers": [[CITIES[4]], [CITIES[1], CITIES[4]], [CITIES[0]]]}
     return parts.method.inputs(batch, found, InputTokens(prompts, PassageTokens(rag.passage_encoder, PASSAGES)))
 
 
@@ -53,7 +55,7 @@ def prompts_of(together):
 @TOGETHER
 def test_the_loss_is_the_answers_alone_and_reaches_the_generator_alone(make_parts, together):
     """Against one forward pass of transformers per prompt; of the prompt's own tokens nothing is predicted."""
-    parts = make_parts(together)
+    parts = make_parts(together=together)
     inputs, tokenizer = inputs_of(parts), parts.rag.generator.tokenizer
     losses = []
     for prompt, number in prompts_of(together):
@@ -65,6 +67,23 @@ def test_the_loss_is_the_answers_alone_and_reaches_the_generator_alone(make_part
     loss.backward()
     moved = {name.split(".")[0] for name, weight in parts.rag.named_parameters() if weight.grad is not None}
     assert moved == {"generator"}
+
+
+def test_passages_without_an_answer_are_no_examples_where_that_is_asked_for(make_parts):
+    parts = make_parts(examples="supported")
+    inputs = inputs_of(parts)
+    assert inputs["example_mask"].tolist() == [[False, False, True], [True, False, True], [False, False, False]]
+    each = parts.rag.token_log_likelihoods(**generator_inputs(inputs)).sum(-1)
+    torch.testing.assert_close(parts(**inputs).loss, -(each[0, 2] + each[1, 0] + each[1, 2]) / 3)
+    none = inputs | {"example_mask": torch.zeros_like(inputs["example_mask"])}
+    loss = parts(**none).loss
+    loss.backward()
+    assert loss == 0
+
+
+def test_passages_in_one_prompt_are_one_example():
+    with pytest.raises(TrainingError, match="together=True puts all passages into one prompt; leave out examples"):
+        RaltOptions(together=True, examples="supported")
 
 
 @TOGETHER
