@@ -26,14 +26,6 @@ def check_training(parameters: Mapping[str, Any]) -> None:
     method = None
     if "method" in parameters:
         method = make_method(parameters["method"], parse_options(parameters.get("method_options")))
-        if "n_docs" in parameters:
-            method.n_retrieved(parameters["n_docs"])  # which refuses fewer candidates than passages
-        for part in sorted(method.trains) if method.leaves_unused else ():
-            if parameters.get(f"freeze_{part}"):
-                raise TrainingError(
-                    f"freeze_{part}=True: method={parameters['method']} trains the parts in turn, and would train "
-                    "nothing in some steps; take the method that trains the other part alone"
-                )
         method.check(parameters)
     metric = parameters.get("metric_for_best_model")  # empty is the method's own
     if metric and metric not in (*_METRICS, f"recall@{parameters.get('n_docs')}"):

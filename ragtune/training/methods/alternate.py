@@ -3,9 +3,11 @@
 Source: Lin et al. 2023 (RA-DIT), https://arxiv.org/abs/2310.01352, who do each once
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ragtune.errors import TrainingError
 from ragtune.settings.setting import OneOf, Range, setting
 from ragtune.training.methods.base import InputTokens
 from ragtune.training.methods.lsr import Lsr, LsrOptions
@@ -13,7 +15,6 @@ from ragtune.training.methods.ralt import EXAMPLES, EXAMPLES_HELP, Ralt, RaltOpt
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import TrainerCallback
 
     from ragtune.knowledge.retrieved import Retrieved
     from ragtune.models.rag import RagOutput
@@ -41,7 +42,7 @@ class Alternate(Lsr):
     best_by = "em"
 
     def __init__(self, options: Any = None) -> None:
-        """Keep the options; how long an epoch is, `callbacks` finds out."""
+        """Keep the options; how long an epoch is, `prepare` finds out."""
         super().__init__(options)
         self.encoders = self.trains
         self.trains = self.encoders | {"generator"}
@@ -62,11 +63,21 @@ class Alternate(Lsr):
         """The generator, or the encoders."""
         return frozenset({"generator"}) if self.turn(step) == "ralt" else self.encoders
 
-    def callbacks(self, trainer: "RagTrainer") -> "list[TrainerCallback]":
-        """None; a turn of an epoch becomes one of so many steps."""
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """As `Lsr.check`; no part may be frozen."""
+        super().check(parameters)
+        for part in sorted(self.trains):
+            if parameters.get(f"freeze_{part}"):
+                raise TrainingError(
+                    f"freeze_{part}=True: method=alternate trains the parts in turn, and would train nothing in some; "
+                    "take method=lsr or method=ralt, which leave the other part as it is"
+                )
+
+    def prepare(self, trainer: "RagTrainer") -> Any:
+        """The rows as they are; a turn of an epoch becomes one of so many steps."""
         if not self.steps_per_turn:
             self.steps_per_turn = len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps
-        return super().callbacks(trainer)
+        return super().prepare(trainer)
 
     def loss(self, parts: "TrainedParts", inputs: "dict[str, Tensor]", step: int) -> "RagOutput":
         """The loss of this step's turn; in an evaluation the sum of both, which can be compared between steps."""

@@ -119,11 +119,7 @@ class Method(ABC):
         """Read back what `save` wrote."""
 
     def n_retrieved(self, n_docs: int) -> int:
-        """Passages to search for, for a question: n_docs, or more for a method that chooses among them.
-
-        Raises:
-            TrainingError: the options want fewer than n_docs.
-        """
+        """Passages to search for, for a question: n_docs, or more for a method that chooses among them."""
         return n_docs
 
     @abstractmethod

@@ -4,6 +4,7 @@ Sources: perplexity distillation and EMDR², Izacard et al. 2022, section 2.2, h
 REPLUG LSR, Shi et al. 2023, section 4, https://arxiv.org/abs/2301.12652
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,19 +63,18 @@ class Lsr(Rag):
         passages = {"passage_encoder"} if self.options.train_passage_encoder else set()
         self.trains = frozenset({"question_encoder"} | passages)
 
-    def n_retrieved(self, n_docs: int) -> int:
-        """As many as there are candidates.
-
-        Raises:
-            TrainingError: they are fewer than n_docs.
-        """
-        candidates = self.options.n_candidates or n_docs
-        if candidates < n_docs:
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """Refuse fewer candidates than n_docs."""
+        candidates, n_docs = self.options.n_candidates, parameters.get("n_docs", 0)
+        if 0 < candidates < n_docs:
             raise TrainingError(
                 f"method_options: n_candidates={candidates}: of which the best n_docs={n_docs} are kept; give that "
                 "many or more, or 0"
             )
-        return candidates
+
+    def n_retrieved(self, n_docs: int) -> int:
+        """As many as there are candidates; n_docs of a model folder may be more."""
+        return max(self.options.n_candidates, n_docs)
 
     def documents(self, found: "Retrieved", tokens: InputTokens) -> "dict[str, Tensor]":
         """The stored vectors; of a passage encoder that learns, the tokens that it reads."""
