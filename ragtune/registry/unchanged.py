@@ -36,6 +36,7 @@ _PLACE = {
     "train_cpus",
     "train_memory",
     "training_runtime",
+    "when_busy",
     "when_unchanged",
     "workspace_volume",
 }

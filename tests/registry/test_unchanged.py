@@ -54,7 +54,10 @@ def same_run(tracking_uri, workspace):
     ("changed", "same"),
     [
         ({"questions": "s3://bucket/today.jsonl", "generator": "a/copy"}, True),  # whose contents count
-        ({"train_memory": "96Gi", "node_selector": {"pool": "gpu"}, "when_unchanged": "skip"}, True),
+        (
+            {"train_memory": "96Gi", "node_selector": {"pool": "gpu"}, "when_unchanged": "skip", "when_busy": "refuse"},
+            True,
+        ),
         ({"max_steps": 999}, False),
         ({"training_options": {"weight_decay": 0.2}}, False),
         ({"promote": "force"}, False),  # asks for another outcome
