@@ -99,9 +99,10 @@ class BoxLog(io.TextIOBase):
             self._status = int(match[1])
         elif match := _FINISHED.search(line):
             took = self.seconds[self._box] = time.monotonic() - self._started
-            if match[2] == "FAILURE" and not self.failed:  # others that do not need it, and the exit handler, go on
+            failed = match[2] == "FAILURE"
+            if failed and not self.failed:  # boxes that do not need it, and the exit handler, go on
                 self.failed, self.failure = self._box, self._reason()
-            self._show(f"{self._heading()} {took:7.1f} s   {'failed' if self.failed else self._counts()}")
+            self._show(f"{self._heading()} {took:7.1f} s   {'failed' if failed else self._counts()}")
         elif not self._tracebacks.read(line) and (match := PROGRESS_LINE.search(line)):
             self._show(f"      {match[0]}", passing=True)
 

@@ -100,6 +100,16 @@ def test_a_box_is_not_blamed_for_an_exception_that_it_or_another_survived(run, e
     assert (box_log.failed, box_log.failure) == ("survive", failure)
 
 
+def test_boxes_that_go_on_after_one_that_failed_are_not_called_failed_too():
+    terminal = io.StringIO()
+    box_log = BoxLog(io.StringIO(), terminal, 3, lambda box: {"boxes": 2})
+    for box, status in (("train", "FAILURE"), ("summarize-run", "SUCCESS"), ("clean", "FAILURE")):
+        box_log.write(f"Executing task '{box}'\nThe box ended with status 1\n")
+        box_log.write(f"Task '{box}' finished with status {status}\n")
+    assert [line.split()[-1] for line in terminal.getvalue().splitlines()] == ["failed", "2", "failed"]
+    assert box_log.failed == "train"
+
+
 def test_no_secret_of_a_uri_comes_into_the_log():
     log = io.StringIO()
     box_log = BoxLog(log, io.StringIO(), 1, lambda box: {})
