@@ -15,6 +15,7 @@ from ragtune import strict_json
 from ragtune.errors import EvaluationError
 from ragtune.evaluation.champion import Champion
 from ragtune.evaluation.comparison import compare
+from ragtune.evaluation.movement import moved_parts
 from ragtune.evaluation.report import report_from_folder
 from ragtune.evaluation.scoring import RECALL_AT, Columns, score_answers, summarise
 from ragtune.evaluation.sides import Side, closed_book_answers, evaluate_champion, evaluate_side
@@ -97,7 +98,7 @@ def evaluate(
         finds, where there is an index; detectable_difference of EM, see `Comparison.detectable`; and the counts
         test_questions, test_groups (`groups_of` them), answerable_test_questions, gold_questions, answerable_k, and
         test_sharing_title, _gold and _question: how many have theirs in common with a training question, as
-        `filter_questions` found. What is not known, or not finite, is left out.
+        `filter_questions` found; moved_<part>, see `moved_parts`. What is not known, or not finite, is left out.
 
     Raises:
         EvaluationError: there is no question to evaluate on, or num_beams is below 1.
@@ -117,6 +118,7 @@ def evaluate(
     after = evaluate_side("after", model, knowledge_base_folder, questions, k, generation, retrieval=retrieval)
     del model  # before the next one is loaded: a GPU may hold one of them only
     base = RagModel.from_parts(*base_parts, config)
+    moved = moved_parts(base, model_folder)
     before = evaluate_side(
         "before",
         base,
@@ -158,6 +160,7 @@ def evaluate(
         "gold_questions": after.gold_questions,
         **{f"test_sharing_{what}": sum(what in question.overlap for question in questions) for what in SHARED},
         "answerable_k": answerable_k,
+        **moved,
         **{f"{name}_{style}": value for style, side in sides.items() for name, value in side.index_recall.items()},
     }
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -65,6 +65,7 @@ def write_report(
         champion_section(metrics, predictions, champion or {}),
         _examples("won", "Won: wrong before, right after", [row for row in predictions if won(row)], passages),
         _examples("lost", "Lost: right before, wrong after", [row for row in predictions if lost(row)], passages),
+        _movement(metrics),
         _provenance(rejected or {}, knowledge_base or {}, parameters or {}, seconds or {}),
     ]
     template = Template(resources.files("ragtune.evaluation").joinpath("report.html").read_text("utf-8"))
@@ -215,6 +216,22 @@ def _examples(
     note = f"{len(rows):,} questions" + (f"; {len(shown)} of them, drawn by chance." if len(shown) < len(rows) else ".")
     cards = "".join(example_html(row, passages, open_=place == 0) for place, row in enumerate(shown))
     return f'<section id="{name}"><h2>{heading}</h2><p class="note">{note}</p>{cards}</section>'
+
+
+def _movement(metrics: Metrics) -> str:
+    """The section on what each part has learnt; "" where the evaluation does not know."""
+    prefix = "moved_"
+    moved = {
+        name.removeprefix(prefix): f"{100 * value:.3g} %" for name, value in metrics.items() if name.startswith(prefix)
+    }
+    if not moved:
+        return ""
+    note = (
+        "The norm of what training changed in each part, as a share of the norm of its weights before. A part at 0 was "
+        "frozen, or its best step was the base model itself."
+    )
+    table = f'<div class="facts">{_fact_table("Moved by training", moved)}</div>'
+    return f'<section><h2>What each part learnt</h2><p class="note">{note}</p>{table}</section>'
 
 
 def _provenance(

@@ -52,6 +52,15 @@ class Text(HTMLParser):
         return " ".join(" ".join(self.parts).split(" "))
 
 
+def test_the_report_says_how_far_each_part_has_moved_where_that_is_known(report_inputs, page):
+    assert "What each part learnt" not in str(Text(page.read_text()))
+    moved = {"moved_question_encoder": 0.0123, "moved_generator": 0.0}
+    write_report(page, **report_inputs | {"metrics": report_inputs["metrics"] | moved})
+    shown = str(Text(page.read_text()))
+    assert "What each part learnt" in shown
+    assert "question encoder 1.23 % generator 0 %" in shown
+
+
 def test_a_browser_shows_the_figures(page, render):
     shown = str(Text(render(page)))
     assert f"Fine-tuning raised exact match from 11.2{NBSP}% to 72.4{NBSP}%." in shown
