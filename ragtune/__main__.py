@@ -11,7 +11,7 @@ from ragtune.errors import RagtuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it went well, 1 after an error that the user can mend, told in one line on stderr."""
+    """Run the command; 0 if it went well, 1 after an error that the user can fix, reported in one line on stderr."""
     options = _parser().parse_args(arguments)
     try:
         if options.command == "ask":
@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("ask", help="ask a model questions", description="Answer questions from passages.")
     )
     export = commands.add_parser(
-        "export", help="write a model for Hugging Face", description="For RagSequenceForGeneration.from_pretrained."
+        "export",
+        help="write a model for Hugging Face",
+        description="Write a folder that RagSequenceForGeneration.from_pretrained loads.",
     )
     export.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
     export.add_argument("--output", required=True, metavar="DIR", help="folder to write, whole or not at all")
@@ -86,17 +88,21 @@ def _parser() -> argparse.ArgumentParser:
         description="List what a workspace holds that nothing refers to: versions of knowledge bases, embeddings, work "
         "folders of trainings, temporary folders of killed processes, collections on a Milvus server.",
     )
-    gc.add_argument("workspace", metavar="WORKSPACE", help="of the runs")
-    gc.add_argument("--delete", action="store_true", help="remove it; without this nothing is")
+    gc.add_argument("workspace", metavar="WORKSPACE", help="workspace of the runs")
+    gc.add_argument("--delete", action="store_true", help="remove it, instead of listing it alone")
     gc.add_argument(
-        "--keep", action="append", default=[], metavar="DIR", help="folder of runs or models whose versions stay, too"
+        "--keep",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another folder of runs or models, whose versions are kept",
     )
     gc.add_argument(
         "--keep-days",
         type=float,
         default=30.0,
         metavar="N",
-        help="days to keep what a holder out of sight has asked for, or what can be resumed (default: %(default)g)",
+        help="days to keep what another machine's process holds, and what can be resumed (default: %(default)g)",
     )
     return parser
 

@@ -37,18 +37,24 @@ class Asked:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `ask` takes."""
     parser.add_argument(
-        "questions", nargs="*", metavar="question", help="none, in a terminal: a prompt; -: as --file -"
+        "questions",
+        nargs="*",
+        metavar="question",
+        help="a question; without any, a terminal gets a prompt; - is --file -",
     )
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
     parser.add_argument(
         "--file",
         default="",
         metavar="FILE",
-        help='a question per line, as text or as JSON with "question" and, if wanted, "id"; - is standard input. '
-        "Answers are JSON lines in the same order",
+        help='file of one question per line, as text or as JSON with "question" and, if wanted, "id"; - is standard '
+        "input. Answers are JSON lines in the same order",
     )
     parser.add_argument(
-        "--knowledge-base", default="", metavar="DIR", help="default: the one that the model was trained with"
+        "--knowledge-base",
+        default="",
+        metavar="DIR",
+        help="folder of a knowledge base (default: the version that the model was trained with)",
     )
     parser.add_argument(
         "--num-beams", type=_at_least_one, default=2, metavar="N", help="beams per passage (default: %(default)s)"
@@ -91,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def answering(options: argparse.Namespace) -> Iterator[Answering]:
-    """Load model and knowledge base once; yield what answers a batch of questions.
+    """Load model and knowledge base once; yield a function that answers a batch of questions.
 
     An answer is {"question", "answer", "passages": [{"id", "title", "text", "probability"}, …]}, most probable first.
     """
@@ -156,7 +162,7 @@ def _opened(file: str) -> Any:
 
 
 def _questions_of(stream: BinaryIO, name: str, wrong: list[int]) -> Iterator[Asked]:
-    """A line that is no question is told on stderr and left out; its number goes into `wrong`."""
+    """A line that is no question is reported on stderr and left out; its number goes into `wrong`."""
     for number, line in raw_lines(stream, name):
         try:
             asked = _read_line(line, number)

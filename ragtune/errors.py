@@ -4,7 +4,7 @@ from ragtune.uris import shown
 
 
 class RagtuneError(Exception):
-    """Base of every error that a user can mend; the command lines print it without a traceback and exit with 1.
+    """Base of every error that a user can fix; the command lines print it without a traceback and exit with 1.
 
     Its message may quote a URI, or another library's message that does: their secrets are hidden in it.
     """

@@ -110,7 +110,7 @@ def remove_folder(folder: Path) -> None:
 def describe_write_error(error: OSError, target: str | Path) -> Exception:
     """The StorageError for a failed write, with the way out; an error not about the disk comes back as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{target}: the disk is full; nothing was left there. Free some space and run again")
+        return StorageError(f"{target}: the disk is full; nothing was left there; free some space and run again")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return StorageError(f"{target}: may not be written ({error.strerror}); choose another output folder")
     return error

@@ -47,9 +47,7 @@ def find_file(name_or_path: str, filename: str, subfolder: str = "") -> Path | N
             name, filename, subfolder=subfolder, revision=revision, _raise_exceptions_for_missing_entries=False
         )
     except OSError as error:
-        raise ModelError(
-            f"{name_or_path}: there is no such folder, and the hub gives no such model: {error}"
-        ) from error
+        raise ModelError(f"{name_or_path}: there is no such folder, and the hub has no such model: {error}") from error
     return None if found is None else Path(found)
 
 

@@ -94,6 +94,6 @@ def _acquire(descriptor: int, path: Path, wait_seconds: float) -> None:
                 said = True
         except OSError as error:
             raise StorageError(
-                f"{path}: no lock is granted there ({error.strerror}); use a volume whose file system has locks"
+                f"{path}: no lock can be had there ({error.strerror}); use a volume whose file system has locks"
             ) from error
         time.sleep(_POLL_SECONDS)

@@ -137,7 +137,7 @@ def _explain(error: BaseException, uri: str, line: int) -> str:
             f'; pip install "ragtune[{extra}]"' if extra else ""
         )
     if "Credential" in type(error).__name__:
-        return f'no credentials for it ({error}); README.md, "Secrets", says where they are looked for'
+        return f'no credentials for it ({error}); docs/data.md, "Secrets", says where they are looked for'
     if isinstance(error, ValueError) and not line:
         return f"cannot be read ({error})"
     return f"reading stopped {after} ({type(error).__name__}: {error})"

@@ -46,7 +46,7 @@ def check_no_secrets(values: Mapping[str, Any]) -> None:
         elif isinstance(value, str) and "://" in value and holds_secret(value):
             raise ParameterError(
                 f"{name}={shown(value)}: holds a secret (here ***), and parameters are stored and shown. Give it in the"
-                ' environment, or on a cluster in a Secret (README.md, "Secrets"); write an @ of the path as %40'
+                ' environment, or on a cluster in a Secret (docs/data.md, "Secrets"); write an @ of the path as %40'
             )
 
 

@@ -129,4 +129,4 @@ def test_a_hub_repository_is_loaded_at_its_revision_and_one_without_safetensors_
     assert safe == Encoder.from_pretrained(ENCODER).fingerprint
     assert pickled.startswith("error: made/encoder: its weights are only there as pytorch_model.bin, a pickle")
     assert 'BertModel.from_pretrained("made/encoder")' in pickled or "AutoModel.from_pretrained" in pickled
-    assert absent.startswith("error: made/nothing: there is no such folder, and the hub gives no such model")
+    assert absent.startswith("error: made/nothing: there is no such folder, and the hub has no such model")

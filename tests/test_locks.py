@@ -57,7 +57,7 @@ def test_only_a_held_lock_is_told_as_held(tmp_path, monkeypatch):
         raise OSError(9, "Bad file descriptor")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(StorageError, match=r"no lock is granted there \(Bad file"), locked(tmp_path / "a.lock", 60):
+    with pytest.raises(StorageError, match=r"no lock can be had there \(Bad file"), locked(tmp_path / "a.lock", 60):
         pass
 
 

@@ -1,4 +1,4 @@
-"""Ask a model questions: retrieve once a question, then generate from what was retrieved."""
+"""Ask a model questions: retrieve once per question, then generate from the passages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def ask(
         knowledge_base: made with the model's passage encoder.
         questions: any number.
         k: passages retrieved, n_docs at least; those beyond serve recall@k.
-        num_beams: beams a passage.
+        num_beams: beams per passage.
         batch_size: questions that are answered at once.
         progress: show how far it is.
     """

@@ -47,7 +47,7 @@ def _situation(champion: Mapping[str, str], evaluated: bool) -> str:
         return f"{title} was asked the same questions, each model on its own knowledge base.{told}"
     return (
         f"{title} could not be asked these questions: {escape(champion['problem'])} It keeps its place unless the run "
-        "says <code>promote: force</code>. The figures below are against the model before."
+        "says <code>promote: force</code>. The numbers below compare it with the model before."
     )
 
 
@@ -58,10 +58,10 @@ def _finding(comparison: Comparison, evaluated: bool) -> str:
         f"{'the champion' if evaluated else 'the model before'}: {points(comparison.interval.difference)} points, 95 % "
         f"interval {points(low)} to {points(high)}, exact permutation test p = {comparison.p_value:.3f}. To be "
         f"promoted, a model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
-        f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, if the champion is still "
-        "the same by then and the questions are enough. The level is that of one decision: of many equally good "
-        "models, such as one trained each night, some pass by chance, in 30 nights at least one with a probability of "
-        "about .4."
+        f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, provided that the "
+        "champion is still the same by then and there are enough questions. The level holds for one decision: of many "
+        "equally good models some pass by chance; with one trained each night, at least one of 30 does so with a "
+        "probability of about .4."
     )
 
 
@@ -76,8 +76,8 @@ def _power(comparison: Comparison) -> str:
         return f"{begun}no difference, however large, would pass with {whole_percent(POWER)} probability: take more."
     return (
         f"{begun}a true difference of {points(smallest)} points would pass with {whole_percent(POWER)} probability, "
-        f"and one of {points(_A_SMALL_DIFFERENCE)} with {whole_percent(chance)}. More held-out questions tell smaller "
-        f"differences.{_about_groups(comparison)}"
+        f"and one of {points(_A_SMALL_DIFFERENCE)} with {whole_percent(chance)}. More held-out questions detect "
+        f"smaller differences.{_about_groups(comparison)}"
     )
 
 

@@ -66,7 +66,7 @@ def compare(
     seed: int = 0,
     groups: Sequence[int] | np.ndarray | None = None,
 ) -> Comparison:
-    """Compare two models by any score a question; EM and recall@k, which are 0 or 1, are what the tests are made for.
+    """Compare two models by any score per question; EM and recall@k, which are 0 or 1, are what the tests are made for.
 
     Args:
         ours, theirs: one score per question, in the same order, (n,); a question with NaN on either side is left out.

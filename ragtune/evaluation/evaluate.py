@@ -66,8 +66,8 @@ def evaluate(
     """Put all held-out questions to the model before and after, to the closed-book baseline and to today's champion.
 
     A question counts as answerable if a reference stands in one of the first `answerable_k` passages that the base
-    retriever finds for it; the figures over those carry the prefix `answerable_`. They flatter the base retriever,
-    so the figures over all questions are the ones to quote.
+    retriever finds for it; the metrics over those carry the prefix `answerable_`. They flatter the base retriever,
+    so the metrics over all questions are the ones to quote.
 
     Args:
         model_folder: the fine-tuned model.
@@ -83,7 +83,7 @@ def evaluate(
         report_path: where the report goes too.
         rejected_path: JSONL of rejected questions, counted by reason in the report.
         title: of the report.
-        num_beams: beams a passage when answers are generated.
+        num_beams: beams per passage when answers are generated.
         batch_size: questions that are answered at once.
         answerable_k: see above.
         retrieval: as in training; "exact" searches without the index.

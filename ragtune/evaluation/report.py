@@ -113,7 +113,7 @@ def verdict(metrics: Metrics) -> tuple[str, str]:
         certainty = "is below zero: more than chance"
     else:
         headline = f"No clear change: exact match went {figures}."
-        certainty = "holds zero: these questions cannot tell the two apart"
+        certainty = "contains zero: these questions cannot tell the two apart"
     lead = (
         f"Over {metrics['test_questions']:,.0f} held-out questions the 95 % interval of the change, "
         f"{points(low)} to {points(high)} points, {certainty}."

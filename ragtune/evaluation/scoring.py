@@ -1,4 +1,4 @@
-"""From what two models and the closed-book baseline answered to figures, and to a record a question."""
+"""From what two models and the closed-book baseline answered to metrics, and to one record per question."""
 
 import itertools
 import logging
@@ -24,7 +24,7 @@ _DIFFERENCES = {"before": "difference", "champion": "champion_difference"}
 _log = logging.getLogger(__name__)
 
 Columns = dict[str, np.ndarray]
-"""A score a question, (n,) float64 each, by the metric's name; NaN where a question has no such score."""
+"""One score per question, (n,) float64 each, by the metric's name; NaN where a question has no such score."""
 
 
 def score_answers(questions: Sequence[Question], answers: Sequence[str], suffix: str) -> Columns:

@@ -57,7 +57,7 @@ def evaluate_side(
         model: moved to the GPU if there is one.
         knowledge_base: see `KnowledgeBase.open`.
         questions: any number.
-        k: passages retrieved a question.
+        k: passages retrieved per question.
         generation: `num_beams` and `batch_size`.
         by_gold: judge the retrieval by gold id; None finds out, see `gold_ids_known`.
         retrieval: "exact" searches without the index; otherwise exact search beside it tells the index's recall.

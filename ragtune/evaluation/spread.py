@@ -16,7 +16,7 @@ def answer_on(
     Args:
         devices: of torch; the model is moved to the first and copied to the others.
         model: that answers.
-        answer: gives the answers to the questions of a range by a model on its device; called in a thread a device.
+        answer: gives the answers to the questions of a range by a model on its device; called in one thread per device.
         questions: n.
 
     Returns:

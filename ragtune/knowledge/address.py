@@ -1,4 +1,4 @@
-"""A knowledge base's name and its Milvus server's address: told right or wrong before anything is opened."""
+"""A knowledge base's name and its Milvus server's address: checked before anything is opened."""
 
 import re
 import socket

@@ -41,7 +41,7 @@ def read_corpus(uri: str | Path, quoting: str = "auto") -> Iterator[CorpusRow]:
     for row in read_rows(uri, quoting=quoting):
         place = f"{row.file}:{row.line}"
         if row.problem:
-            raise KnowledgeBaseError(f"{place}: {row.problem}; mend or remove the row")
+            raise KnowledgeBaseError(f"{place}: {row.problem}; fix or remove the row")
         for column in ("id", "text"):
             if column not in row.value:
                 raise KnowledgeBaseError(

@@ -18,7 +18,7 @@ def raise_if_unavailable(path: str | Path, error: Exception) -> None:
     missing = isinstance(error, FileNotFoundError | NotADirectoryError)
     if isinstance(error, OSError) and error.errno is not None and not missing:
         raise UnavailableError(
-            f"{path}: cannot be read ({error.strerror}), which need not be damage; nothing was changed. Look after its "
+            f"{path}: cannot be read ({error.strerror}), which need not be damage; nothing was changed. Check its "
             "volume, then run again"
         ) from error
 

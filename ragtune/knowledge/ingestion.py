@@ -263,7 +263,7 @@ def _check_passages(passages: Passages) -> None:
         raise KnowledgeBaseError(f"{passages.place}: no passages; did split_passages drop every row of the corpus?")
     if passages.duplicate_ids:
         raise KnowledgeBaseError(
-            f"{passages.place}: {passages.duplicate_ids:,} ids stand more than once; let split_passages write it again"
+            f"{passages.place}: {passages.duplicate_ids:,} ids occur more than once; let split_passages write it again"
         )
     row, length = passages.longest_text
     if length > _LONGEST_TEXT_BYTES:

@@ -105,7 +105,7 @@ class KnowledgeBase:
 
         Args:
             queries: (B, d) vectors of the encoder's other half; any B, 0 and 1 too.
-            k: passages a query; more than there are gives padding.
+            k: passages per query; more than there are gives padding.
 
         Raises:
             KnowledgeBaseError: the queries have another dimension, k is not possible, or Milvus does not answer.

@@ -110,7 +110,7 @@ def wait_for_index(client: MilvusClient, collection: str, place: str) -> None:
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's cyclic garbage collector off meanwhile.
+    """Switch Python's cyclic garbage collector off inside the block.
 
     Milvus Lite makes dicts and lists of every hit, and the collector, which their number wakes, then walks through all
     that Feast and PyTorch have imported: a third of a search's time, for nothing, as no cycle goes through them.

@@ -17,7 +17,8 @@ class WholeText(str):
 def stored_vectors(found: Any, field_name: str, dimension: int) -> npt.NDArray[np.float32]:
     """The vectors of all hits of all queries, one after the other, (hits, d).
 
-    pymilvus would make a Python list a hit. All hits share one protobuf message, whose packed floats are read at once.
+    pymilvus would make a Python list per hit. All hits share one protobuf message, whose packed floats are read in one
+    go.
     """
     for hits in found:
         for field in hits.lazy_field_data:

@@ -55,7 +55,7 @@ class BatchedMilvusOnlineStoreConfig(MilvusOnlineStoreConfig):
 class BatchedMilvusOnlineStore(MilvusOnlineStore):
     """Feast's Milvus online store, its client, collections and search parameters, and `search_batch`.
 
-    Feast's own `retrieve_online_documents_v2` takes one query a call, gives the query's vector back as every
+    Feast's own `retrieve_online_documents_v2` takes one query per call, gives the query's vector back as every
     document's embedding, and ids that do not belong to the texts beside them.
     """
 
@@ -120,7 +120,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
             config: the repository's.
             table: the feature view to search.
             queries: (B, d).
-            k: documents a query.
+            k: documents per query.
             with_embeddings: also fetch the documents' vectors, which is most of what goes over the wire.
             consistency_level: Milvus' own word, such as "Strong"; "" is the collection's.
 

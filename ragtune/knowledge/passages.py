@@ -144,7 +144,7 @@ class Passages:
         """
         if self.duplicate_ids:
             raise KnowledgeBaseError(
-                f"{self.place}: {self.duplicate_ids:,} ids stand more than once; let split_passages write it again"
+                f"{self.place}: {self.duplicate_ids:,} ids occur more than once; let split_passages write it again"
             )
         (row,) = self.rows_of([identifier])
         if row < 0:

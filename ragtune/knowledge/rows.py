@@ -34,7 +34,7 @@ class Rows:
         cache: holds the vectors of all of them.
         mean: taken off the vectors before they are written; None takes nothing off.
         timestamp: the rows' event timestamp, ISO 8601.
-        chunk_rows: rows a call of Feast's `write_to_online_store`.
+        chunk_rows: rows per call of Feast's `write_to_online_store`.
     """
 
     store: FeatureStore

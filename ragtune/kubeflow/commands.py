@@ -25,46 +25,52 @@ def add_commands(commands: Any) -> None:
     """Add the subcommands to those of pipeline.py (an argparse object of subparsers)."""
     submitting = commands.add_parser("submit", allow_abbrev=False, help="start a run on a KFP server")
     _add_parameters(submitting, required=True)
-    submitting.add_argument("--name", default="", help="of the run (default: the pipeline's and the time)")
+    submitting.add_argument("--name", default="", help="name of the run (default: the pipeline's and the time)")
     submitting.add_argument(
         "--wait", action="store_true", help="watch it to its end; exit with 1 if it did not succeed"
     )
     _add_waiting(submitting)
 
     scheduling = commands.add_parser(
-        "schedule", allow_abbrev=False, help="start runs by a schedule; replaces the one of that name"
+        "schedule", allow_abbrev=False, help="start runs by a schedule, in place of one of the same name"
     )
-    scheduling.add_argument("name", help="of the schedule; also its id, with --pause, --resume and --delete")
+    scheduling.add_argument("name", help="name of the schedule; with --pause, --resume and --delete also its id")
     _add_parameters(scheduling, required=False)
     action = scheduling.add_mutually_exclusive_group(required=True)
     action.add_argument("--cron", default="", help='5 fields, such as "0 3 * * 1", or 6 with the second first')
     action.add_argument("--every", type=_seconds, default=0, metavar="TIME", help="interval, such as 12h, 1d or 90m")
-    action.add_argument("--pause", action="store_true", help="begin no further runs")
-    action.add_argument("--resume", action="store_true", help="begin runs again")
-    action.add_argument("--delete", action="store_true", help="delete the schedule; its runs stay")
+    action.add_argument("--pause", action="store_true", help="start no further runs")
+    action.add_argument("--resume", action="store_true", help="start runs again")
+    action.add_argument("--delete", action="store_true", help="delete the schedule; its runs are kept")
     scheduling.add_argument("--pinned", action="store_true", help="always run today's version, not the newest")
-    scheduling.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at the same time (default 1)")
+    scheduling.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="most runs at the same time (default 1)"
+    )
     _add_zone(scheduling)
 
-    listing = commands.add_parser("runs", allow_abbrev=False, help="list runs, or look at one")
+    listing = commands.add_parser("runs", allow_abbrev=False, help="list runs, or show one")
     listing.add_argument("run", nargs="?", default="", help="id of one run")
-    listing.add_argument("--experiment", default="", help="only its runs")
-    listing.add_argument("--most", type=int, default=20, metavar="N", help="how many (default 20)")
+    listing.add_argument("--experiment", default="", help="list the runs of this experiment alone")
+    listing.add_argument("--most", type=int, default=20, metavar="N", help="number of runs to list (default 20)")
     listing.add_argument("--wait", action="store_true", help="watch the one run to its end")
     _add_waiting(listing)
     schedules = commands.add_parser("schedules", allow_abbrev=False, help="list schedules and their next runs")
     _add_zone(schedules)
     stopping = commands.add_parser("stop", allow_abbrev=False, help="stop a run")
-    stopping.add_argument("run", help="its id")
+    stopping.add_argument("run", help="id of the run")
     for parser in (submitting, scheduling, listing, schedules, stopping):
         _add_connection(parser)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name other images when the pipeline is compiled."""
-    parser.add_argument("--registry", default="", help="of the images, with its path, such as registry.example.org/me")
-    parser.add_argument("--tag", default="", help="of the images (default: this version)")
-    parser.add_argument("--image", action="append", default=[], metavar="NAME=REF", help="one, such as by its digest")
+    parser.add_argument(
+        "--registry", default="", help="registry of the images, with its path, such as registry.example.org/me"
+    )
+    parser.add_argument("--tag", default="", help="tag of the images (default: this version)")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="NAME=REF", help="reference of one image, such as by its digest"
+    )
 
 
 def images_given(options: argparse.Namespace) -> dict[str, Any]:
@@ -222,26 +228,42 @@ def _seconds(text: str) -> int:
 
 
 def _add_parameters(parser: argparse.ArgumentParser, required: bool) -> None:
-    parser.add_argument("--params", required=required, default="", metavar="FILE", help="YAML, see params/")
+    parser.add_argument(
+        "--params", required=required, default="", metavar="FILE", help="YAML file of parameters, see params/"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
-    parser.add_argument("--experiment", default="", help="it is made if need be (default: the pipeline's name)")
+    parser.add_argument(
+        "--experiment", default="", help="experiment of the run, made if need be (default: the pipeline's name)"
+    )
     parser.add_argument("--package", default="", metavar="FILE", help="compiled pipeline (default: compiled now)")
     add_images(parser)
-    parser.add_argument("--service-account", default="", help="of the pods (default: KFP's)")
+    parser.add_argument("--service-account", default="", help="service account of the pods (default: KFP's)")
 
 
 def _add_waiting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--longest", type=_seconds, default=0, metavar="TIME", help="watch no longer than, such as 12h")
-    parser.add_argument("--look-every", type=float, default=watching.EVERY, metavar="SECONDS", help="(default 10)")
+    parser.add_argument(
+        "--longest", type=_seconds, default=0, metavar="TIME", help="longest time to watch, such as 12h"
+    )
+    parser.add_argument(
+        "--look-every",
+        type=float,
+        default=watching.EVERY,
+        metavar="SECONDS",
+        help="seconds between two looks (default 10)",
+    )
 
 
 def _add_zone(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--time-zone", default="UTC", help="that KFP's controller has, for the next runs (default UTC)")
+    parser.add_argument(
+        "--time-zone", default="UTC", help="time zone of KFP's controller, to show the next runs (default UTC)"
+    )
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="", help="KFP's address (default KF_PIPELINES_ENDPOINT, or this cluster's)")
-    parser.add_argument("--namespace", default="", help="your profile's, where KFP has users")
-    parser.add_argument("--token-file", default="", metavar="FILE", help="bearer token; read anew for every request")
-    parser.add_argument("--cookies-file", default="", metavar="FILE", help="cookies of a session, as Dex wants them")
+    parser.add_argument("--namespace", default="", help="namespace of your profile, where KFP has users")
+    parser.add_argument(
+        "--token-file", default="", metavar="FILE", help="file of a bearer token; read again for every request"
+    )
+    parser.add_argument("--cookies-file", default="", metavar="FILE", help="file of a session's cookies, for Dex")
     parser.add_argument("--ca-file", default="", metavar="FILE", help="CA bundle (PEM) that signed its certificate")

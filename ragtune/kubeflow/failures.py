@@ -88,7 +88,7 @@ def _way_out(status: int, namespace: str, credentials: Credentials) -> str:
         return f"see what is there with `python pipeline.py runs` and `schedules`, or {IS_IT_THE_API}"
     if status == 409:
         return "there is one of that name; give another"
-    return "mend what it names, and try again"
+    return "fix what it names, and try again"
 
 
 def _message_of(body: Any) -> str:

@@ -127,7 +127,7 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParameterError(f"{file}: no such parameter file; ready ones stand in params/") from None
+        raise ParameterError(f"{file}: no such parameter file; ready ones are in params/") from None
     except OSError as error:
         raise ParameterError(f"{file}: cannot be read ({error.strerror}); give a YAML file, see params/") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

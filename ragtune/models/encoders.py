@@ -151,7 +151,7 @@ class Encoder(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the live weights, the tokenizer and the pooling, 64 hex digits. Read anew at every call.
+        """SHA-256 over the live weights, the tokenizer and the pooling, 64 hex digits. Computed again at every call.
 
         Encoders of equal weights agree, wherever and in whatever precision they were saved from.
         """

@@ -71,12 +71,12 @@ def answer_questions(
     passages of a question in one prompt.
 
     Args:
-        model: any RagModel, on any device; dropout is off meanwhile.
+        model: any RagModel, on any device; dropout is off while it answers.
         questions: n questions.
         passages: each question's passages, best first, without padding.
         doc_log_probs: log p(z | x) in the order of `passages`, (n, k), k at least the most passages of a question.
             Scores q·d/τ do as well: each row is normalised over the question's own passages.
-        num_beams: beams, and candidates, a passage; 1 is greedy search.
+        num_beams: beams, and candidates, per passage; 1 is greedy search.
         max_new_tokens: longest answer in tokens; 0 means the model's own `max_answer_tokens`.
         batch_size: questions at once; they are sorted by length for the work.
         progress: show how far it is.

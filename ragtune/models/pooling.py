@@ -231,7 +231,7 @@ def _at(token_vectors: Tensor, places: Tensor) -> Tensor:
 
 
 def _pooling_modes(pooling: dict[str, Any], place: str) -> tuple[str, ...]:
-    """The modes of a 1_Pooling/config.json: one flag a mode, or (sentence-transformers 6) `pooling_mode` by name."""
+    """The modes of a 1_Pooling/config.json: one flag per mode, or (sentence-transformers 6) `pooling_mode` by name."""
     named = pooling.get("pooling_mode")
     if named is not None:
         modes = (named,) if isinstance(named, str) else tuple(named)

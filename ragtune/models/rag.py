@@ -154,7 +154,7 @@ class RagModel(nn.Module):
     ) -> RagOutput:
         """A batch's likelihoods, with gradient to question encoder and generator, and to `doc_embeddings` if they ask.
 
-        Without `doc_embeddings` it is the closed-book baseline: one context a question, the bare question itself
+        Without `doc_embeddings` it is the closed-book baseline: one context per question, the bare question itself
         (`PromptBuilder.build_closed_book`); the question encoder takes no part and should be frozen under DDP.
 
         Args:

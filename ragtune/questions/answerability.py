@@ -47,7 +47,7 @@ def split_by_answerability(
     k: int = 10,
     batch_size: int = 1024,
 ) -> dict[str, int | float]:
-    """Retrieve k passages a question, and part the questions by whether one of them holds one of its answers.
+    """Retrieve k passages per question, and split the questions by whether one of them holds one of its answers.
 
     An answer must stand in the passage's text (its title does not count) as `contains_answer` says: on word boundaries
     where its script has them, after SQuAD normalisation.
@@ -57,8 +57,8 @@ def split_by_answerability(
         encoder: the question encoder, of the same kind as the knowledge base's passage encoder.
         knowledge_base: where to look.
         answerable_path: JSONL to write, in the same form and order; `unanswerable_path` gets the others.
-        k: passages a question.
-        batch_size: questions a call of `encoder.encode` and `knowledge_base.search`.
+        k: passages per question.
+        batch_size: questions per call of `encoder.encode` and `knowledge_base.search`.
 
     Returns:
         `answerable` and `unanswerable` (counts), `answerable_fraction`, and `answerable_at_<n>` for n of 1, 5, 10 up

@@ -54,8 +54,8 @@ def filter_questions(
 
     Args:
         questions_uri: what to read; see `ragtune.questions.nq.read_questions`.
-        train_path: JSONL to write, a `Question` a line; the same for `validation_path` and `test_path`.
-        rejected_path: JSONL to write, a `Rejected` a line, of all sources.
+        train_path: JSONL to write, one `Question` per line; the same for `validation_path` and `test_path`.
+        rejected_path: JSONL to write, one `Rejected` per line, of all sources.
         validation_uri: validation questions of their own; rows for training with one of these are rejected as
             `in_validation`. "" splits `validation_fraction` off `questions_uri`.
         test_uri: test questions of their own; rows for anything else with one of these are rejected as `in_test`. ""
@@ -234,7 +234,7 @@ class _Sieve:
         if rejected["malformed"] > self._max_rejected_fraction * rows:
             raise QuestionError(
                 f"{uri}: {rejected['malformed']:,} of {rows:,} rows are malformed, more than max_rejected_fraction ="
-                f" {self._max_rejected_fraction:g} allows. The first: {malformed}. Mend the file or pass its layout"
+                f" {self._max_rejected_fraction:g} allows. The first: {malformed}. Fix the file or pass its layout"
             )
         if not len(into):
             why = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())

@@ -45,7 +45,7 @@ def array_elements(stream: io.BufferedReader, file: str, start: int) -> Iterator
             window.next_character()
     window.at += 1
     if alone and window.next_character():
-        raise StorageError(f"{file}:{window.line}: more JSON after the end of the array; write one object a line")
+        raise StorageError(f"{file}:{window.line}: more JSON after the end of the array; write one object per line")
     window.skip_rest()
 
 
@@ -106,7 +106,7 @@ class _Window:
             return False
         pending = self.text[self.at :]
         if len(pending) > MAX_ROW_BYTES:
-            raise StorageError(f"{self._file}:{self.line}: a value {TOO_LONG}; write an object a line")
+            raise StorageError(f"{self._file}:{self.line}: a value {TOO_LONG}; write one object per line")
         with readable(self._file, self.line):
             # doubles, so that long values cost no n²
             raw = self._stream.read(min(max(_CHUNK_BYTES, len(pending)), MAX_ROW_BYTES + _CHUNK_BYTES - len(pending)))

@@ -46,7 +46,7 @@ class Layout:
     """One way to write questions down.
 
     Attributes:
-        fields: what it is told by, for an error message.
+        fields: those that it is recognised by, for an error message.
         fits: whether a row looks like it.
         read: a row's reading; raises MalformedError.
         rows: the questions in a row of the file, where that is more than one.

@@ -51,7 +51,7 @@ def read_rows(uri: str | Path, skip: Sequence[str] = (), quoting: str = "auto") 
     """Read a file, a folder or glob of files in the order of their names, or a Hugging Face dataset, as a stream.
 
     A file is Parquet, gzip or zip (of one file) by its first bytes, CSV or TSV by its name (`.csv`, `.tsv`, before a
-    `.gz`), and JSON otherwise: an object a line, one array of objects, or one object with an array under "data"
+    `.gz`), and JSON otherwise: one object per line, one array of objects, or one object with an array under "data"
     (SQuAD), whose elements are the rows. No more than a row (or a batch of Parquet rows) is held in memory, and no row
     of a text file is longer than `MAX_ROW_BYTES`.
 

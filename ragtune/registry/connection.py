@@ -64,7 +64,7 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     except SQLAlchemyError as error:
         place = database_file(tracking_uri) or tracking_uri
         raise RegistryError(
-            f"{place}: the database refuses ({_in_short(str(error))}); if it cannot be mended, move it away, and the "
+            f"{place}: the database refuses ({_in_short(str(error))}); if it cannot be repaired, move it away, and the "
             "next registration begins a new one"
         ) from error
     finally:

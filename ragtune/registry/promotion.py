@@ -101,7 +101,7 @@ def _by_rule(
     if problem:
         return Decision(
             False,
-            f"the champion, version {today}, could not be evaluated ({problem}); mend that and run again, or promote "
+            f"the champion, version {today}, could not be evaluated ({problem}); fix that and run again, or promote "
             "with promote=force",
         )
     opponent = f"the champion, version {today}," if today else "its own base, as there is no champion,"

@@ -97,7 +97,7 @@ class Setting:
 
 
 def setting(default: Any, help_: str) -> Any:
-    """A dataclass field with a default and a help text; an empty dict or list is made anew for each instance."""
+    """A dataclass field with a default and a help text; an empty dict or list is made for each instance."""
     if default in ({}, []):
         return field(default_factory=type(default), metadata={"help": help_})
     return field(default=default, metadata={"help": help_})

@@ -68,10 +68,10 @@ class Training:
     )
     adam_beta2: Annotated[float, Range(0, below=1)] = setting(0.999, "second beta of AdamW")
     warmup_steps: Annotated[float, Range(0)] = setting(
-        0.05, "steps until the learning rate peaks; below 1 a share of all steps"
+        0.05, "steps until the learning rate peaks; a number below 1 is a share of all steps"
     )
     eval_steps: Annotated[float, Range(0)] = setting(
-        100, "steps between two validations, the best of which is kept; below 1 a share of all steps"
+        100, "steps between two validations, the best of which is kept; a number below 1 is a share of all steps"
     )
     closed_book_steps: Annotated[int, Range(-1)] = setting(
         -1, "steps of the closed-book baseline; -1 means `max_steps`, 0 trains none"
@@ -84,12 +84,12 @@ class TrainingOptions:
     """Options of ragtune's own, and some of Trainer's with other defaults."""
 
     early_stopping_patience: Annotated[int, Range(0)] = setting(
-        0, "end after this many validations in a row without a better step; 0 trains all steps"
+        0, "stop after this many validations in a row without a better step; 0 trains all steps"
     )
     metric_for_best_model: str = setting(
         "", "validation metric that chooses the best step: `em`, `loss` or `recall@k`; empty means the method's own"
     )
-    load_best_model_at_end: bool = setting(True, "keep the best step of the validations instead of the last")
+    load_best_model_at_end: bool = setting(True, "keep the best validated step instead of the last step")
     eval_strategy: Annotated[str, OneOf(("no", "steps", "epoch"))] = setting("steps", "when to validate")
     eval_on_start: bool = setting(True, "validate the base model before the first step")
     max_eval_questions: Annotated[int, Range(0)] = setting(500, "validation questions; 0 means all")
@@ -101,8 +101,8 @@ class TrainingOptions:
     save_total_limit: Annotated[int, Range(1)] = setting(2, "checkpoints kept; the best step is kept apart from them")
     resume_from: str = setting("", "unfinished run with other parameters to resume, by name or folder")
     weight_decay: Annotated[float, Range(0)] = setting(0.01, "weight decay of AdamW")
-    freeze_question_encoder: bool = setting(False, "leave the question encoder as it is")
-    freeze_generator: bool = setting(False, "leave the generator as it is")
+    freeze_question_encoder: bool = setting(False, "do not train the question encoder")
+    freeze_generator: bool = setting(False, "do not train the generator")
     overlap_search: bool = setting(
         True, "search for the next step's passages while this one trains, with the question encoder as it is then"
     )
@@ -124,8 +124,10 @@ class TrainingOptions:
     )
     logging_steps: Annotated[float, Range(0)] = setting(10, "steps between two lines of the log")
     logging_first_step: bool = setting(True, "log the first step")
-    report_to: str = setting("tensorboard", "transformers' integrations that get the curves, by commas; `none` is none")
-    disable_tqdm: bool = setting(True, "log lines instead of a progress bar")
+    report_to: str = setting(
+        "tensorboard", "transformers' integrations that log the curves, separated by commas; `none` logs nothing"
+    )
+    disable_tqdm: bool = setting(True, "write log lines instead of a progress bar")
 
 
 @dataclass

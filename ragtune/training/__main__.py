@@ -27,7 +27,7 @@ from ragtune.training.run import run
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run; 0 if it went well, 1 after an error, which is told in one line if the user can mend it."""
+    """Run; 0 if it went well, 1 after an error, reported in one line if the user can fix it."""
     groups: list[Any] = [RunFiles, RagTrainingArguments]
     parser = HfArgumentParser(groups, prog="ragtune.training", allow_abbrev=False)
     given: dict[str, Any] = {}

@@ -32,27 +32,31 @@ class RunFiles:
         trained_knowledge_base_folder: of the knowledge base that rag-end2end makes with the trained passage encoder; ""
             is beside the one of the start, under its name and the run's fingerprint.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
-        tracking_uri: MLflow's, for the curves, a run a stage; "" tells it nothing.
+        tracking_uri: MLflow's, for the curves, one run per stage; "" logs none there.
         outcome_file: the run's results or its error, as JSON, for the process that started it.
     """
 
-    dataset_folder: str = field(metadata={"help": "tokenised pairs"})
+    dataset_folder: str = field(metadata={"help": "folder of tokenised pairs"})
     knowledge_base_folder: str = field(metadata={"help": "the knowledge base to retrieve from"})
-    output_folder: str = field(metadata={"help": "where the model lands, whole or not at all"})
-    work_folder: str = field(metadata={"help": "where checkpoints live until the run is done"})
-    model_folder: str = field(default="", metadata={"help": "base model that ragtune has saved"})
+    output_folder: str = field(metadata={"help": "folder to write the model to, whole or not at all"})
+    work_folder: str = field(metadata={"help": "folder of checkpoints, until the run has finished"})
+    model_folder: str = field(default="", metadata={"help": "folder of a base model that ragtune has saved"})
     question_encoder: str = field(default="", metadata={"help": "name or path of the question encoder"})
     passage_encoder: str = field(default="", metadata={"help": "name or path of the passage encoder"})
     generator: str = field(default="", metadata={"help": "name or path of the generator"})
     closed_book_folder: str = field(
-        default="", metadata={"help": "where the closed-book baseline lands; none if empty"}
+        default="", metadata={"help": "folder to write the closed-book baseline to; empty trains none"}
     )
     trained_knowledge_base_folder: str = field(
-        default="", metadata={"help": "of the knowledge base that rag-end2end makes; beside the given one if empty"}
+        default="",
+        metadata={"help": "folder of the knowledge base that rag-end2end builds; empty means beside the given one"},
     )
-    milvus_uri: str = field(default="", metadata={"help": "reach the knowledge base's Milvus there"})
-    tracking_uri: str = field(default="", metadata={"help": "MLflow's, for the curves; none if empty"})
-    outcome_file: str = field(default="", metadata={"help": "metrics or error of the run, as JSON"})
+    milvus_uri: str = field(
+        default="",
+        metadata={"help": "URI of the knowledge base's Milvus; empty means the one in its feature_store.yaml"},
+    )
+    tracking_uri: str = field(default="", metadata={"help": "URI of MLflow, for the curves; empty logs none there"})
+    outcome_file: str = field(default="", metadata={"help": "file for the metrics or the error of the run, as JSON"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that comes with a model"})
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class StepBatches(Sampler[list[int]]):
 
     @property
     def step_size(self) -> int:
-        """Questions a step, over all processes and accumulated batches."""
+        """Questions per step, over all processes and accumulated batches."""
         return self.batch_size * self.processes * self.accumulation
 
     def set_epoch(self, epoch: int) -> None:

@@ -73,8 +73,8 @@ def open_knowledge(
 ) -> Iterator[Knowledge]:
     """Open the knowledge base in the processes where `args.retrieval` wants it; every process must call it.
 
-    An embedded one that several processes search is served by a process of its own meanwhile; one that another run has
-    open is searched exactly.
+    An embedded one that several processes search is served by a process of its own while the block lasts; one that
+    another run has open is searched exactly.
 
     Raises:
         KnowledgeBaseError: it cannot be opened.

@@ -43,8 +43,8 @@ def finetune(
 ) -> dict[str, float]:
     """Fine-tune a model in one or several processes, on this machine or wherever a launcher starts them.
 
-    Killed and started again with the same inputs and parameters it goes on from its last whole checkpoint in
-    `work_folder`; with others it starts anew beside it. When it is done, the model stands in `output_folder` with
+    Killed and started again with the same inputs and parameters it resumes from its last whole checkpoint in
+    `work_folder`; with others it starts over beside it. When it is done, the model is in `output_folder` with
     `training_log.json` in it, and the checkpoints are gone.
 
     Args:
@@ -54,7 +54,7 @@ def finetune(
         trained_knowledge_base_folder: of the knowledge base that rag-end2end makes; "" is beside the given one.
         tensorboard_folder: of the event files, which stay.
         milvus_uri: reach the knowledge base's Milvus there instead of where its feature_store.yaml says.
-        tracking_uri: MLflow's, for the curves, a run a stage; "" tells it nothing.
+        tracking_uri: MLflow's, for the curves, one run per stage; "" logs none there.
         trust_remote_code: run code that comes with a model.
         processes: how many; 0 means one per GPU.
         launcher: where they run: one of `ragtune.training.launchers.LAUNCHERS`, or a launcher of one's own. Arguments
@@ -105,7 +105,7 @@ def finetune(
         raise getattr(errors, outcome["error"], TrainingError)(outcome["message"])
     if "results" in outcome:  # the model stands where it was asked for, however the processes ended after that
         return outcome["results"]
-    nowhere = f"{work_folder}: the run has left no results there; do all its processes see that folder?"
+    nowhere = f"{work_folder}: the run left no results there; do all its processes see that folder?"
     raise ended or TrainingError(nowhere)
 
 

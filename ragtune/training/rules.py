@@ -39,6 +39,6 @@ def check_training(parameters: Mapping[str, Any]) -> None:
     if 0 < parameters.get("max_staleness", 0) < every:
         name = "refresh_every" if every == asked else "mine_every"
         raise TrainingError(
-            f"max_staleness={parameters['max_staleness']}: a knowledge base is made anew every {name}={every} steps "
+            f"max_staleness={parameters['max_staleness']}: the knowledge base is rebuilt every {name}={every} steps "
             "only; set it to that or more, or to 0 to never wait"
         )

@@ -48,7 +48,7 @@ def test_ids_become_text_and_texts_lose_what_cannot_be_stored(tmp_path, row, cle
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "a"', r"c\.jsonl:2: broken JSON.*mend or remove the row"),
+        ('{"id": "a"', r"c\.jsonl:2: broken JSON.*fix or remove the row"),
         ('{"id": "a", "body": "b"}', r'c\.jsonl:2: no column "text" among id, body'),
         ('{"text": "b"}', r'c\.jsonl:2: no column "id" among text'),
         ('{"id": "", "text": "b"}', r"c\.jsonl:2: \"id\" must be"),

@@ -477,7 +477,7 @@ def test_absent_passages_are_named(tmp_path, encoder):
 def test_ids_that_stand_twice_are_refused(tmp_path, encoder):
     table = Passages.open(write_passages(tmp_path / "passages.parquet", animal_texts(3))).table
     Passages(table.take([0, 1, 1, 2])).save(tmp_path / "twice.parquet")
-    with pytest.raises(KnowledgeBaseError, match="1 ids stand more than once"):
+    with pytest.raises(KnowledgeBaseError, match="1 ids occur more than once"):
         ingest_passages(tmp_path / "twice.parquet", tmp_path / "base", encoder)
 
 

@@ -83,7 +83,7 @@ def test_an_unknown_id_is_an_error():
 
 
 def test_an_id_that_stands_twice_is_an_error():
-    with pytest.raises(KnowledgeBaseError, match="1 ids stand more than once"):
+    with pytest.raises(KnowledgeBaseError, match="1 ids occur more than once"):
         passages(("w1", "a"), ("w1", "b")).row_of("w1")
 
 

@@ -119,7 +119,7 @@ def test_a_clusters_own_authority_is_trusted_where_its_bundle_is_given(certifica
         (403, "RBAC: access denied", "403, RBAC: access denied; is the namespace NAMESPACE yours?"),
         (404, "404 page not found", "404, 404 page not found; see what is there"),
         (409, '{"message": "taken"}', "409, taken; there is one of that name"),
-        (400, '{"message": "bad filter"}', "400, bad filter; mend what it names"),
+        (400, '{"message": "bad filter"}', "400, bad filter; fix what it names"),
         (500, '{"code": 13, "message": "no space"}', "500, no space; try again; if it lasts, see `kubectl logs"),
         (503, "<html>upstream</html>", "503, a web page; try again"),
         (500, "", "500; try again"),

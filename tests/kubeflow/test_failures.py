@@ -22,7 +22,7 @@ def answer(status, body="", secrets=()):
         (403, "kubectl auth can-i create runs.pipelines.kubeflow.org -n team"),
         (404, "see what is there with `python pipeline.py runs`"),
         (409, "there is one of that name; give another"),
-        (400, "mend what it names"),
+        (400, "fix what it names"),
     ],
 )
 def test_a_refusal_names_the_way_out(status, way):

@@ -12,9 +12,9 @@ def test_the_question_may_come_first_or_last(prompt):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ("{title} {text}", "{question} must stand in it exactly once"),
-        ("{title} {text} {text} {question}", "{text} must stand in it exactly once"),
-        ("{title} {question} {text}", "must not stand between"),
+        ("{title} {text}", "{question} must be in it exactly once"),
+        ("{title} {text} {text} {question}", "{text} must be in it exactly once"),
+        ("{title} {question} {text}", "must not be between"),
     ],
 )
 def test_any_other_prompt_is_refused(prompt, message):

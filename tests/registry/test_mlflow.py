@@ -237,7 +237,7 @@ def test_a_champion_that_could_not_be_evaluated_stays(make_run, tracking_uri):
     (evaluation / "facts.json").write_text(json.dumps({"champion": {"version": "1", "problem": "no such bucket"}}))
     result = register(model, evaluation, NAME, tracking_uri)
     assert not result.promoted
-    assert "version 1, could not be evaluated (no such bucket); mend that" in result.reason
+    assert "version 1, could not be evaluated (no such bucket); fix that" in result.reason
     assert register(model, evaluation, NAME, tracking_uri, promote="force").promoted
 
 

@@ -98,7 +98,7 @@ def test_of_several_processes_that_fail_the_first_tells_why(tmp_path, capfd):
 
 
 def test_a_run_that_ends_well_without_results_is_an_error(start):
-    with pytest.raises(TrainingError, match=r"training: the run has left no results there; do all its processes see"):
+    with pytest.raises(TrainingError, match=r"training: the run left no results there; do all its processes see"):
         start(launcher=Here(lambda file, given: 0))
 
 

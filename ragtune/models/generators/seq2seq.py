@@ -207,7 +207,7 @@ class Seq2SeqGenerator(Generator):
         except (AttributeError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(
                 f"{self.name}: {type(self.backbone).__name__} does not say how its decoder's inputs follow from labels "
-                f"({error}); decoder_start_token_id and pad_token_id must stand in its config.json"
+                f"({error}); decoder_start_token_id and pad_token_id must be in its config.json"
             ) from error
 
 

@@ -23,7 +23,7 @@ class Cadence(TrainerCallback):
     """
 
     def __init__(self, any_process: AnyProcess, seconds: float = SAVE_SECONDS):
-        """Set up with what lets the processes agree on the step."""
+        """Set up; `any_process` lets the processes agree on the step."""
         self.seconds = seconds
         self._any_process = any_process
         self._last = 0.0
@@ -36,7 +36,7 @@ class Cadence(TrainerCallback):
         self._last = time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start it anew."""
+        """Restart it."""
         self._last = time.monotonic()
         self._waits = False
 
@@ -50,5 +50,5 @@ class Cadence(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Have written what waits."""
+        """Have the checkpoint written that waits."""
         control.should_save |= self._waits

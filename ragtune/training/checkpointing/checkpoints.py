@@ -45,7 +45,7 @@ def best_of(checkpoint: Path) -> int | None:
 
 
 def drop_bests(folder: Path, current: int | None) -> None:
-    """Remove the weights of former best steps, but those that a whole checkpoint would go on with."""
+    """Remove the weights of former best steps, except those that a whole checkpoint needs."""
     needed = {current} | {best_of(path) for path in folder.glob("checkpoint-*")}
     for path in folder.glob("best-*"):
         if int(path.name.removeprefix("best-")) not in needed:
@@ -71,7 +71,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
 
 
 def last_step(folder: str | Path) -> int | None:
-    """Of the whole checkpoints in a folder, the most steps; None where there is none. Nothing is removed."""
+    """The most steps of a whole checkpoint in a folder; None where there is none. Nothing is removed."""
     return max(_steps(folder), default=None)
 
 
@@ -102,18 +102,18 @@ def load_weights(module: nn.Module, folder: str | Path) -> None:
         state = safetensors.torch.load_file(str(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
-            f"{path}: cannot be loaded ({error}); delete {folder} to go on from the one before"
+            f"{path}: cannot be loaded ({error}); delete {folder} to resume from the checkpoint before it"
         ) from error
     try:
         load_full_state(module, state)
     except (KeyError, RuntimeError) as error:
         raise TrainingError(
-            f"{path}: is of another model ({error}); delete {Path(folder).parent} to start anew"
+            f"{path}: is of another model ({error}); delete {Path(folder).parent} to start over"
         ) from error
 
 
 def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
-    """Ask, before any training, whether the disk can hold the checkpoints.
+    """Check, before any training, that the disk can hold the checkpoints.
 
     Args:
         module: what is trained.
@@ -144,5 +144,5 @@ def writing(checkpoint: Path) -> Iterator[None]:
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise TrainingError(
             f"{checkpoint.parent}: {checkpoint.name.removeprefix(_PARTIAL)} could not be written ({error}); free "
-            "some space or choose another work_folder; the same command then goes on from the last checkpoint, if any"
+            "some space or choose another work_folder; the same command then resumes from the last checkpoint, if any"
         ) from error

@@ -1,4 +1,4 @@
-"""A Trainer that survives being killed: whole checkpoints, the best step kept, clock and log gone on with."""
+"""A Trainer that survives being killed: whole checkpoints, the best step kept, clock and log continued."""
 
 import json
 import os
@@ -33,11 +33,11 @@ from ragtune.training.telemetry.progress_lines import ProgressLines, say
 
 
 class ResumableTrainer(Trainer):
-    """Writes a checkpoint under another name and renames it last, so that a killed run never goes on from half of one.
+    """Writes a checkpoint under another name and renames it last, so that a killed run never resumes from half of one.
 
     The weights of the best step are kept apart from checkpoints, in `best-<step>`, written when an evaluation finds it,
     that of step 0 included. So checkpoints, which are three times as large, have a cadence of their own, and there is
-    always a best step to take in the end, whatever step a killed run goes on from.
+    always a best step to take in the end, whatever step a killed run resumes from.
 
     Attributes:
         clock: the run's totals, over all its resumptions.
@@ -93,7 +93,7 @@ class ResumableTrainer(Trainer):
             self._train_to_the_end()
         elif not self._is_finished(state):
             if self.is_world_process_zero():
-                say(f"training: going on from step {state.global_step}")
+                say(f"training: resuming from step {state.global_step}")
             self.args.eval_on_start = self._lacks_validation(state)  # else it is in the log that is gone on with
             for callback in self._tensorboard():  # shall forget what was logged after the checkpoint
                 callback.tb_writer = SummaryWriter(callback.logging_dir, purge_step=state.global_step + 1)
@@ -115,11 +115,11 @@ class ResumableTrainer(Trainer):
         if any(entry["step"] == best and name not in entry for entry in state.log_history if "eval_loss" in entry):
             raise TrainingError(
                 f"metric_for_best_model={self.args.metric_for_best_model}: the run that is resumed has not measured "
-                "it; give the one that it had, em or loss"
+                "it; give that run's own, em or loss"
             )
         if self.args.load_best_model_at_end and not checkpoints.best_folder(self.folder, best).is_dir():
             raise TrainingError(
-                f"{checkpoint}: its best step was {best}, whose weights are gone; delete it to go on from the one "
+                f"{checkpoint}: its best step was {best}, whose weights are gone; delete it to resume from the one "
                 "before, or from the start"
             )
 
@@ -137,10 +137,10 @@ class ResumableTrainer(Trainer):
                 self.callback_handler.on_train_end(self.args, self.state, self.control)
         if self.termination.heard() or not self._is_finished(self.state):
             how = "was ended by SIGTERM" if self.termination.asked else "was stopped"
-            last, then = checkpoints.last_step(self.folder), "it has left no checkpoint, and starts anew"
+            last, then = checkpoints.last_step(self.folder), "it wrote no checkpoint, and starts over"
             if last is not None:
-                then = f"the checkpoint of step {last} stands in {self.folder}; start it again with the same parameters"
-                then += " and it goes on from there"
+                then = f"the checkpoint of step {last} is in {self.folder}; start it again with the same parameters"
+                then += ", and it resumes from there"
             done = f"after step {self.state.global_step} of {self.state.max_steps}"
             raise TrainingError(f"the training {how} {done}; {then}")
 

@@ -23,7 +23,7 @@ _AT_MOST = 5  # other runs that are told
 def begin(work: Path, inputs: Mapping[str, Any], args: RagTrainingArguments) -> None:
     """Write down a run's inputs, and take over what `resume_from` names where it has no checkpoint of its own.
 
-    Other runs of the same data and base model that were not finished, and that this run does not resume, are told.
+    Unfinished runs of the same data and base model that this run does not resume are listed in the log.
 
     Args:
         work: the run's folder, which the caller holds by `only_run`.
@@ -61,9 +61,11 @@ def _take_over(source: Path, work: Path, inputs: Mapping[str, Any], max_steps: i
         assert last is not None
         others = _read(source)
         if others is not None and others["base_model"] != inputs["base_model"]:
-            raise TrainingError(f"{source}: is a training of another base model; its weights are none of this run's")
+            raise TrainingError(
+                f"{source}: was trained from another base model; resume it with that one, or leave resume_from out"
+            )
         if 0 < max_steps <= last:
-            raise TrainingError(f"{source}: has trained {last} steps; give a max_steps above that to go on from it")
+            raise TrainingError(f"{source}: has trained {last} steps; raise max_steps above that to resume it")
         whole = checkpoints.checkpoint_folder(source / _STAGE, last)
         best = checkpoints.best_of(whole)
         wanted = [whole] if best is None else [whole, checkpoints.best_folder(source / _STAGE, best)]
@@ -71,7 +73,7 @@ def _take_over(source: Path, work: Path, inputs: Mapping[str, Any], max_steps: i
             for folder in filter(Path.is_dir, wanted):
                 shutil.copytree(folder, temporary / folder.name, copy_function=_link_or_copy)
     differing = f", which differs in {', '.join(_differences(others, inputs))}" if others is not None else ""
-    say(f"training: takes over step {last} of {source}{differing}; that folder stays until `ragtune gc` removes it")
+    say(f"training: resuming from step {last} of {source}{differing}; that folder stays until `ragtune gc` removes it")
 
 
 def _tell_others(work: Path, inputs: Mapping[str, Any]) -> None:
@@ -83,7 +85,7 @@ def _tell_others(work: Path, inputs: Mapping[str, Any]) -> None:
         if others["dataset"] == inputs["dataset"] and not is_locked(_lock(folder)):
             told += 1
             say(
-                f"training: {folder} holds step {step} of a run that was not finished and differs in "
+                f"training: {folder} holds step {step} of an unfinished run that differs in "
                 f"{', '.join(_differences(others, inputs))}; this run starts at 0, resume_from={folder.name} would go "
                 "on from there, `ragtune gc` removes it"
             )
@@ -104,7 +106,7 @@ def _differences(others: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[s
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """A hard link, as files of a checkpoint never change; a copy where the file systems are two."""
+    """A hard link, as files of a checkpoint never change; a copy between two file systems."""
     try:
         os.link(source, target)
     except OSError:
@@ -113,10 +115,10 @@ def _link_or_copy(source: str, target: str) -> None:
 
 @contextmanager
 def only_run(work: Path) -> Iterator[None]:
-    """Keep a second start of the same run out, as long as this one goes on.
+    """Keep a second start of the same run out while this one is under way.
 
     Raises:
-        StorageError: it goes on in another process, or the work folder has no locks.
+        StorageError: it is under way in another process, or the work folder has no locks.
     """
     lock = _lock(work)
     with locked(lock):

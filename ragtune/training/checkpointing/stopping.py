@@ -1,4 +1,4 @@
-"""Stops of a training: SIGTERM, which a restart goes on from, and early stopping, which is an end."""
+"""Stops of a training: SIGTERM, after which a restart resumes it, and early stopping, which ends it."""
 
 import signal
 import threading
@@ -13,14 +13,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class AnyProcess:
-    """The processes of a run asking each other; all of them must set it up, and call it equally often."""
+    """Agreement between the processes of a run; all of them must set it up, and call it equally often."""
 
     def __init__(self, several: bool):
         """`several` where the run has more than one process."""
         self._group = dist.new_group(backend="gloo") if several else None
 
     def __call__(self, holds: bool) -> bool:
-        """True in all of them if it holds in one."""
+        """Return True in all of them if `holds` is True in one."""
         if self._group is None:
             return holds
         anyone = torch.tensor(int(holds))
@@ -36,14 +36,14 @@ class Termination(TrainerCallback):
     """Ends a training that is sent SIGTERM, with a checkpoint, in all its processes at once.
 
     That is at the end of a step, or in the middle of a validation, which may take longer than the time that is left.
-    Outside `watched`, when nothing is lost by it, SIGTERM ends the process as ever.
+    Outside `watched`, when nothing is lost by it, SIGTERM ends the process as usual.
 
     Attributes:
         asked: SIGTERM has come, to this process or to another one of the run.
     """
 
     def __init__(self, any_process: AnyProcess):
-        """Set up with what lets the processes agree on the step."""
+        """Set up; `any_process` lets the processes agree on the step."""
         self.asked = False
         self._any_process = any_process
 

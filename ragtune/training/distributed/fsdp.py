@@ -89,7 +89,7 @@ def load_full_state(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def _tied(module: nn.Module) -> set[str]:
-    """Further names of what has one already."""
+    """Further names of tensors that have one already."""
     everything, once = (dict(module.named_parameters(remove_duplicate=remove)) for remove in (False, True))
     return everything.keys() - once.keys()
 
@@ -97,7 +97,7 @@ def _tied(module: nn.Module) -> set[str]:
 def make_whole(parts: TrainedParts) -> None:
     """Give every module its whole weights as ordinary parameters on the CPU, for good; every process must call it.
 
-    For saving them: what was sharded trains no more. What was not is left as it is.
+    For saving them: a sharded module cannot train after it; one that is not sharded is left as it is.
     """
     whole: dict[nn.Parameter, nn.Parameter] = {}  # tied ones stay tied
     for module in parts.modules():

@@ -13,7 +13,7 @@ _CGROUP = Path("/sys/fs/cgroup")  # a container's own limit, which the machine's
 
 
 def check_memory(module: nn.Module, device: torch.device, parts: int = 1, sharing: int = 1, hint: str = "") -> None:
-    """Ask whether gradients and the optimizer's moments have room beside the weights; activations come on top.
+    """Check that gradients and the optimizer's moments have room beside the weights; activations come on top.
 
     Args:
         module: what is trained, on its device already or in main memory.

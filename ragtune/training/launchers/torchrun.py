@@ -82,5 +82,5 @@ def _failure(status: int, tail: Sequence[str]) -> TrainingError:
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     reason = last_reason(tail)
     hint = "; too little memory? lower batch_size or n_docs" if "SIGKILL" in how + reason else ""
-    then = "the same call goes on from its last checkpoint, if it has written one"
+    then = "the same call resumes from its last checkpoint, if it has written one"
     return TrainingError(f"the run {how} ({reason}){hint}; {then}")

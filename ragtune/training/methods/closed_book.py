@@ -19,7 +19,7 @@ class ClosedBook(Method):
     needs_search = False
 
     def inputs(self, batch: dict[str, Any], found: "Retrieved | None", tokens: InputTokens) -> "dict[str, Tensor]":
-        """Bare questions and answers."""
+        """The bare questions, and their answers."""
         contexts = tokens.prompts.build_closed_book(batch["question"])
         return {"labels": batch["labels"], **{f"context_{name}": value for name, value in contexts.items()}}
 

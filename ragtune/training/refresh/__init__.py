@@ -1,1 +1,1 @@
-"""The knowledge base embedded anew while training goes on."""
+"""The knowledge base re-embedded in the background of a training."""

@@ -1,4 +1,4 @@
-"""The knowledge base of a run that trains the passage encoder: made anew meanwhile, and switched at a step's end."""
+"""The knowledge base of a run that trains the passage encoder: rebuilt in the background, switched at a step's end."""
 
 import json
 import time
@@ -65,7 +65,7 @@ class RefreshedKnowledge(TrainerCallback):
             files, args: of the run.
             encoder: the passage encoder, live.
             start: folder and manifest of the version that the run was given; it is only read.
-            work: the run's own folder, named after its fingerprint; gets refresh/ with what is made meanwhile.
+            work: the run's own folder, named after its fingerprint; gets refresh/ with what is built.
         """
         from ragtune.knowledge.feature_repo import milvus_uri_of  # Feast takes seconds to import
 
@@ -110,7 +110,7 @@ class RefreshedKnowledge(TrainerCallback):
         return {"refreshes": self.refreshes, **mean}
 
     def save(self, checkpoint: Path) -> None:
-        """Write into a checkpoint what it goes on with."""
+        """Write the state that a resumed run needs into a checkpoint."""
         state = {
             "step": self.step,
             "in_the_making": self.refresher.step,
@@ -172,7 +172,7 @@ class RefreshedKnowledge(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open what is searched, and go on with the refresh that was under way when the run was killed."""
+        """Open what is searched, and resume the refresh that was under way when the run was killed."""
         if self._search is None:
             self._switch(self.step)
         if args.process_index == 0 and self._begun is not None and not self.refresher.go_on(self._begun):
@@ -196,7 +196,7 @@ class RefreshedKnowledge(TrainerCallback):
                 time.sleep(_POLL_SECONDS)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """The checkpoint before this one is not gone on from any more, nor is what it remembered needed."""
+        """Let go of what only the checkpoint before this one needed."""
         self._kept = {self.step, self.refresher.step}
         self._obsolete = True
 
@@ -221,7 +221,7 @@ class RefreshedKnowledge(TrainerCallback):
         if waits and idle and attempts == _ATTEMPTS_WHILE_WAITING:
             raise TrainingError(
                 f"step {step}: the knowledge base is {step - newest} steps old, which is more than max_staleness="
-                f"{limit}, and making it anew failed {attempts} times, see above; mend that, or set max_staleness=0"
+                f"{limit}, and rebuilding it failed {attempts} times, see above; fix that, or set max_staleness=0"
             )
         self._tell_if_slow(step)
         due = 0 < self.every <= step - self._last_start
@@ -257,7 +257,7 @@ class RefreshedKnowledge(TrainerCallback):
         try:
             self.refresher.start(step, encoder)
         except RagtuneError as error:
-            say(f"warning: step {step}: the knowledge base cannot be made anew now: {error}")
+            say(f"warning: step {step}: the knowledge base cannot be rebuilt now: {error}")
 
     def _poll(self, step: int) -> int:
         done = self.refresher.finished()
@@ -278,7 +278,7 @@ class RefreshedKnowledge(TrainerCallback):
             first = manifest
             folder, manifest = resolve(self.refresher.base_folder(step))
             if manifest.content_hash != first.content_hash:
-                raise TrainingError(f"{folder}: holds other passages than the run began with; start the run anew")
+                raise TrainingError(f"{folder}: holds other passages than the run began with; start the run again")
         if self.args.retrieval == "ray":
             self._open.close()  # a cluster may have no room for more actors
         with ExitStack() as opening:

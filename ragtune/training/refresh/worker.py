@@ -1,4 +1,4 @@
-"""`python -m ragtune.training.refresh.worker`: make knowledge bases anew from snapshots of the passage encoder.
+"""`python -m ragtune.training.refresh.worker`: rebuild the knowledge base from snapshots of the passage encoder.
 
 The process runs beside the training that started it, on another device, reads the folders of its jobs from standard
 input, a line each, and ends when that does; `Refresher` is the training's hold on it. What it makes are knowledge bases
@@ -140,7 +140,7 @@ class Refresher:
         return True
 
     def finished(self) -> Refreshed | None:
-        """A knowledge base that has become ready since the last call; why it did not is said once."""
+        """A knowledge base that has become ready since the last call; a failure is reported once."""
         if self.step is None:
             return None
         step, status = self.step, self.process.poll() if self.process else None
@@ -156,7 +156,7 @@ class Refresher:
         self.step = None
         if not failure:
             return Refreshed(step, time.monotonic() - self._started)
-        say(f"warning: the refresh of step {step} failed ({failure}); the knowledge base stays the one before")
+        say(f"warning: the refresh of step {step} failed ({failure}); the knowledge base before it stays in use")
         self.drop(step)
         if failure.startswith(_OUT_OF_MEMORY) and self.devices is not None and self.devices.limit:
             self._end()
@@ -172,10 +172,10 @@ class Refresher:
             drop_knowledge_base(self.base_folder(step))
             shutil.rmtree(self.folder / f"step_{step}", ignore_errors=True)
         except RagtuneError as error:
-            say(f"warning: the knowledge base of step {step} is not needed any more but stays: {error}")
+            say(f"warning: the knowledge base of step {step} is no longer needed, but could not be removed: {error}")
 
     def stop(self) -> None:
-        """End the process; what it was making can be gone on with."""
+        """End the process; what it was building can be resumed."""
         self._end()
         self.step = None
 

@@ -73,7 +73,7 @@ class SearchAhead(Generic[T]):
     def save(self, folder: Path, process: int) -> None:
         """Leave in a checkpoint what was found for this process, if anything was asked.
 
-        The passages, not what was asked: the knowledge base may be another one when the checkpoint is gone on from.
+        The passages, not what was asked: the knowledge base may be another one when the checkpoint is resumed.
         """
         if self._found is not None:
             answers = self._found.result()

@@ -34,7 +34,7 @@ class Connection(Search, Protocol):
 
 
 def search_at_once(search: Search, queries: Sequence[Queries], k: int) -> list[Retrieved]:
-    """One search for several batches of queries, (B_i, d) each; an answer a batch."""
+    """One search for several batches of queries, (B_i, d) each; one answer per batch."""
     found = search.search(np.concatenate(queries), k)
     bounds = np.cumsum([0, *map(len, queries)])
     return [
@@ -44,7 +44,7 @@ def search_at_once(search: Search, queries: Sequence[Queries], k: int) -> list[R
 
 
 class Retrying:
-    """A search that survives a restart of what answers it: connects anew and asks again, for `PATIENCE_SECONDS`."""
+    """A search that survives a restart of its server: reconnects and retries, for `PATIENCE_SECONDS`."""
 
     def __init__(self, connect: Callable[[], Connection]):
         """Set up; nothing is connected before `connect` or the first search.
@@ -84,10 +84,10 @@ class Retrying:
                 failed_at = failed_at or now
                 if now + pause > failed_at + PATIENCE_SECONDS:
                     raise KnowledgeBaseError(
-                        f"{error} (asked for {now - failed_at:.0f} s in vain; once it answers, the same call goes on "
-                        "from the last checkpoint)"
+                        f"{error} (asked for {now - failed_at:.0f} s without success; once it answers, the same call "
+                        "resumes from the last checkpoint)"
                     ) from error
-                say(f"warning: retrieval: {error}; asking again in {pause:g} s")
+                say(f"warning: retrieval: {error}; retrying in {pause:g} s")
                 self.close()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

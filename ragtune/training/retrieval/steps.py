@@ -1,4 +1,4 @@
-"""A step's inputs: one search for all its batches, and prompts, made while the step before trains."""
+"""A step's inputs: one search for all its batches, and prompts, built while the step before trains."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Inputs = dict[str, Tensor]
 
 
 class StepInputs:
-    """Gives each step the inputs of its batches, and has the next step's made in another thread meanwhile.
+    """Gives each step the inputs of its batches, and builds the next step's in another thread in the background.
 
     Attributes:
         search: finds passages; None where there is none.
@@ -59,7 +59,7 @@ class StepInputs:
             batches: of the epoch.
             count: a step's.
             follows: another step comes after this one.
-            window: is told what was found, and how long was waited for it.
+            window: counts what was found, and how long the wait for it was.
         """
         now, self._next = self._next or list(islice(batches, count)), []
         inputs = self._inputs(now, self._retrieve(now, window))

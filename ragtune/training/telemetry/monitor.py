@@ -109,7 +109,7 @@ class Window:
             clock: the run's totals.
             n_docs: passages retrieved for a question; 0 where there is no retrieval.
             base_rows: passages in the knowledge base.
-            peak_flops: a second, of a process's device; 0 where that is not known, and then there is no MFU.
+            peak_flops: per second, of a process's device; 0 where that is not known, and then there is no MFU.
 
         Returns:
             The figures for the log, and warnings.

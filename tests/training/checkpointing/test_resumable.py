@@ -120,7 +120,7 @@ def test_a_run_ended_by_sigterm_goes_on_from_the_one_checkpoint_that_is_kept(mak
         for folder, callbacks in (("whole", []), ("run", [TermAt(3)]), ("run", []))
     )
     whole.fit()
-    with pytest.raises(TrainingError, match="was ended by SIGTERM after step 3 of 5; the checkpoint of step 3 stands"):
+    with pytest.raises(TrainingError, match="was ended by SIGTERM after step 3 of 5; the checkpoint of step 3 is"):
         ended.fit()
     assert {path.name for path in (tmp_path / "run").glob("*-*")} == {"checkpoint-3", "best-0"}
     resumed.fit()
@@ -135,7 +135,7 @@ def test_a_run_ended_at_or_inside_an_epoch_has_the_validations_of_one_that_was_n
     whole.fit()
     assert [step for step, _ in validations(whole)] == [0, 2, 3]
     for step in (1, 2):
-        with pytest.raises(TrainingError, match=f"after step {step} of 3; the checkpoint of step {step} stands"):
+        with pytest.raises(TrainingError, match=f"after step {step} of 3; the checkpoint of step {step} is"):
             make_trainer(folder=f"run{step}", callbacks=[TermAt(step)], **parameters).fit()
         resumed = make_trainer(folder=f"run{step}", **parameters)
         resumed.fit()
@@ -149,10 +149,10 @@ def test_sigterm_in_a_step_that_is_to_be_validated_leaves_its_checkpoint_first(m
     whole, ended = (make_trainer(folder=folder, **VALIDATED) for folder in ("whole", "run"))
     whole.fit()
     ended.add_callback(TermAt(2))
-    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 stands"):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 is"):
         ended.fit()
     assert validations(ended) == validations(whole)[:1]
-    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 stands"):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 3; the checkpoint of step 2 is"):
         term_in_validation(make_trainer(**VALIDATED), 2).fit()  # in the one that it makes up for
     resumed = make_trainer(**VALIDATED)
     resumed.fit()
@@ -163,7 +163,7 @@ def test_sigterm_in_a_step_that_is_to_be_validated_leaves_its_checkpoint_first(m
 def test_sigterm_in_the_last_validation_ends_it_and_the_next_start_makes_up_for_it(make_trainer):
     whole, ended, resumed = (make_trainer(folder=folder, **VALIDATED) for folder in ("whole", "run", "run"))
     whole.fit()
-    with pytest.raises(TrainingError, match="ended by SIGTERM after step 3 of 3; the checkpoint of step 3 stands"):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 3 of 3; the checkpoint of step 3 is"):
         term_in_validation(ended, 3).fit()
     resumed.fit()
     assert validations(resumed) == validations(whole)
@@ -172,13 +172,13 @@ def test_sigterm_in_the_last_validation_ends_it_and_the_next_start_makes_up_for_
 
 
 def test_sigterm_in_the_base_models_validation_ends_it_before_the_first_step(make_trainer):
-    with pytest.raises(TrainingError, match="ended by SIGTERM after step 0 of 3; it has left no checkpoint"):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 0 of 3; it wrote no checkpoint"):
         term_in_validation(make_trainer(**VALIDATED), 0).fit()
 
 
 def test_sigterm_in_a_last_step_without_a_validation_is_heard(make_trainer):
     parameters = {"max_steps": 2, "eval_strategy": "no", **QUIET}
-    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 2; the checkpoint of step 2 stands"):
+    with pytest.raises(TrainingError, match="ended by SIGTERM after step 2 of 2; the checkpoint of step 2 is"):
         make_trainer(callbacks=[TermAt(2)], **parameters).fit()
     make_trainer(**parameters).fit()
 
@@ -235,7 +235,7 @@ def test_without_save_steps_the_clock_says_where_checkpoints_are_written(make_tr
 def test_a_checkpoint_whose_best_step_is_gone_is_told_before_training(make_trainer, tmp_path):
     parameters = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, **QUIET}
     stopped = make_trainer(callbacks=[StopAt(2)], **parameters)
-    with pytest.raises(TrainingError, match=r"was stopped after step 2 of 4; the checkpoint of step 2 stands in"):
+    with pytest.raises(TrainingError, match=r"was stopped after step 2 of 4; the checkpoint of step 2 is in"):
         stopped.fit()
     (best,) = (tmp_path / "run").glob("best-*")
     shutil.rmtree(best)
@@ -246,9 +246,7 @@ def test_a_checkpoint_whose_best_step_is_gone_is_told_before_training(make_train
 
 
 def test_a_run_ended_before_its_first_checkpoint_says_so(make_trainer):
-    with pytest.raises(
-        TrainingError, match=r"was stopped after step 1 of 2; it has left no checkpoint, and starts anew"
-    ):
+    with pytest.raises(TrainingError, match=r"was stopped after step 1 of 2; it wrote no checkpoint, and starts over"):
         make_trainer(max_steps=2, save_strategy="no", callbacks=[StopAt(1)], **QUIET).fit()
 
 

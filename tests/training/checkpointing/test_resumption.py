@@ -47,7 +47,7 @@ def test_a_run_that_follows_its_own_hint_on_memory_goes_on_where_it_was(files, k
     thrift |= {"logging_steps": 2, "per_device_eval_batch_size": 4, "save_total_limit": 1}
     capfd.readouterr()
     assert run(files, RagTrainingArguments(**PARAMETERS | thrift))["steps"] == 6
-    assert "going on from step 4" in capfd.readouterr().err
+    assert "resuming from step 4" in capfd.readouterr().err
     resumed = {point["step"]: point["loss"] for point in log(tmp_path) if "loss" in point}
     run(files, RagTrainingArguments(**PARAMETERS | {"overlap_search": False, "logging_steps": 2}))
     whole = {point["step"]: point["loss"] for point in log(tmp_path) if "loss" in point}
@@ -57,9 +57,9 @@ def test_a_run_that_follows_its_own_hint_on_memory_goes_on_where_it_was(files, k
 def test_a_run_with_other_parameters_starts_anew_and_tells_of_the_old_one(files, killed, tmp_path, capfd):
     run(files, RagTrainingArguments(**PARAMETERS | {"learning_rate": 1e-3}))
     told = capfd.readouterr().err
-    assert f"{tmp_path}/work/{killed} holds step 4 of a run that was not finished" in told
+    assert f"{tmp_path}/work/{killed} holds step 4 of an unfinished run" in told
     assert "differs in learning_rate=0.003 (here 0.001)" in told
-    assert "going on from" not in told
+    assert "resuming from" not in told
     assert [path.name for path in (tmp_path / "work").glob("[!.]*")] == [killed]
 
 
@@ -67,7 +67,7 @@ def test_resume_from_goes_on_with_more_steps_and_another_rate(files, killed, tmp
     changed = {"max_steps": 10, "learning_rate": 1e-3, "resume_from": killed, "warmup_steps": 0}
     assert run(files, RagTrainingArguments(**PARAMETERS | changed))["steps"] == 10
     told = capfd.readouterr().err
-    assert "takes over step 4 of" in told
+    assert "resuming from step 4 of" in told
     assert "learning_rate=0.003 (here 0.001), max_steps=6 (here 10)" in told
     rates = {point["step"]: point["learning_rate"] for point in log(tmp_path) if "learning_rate" in point}
     assert rates[5] == pytest.approx(1e-3 * (10 - 4) / 10)  # its own schedule
@@ -78,7 +78,7 @@ def test_resume_from_goes_on_with_more_steps_and_another_rate(files, killed, tmp
     ("changed", "message"),
     [
         ({"resume_from": "nowhere"}, "resume_from=nowhere: there is no run with a checkpoint"),
-        ({"max_steps": 4}, "has trained 4 steps; give a max_steps above that"),
+        ({"max_steps": 4}, "has trained 4 steps; raise max_steps above that"),
         ({"question_encoder_learning_rate": 1e-4}, "groups the weights by learning rate otherwise"),
         ({"metric_for_best_model": "recall@2", "n_docs": 2}, "recall@2: the run that is resumed has not measured it"),
     ],
@@ -92,7 +92,7 @@ def test_another_base_models_run_is_not_resumed(files, killed, tmp_path):
     inputs = tmp_path / "work" / killed / INPUTS
     told = json.loads(inputs.read_text())
     inputs.write_text(json.dumps(told | {"base_model": told["base_model"] | {"generator": "another"}}))
-    with pytest.raises(TrainingError, match="is a training of another base model"):
+    with pytest.raises(TrainingError, match="was trained from another base model"):
         run(files, RagTrainingArguments(**PARAMETERS | {"resume_from": killed, "max_steps": 8}))
 
 

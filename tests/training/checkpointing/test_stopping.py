@@ -33,14 +33,14 @@ def test_sigterm_leaves_a_checkpoint_and_no_model_and_the_same_run_goes_on(files
 
     with monkeypatch.context() as patched:
         patched.setattr(RagTrainer, "training_step", struck)
-        with pytest.raises(TrainingError, match=r"was ended by SIGTERM after step 3 of 6; .* goes on from there"):
+        with pytest.raises(TrainingError, match=r"was ended by SIGTERM after step 3 of 6; .* resumes from there"):
             run(files, args())
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert not (tmp_path / "model").exists()
     assert [path.name for path in tmp_path.glob("work/*/rag/checkpoint-*")] == ["checkpoint-3"]
     capfd.readouterr()
     assert run(files, args())["steps"] == 6
-    assert "going on from step 3" in capfd.readouterr().err
+    assert "resuming from step 3" in capfd.readouterr().err
     load_model(tmp_path / "model")
 
 

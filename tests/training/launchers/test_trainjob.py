@@ -265,7 +265,7 @@ def test_outside_of_a_cluster_is_told(step, monkeypatch, tmp_path):
         (
             {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
             {},
-            "node 1: image example.org/me/ragtune-train:1 is not to be had .*push it where the nodes can pull it",
+            "node 1: image example.org/me/ragtune-train:1 cannot be pulled .*push it where the nodes can pull it",
         ),
         (
             {},

@@ -57,13 +57,13 @@ def test_what_is_restarted_is_connected_to_again(impatient, capsys):
     found = retrying.search(QUERIES, 2)
     assert np.array_equal(found.rows, ExactSearch(STORED).search(QUERIES, 2).rows)
     assert (restarted.connected, restarted.closed) == (4, 3)
-    assert "warning: retrieval: gone; asking again in 0.02 s" in capsys.readouterr().err
+    assert "warning: retrieval: gone; retrying in 0.02 s" in capsys.readouterr().err
 
 
 def test_what_does_not_come_back_is_named(impatient):
     retrying = Retrying(Restarted([UnavailableError("the server at the corner is gone")] * 100).connect)
     with pytest.raises(
-        KnowledgeBaseError, match=r"the server at the corner is gone \(asked for [01] s in vain"
+        KnowledgeBaseError, match=r"the server at the corner is gone \(asked for [01] s without success"
     ) as error:
         retrying.search(QUERIES, 2)
     assert not isinstance(error.value, UnavailableError)  # or whoever asks this one would go on as long again

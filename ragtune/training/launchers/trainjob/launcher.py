@@ -39,7 +39,7 @@ class TrainJob(Launcher):
         task_config: kfp's dsl.TaskConfig of the step, handed on to the nodes; None where there is none.
         namespace: "" is the pod's own.
         every: seconds between two looks.
-        patience: factor of all waiting for what may heal by itself.
+        patience: factor of the time given to faults that may heal by themselves.
     """
 
     nodes: int = 1
@@ -108,7 +108,7 @@ class _Watch:
     """One job, from its making to its end.
 
     Attributes:
-        ended: the job is over, and no try to come could go on with it.
+        ended: the job is over, and no later try could resume it.
     """
 
     def __init__(self, asked: TrainJob, cluster: Cluster, folder: SharedFolder, name: str):
@@ -160,7 +160,7 @@ class _Watch:
             job = self.cluster.find(self.path)
             if job is None:
                 self.ended = True
-                raise TrainingError(f"TrainJob {self.name}: somebody has deleted it; start the run again to go on")
+                raise TrainingError(f"TrainJob {self.name}: somebody has deleted it; start the run again to resume")
             pods = self._pods()
             self.logs.follow(pods)
             conditions = _conditions(job)
@@ -220,7 +220,7 @@ class _Watch:
         waiting = [trouble.text for pod in pods if (trouble := pod_states.waits(pod))]
         reasons = [condition.get("message") or condition.get("reason", ""), *pod_states.ends(pods), *waiting, *said[:1]]
         told = "; ".join(dict.fromkeys(filter(None, reasons)))
-        return TrainingError(f"TrainJob {self.name}: failed ({told}); the same call goes on from its last checkpoint")
+        return TrainingError(f"TrainJob {self.name}: failed ({told}); the same call resumes from its last checkpoint")
 
     def _delete_and_wait(self) -> None:
         self.cluster.delete(self.path)
@@ -235,6 +235,6 @@ class _Watch:
 
 
 def _conditions(job: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The conditions that hold, by type."""
+    """The job's conditions that are true, by type."""
     told = job.get("status", {}).get("conditions", [])
     return {condition["type"]: condition for condition in told if condition["status"] == "True"}

@@ -21,7 +21,7 @@ class Logs:
     """The followers, one thread per pod that has begun to write, and the last lines of all."""
 
     def __init__(self, cluster: Cluster, prefixed: bool, write: Callable[[str], Any] | None = None):
-        """Follow nothing yet.
+        """Set up; nothing is followed yet.
 
         Args:
             cluster: asked for the logs.
@@ -34,7 +34,7 @@ class Logs:
         self._ended = threading.Event()
 
     def follow(self, pods: Iterable[Mapping[str, Any]]) -> None:
-        """Begin with the pods that are new and write."""
+        """Start to follow the pods that are new and have begun to write."""
         for pod in pods:
             name = pod["metadata"]["name"]
             if name not in self._threads and has_logs(pod):
@@ -48,7 +48,7 @@ class Logs:
         return [list(tail) for tail in self._tails.values()]
 
     def finish(self) -> None:
-        """Wait for what is still on its way, for some seconds at most."""
+        """Wait for the last lines to arrive, for some seconds at most."""
         self._ended.set()
         until = time.monotonic() + _END_SECONDS
         for thread in self._threads.values():

@@ -27,7 +27,7 @@ class Trouble:
     Attributes:
         text: the reason, and the way out.
         kind: for counting how long it lasts.
-        seconds: for so long it may last, as it may go away by itself.
+        seconds: the longest it may last, as it may go away by itself.
     """
 
     text: str
@@ -49,7 +49,7 @@ def waits(pod: Mapping[str, Any]) -> Trouble | None:
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         told = f"{node_of(pod)}: {reason}" + (f": {message}" if message else "")
         if reason in (*_PULL, *_NEVER):
-            told = f"{node_of(pod)}: image {status.get('image', '')} is not to be had ({reason}: {message})"
+            told = f"{node_of(pod)}: image {status.get('image', '')} cannot be pulled ({reason}: {message})"
             return Trouble(f"{told}; {_IMAGE_WAY}", "image", 0.0 if reason in _NEVER else _RETRIED_SECONDS)
         if reason in _CONFIG:
             return Trouble(f"{told}; `kubectl describe pod {pod['metadata']['name']}`", reason, _RETRIED_SECONDS)

@@ -34,7 +34,7 @@ class SharedFolder:
 
     @property
     def arguments_file(self) -> Path:
-        """The job's own, with paths in this folder."""
+        """The job's arguments, with paths in this folder."""
         return self.path / "arguments.json"
 
     def is_filled(self) -> bool:
