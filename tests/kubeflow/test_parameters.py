@@ -178,7 +178,7 @@ def test_a_secret_in_a_uri_is_refused_before_anything_is_written(tmp_path, capsy
     printed = "".join(capsys.readouterr())
     assert f"{name}=" in printed
     assert "holds a secret" in printed
-    assert "README" in printed
+    assert "docs/data.md" in printed
     assert "s3cr3t" not in printed
     assert list(tmp_path.iterdir()) == []
 
