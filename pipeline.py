@@ -59,6 +59,7 @@ def rag_finetuning(
     knowledge_milvus_uri: str = "",
     knowledge_index: str = "auto",
     knowledge_when_busy: str = "wait",
+    knowledge_embed_on: str = "here",
     knowledge_answerable_k: int = 10,
     model_max_question_tokens: int = 32,
     model_max_answer_tokens: int = 32,
@@ -153,6 +154,7 @@ def rag_finetuning(
                 when_busy=knowledge_when_busy,
                 run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
                 workspace_volume=cluster_workspace_volume,
+                embed_on=knowledge_embed_on,
             ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
             travels = mounts_none(cluster_workspace_volume)
             files = {"knowledge_base_files": ingested.outputs["knowledge_base"]} if travels else {}

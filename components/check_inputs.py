@@ -29,6 +29,7 @@ def check_inputs(
     milvus_uri: str,
     index: str,
     when_busy: str,
+    embed_on: str,
     answerable_k: int,
     max_question_tokens: int,
     max_answer_tokens: int,

@@ -18,26 +18,27 @@ def ingest_passages(
     when_busy: str = "wait",
     run: str = "",
     workspace_volume: str = "ragtune-workspace",
+    embed_on: str = "here",
 ) -> NamedTuple("Ingested", pointer=str):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
     from ragtune.knowledge.pointers import as_text
     from ragtune.knowledge.workspace import ingest_into_workspace
-    from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
+    from ragtune.models.ray_encoder import encoder_on
 
-    encoder = Encoder.from_pretrained(passage_encoder, role="passage").to(best_device())
-    counts = ingest_into_workspace(
-        passages.path,
-        knowledge_base.path,
-        encoder,
-        workspace,
-        name=name,
-        uri=milvus_uri,
-        index=index,
-        when_busy=when_busy,
-        run=run,
-        travels=not workspace_volume,
-    )
+    with encoder_on(embed_on, Encoder.from_pretrained(passage_encoder, role="passage")) as encoder:
+        counts = ingest_into_workspace(
+            passages.path,
+            knowledge_base.path,
+            encoder,
+            workspace,
+            name=name,
+            uri=milvus_uri,
+            index=index,
+            when_busy=when_busy,
+            run=run,
+            travels=not workspace_volume,
+        )
     for metric, count in counts.items():
         metrics.log_metric(metric, count)
     return (as_text(knowledge_base.path),)

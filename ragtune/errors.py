@@ -50,7 +50,7 @@ class RegistryError(RagtuneError):
 
 
 class ClusterError(RagtuneError):
-    """A Kubeflow API server that refuses a request, cannot be reached, or ended a run without success."""
+    """A Kubeflow API server or Ray that refuses a request, cannot be reached, or ended work without success."""
 
 
 class StorageError(RagtuneError):

@@ -15,6 +15,7 @@ from ragtune.hub import find_file, load_tokenizer, read_json, split_revision
 from ragtune.knowledge.address import wait_until_listening
 from ragtune.knowledge.claims import check_free
 from ragtune.questions.hub_dataset import HubDataset
+from ragtune.ray_cluster import check_address, given_address
 from ragtune.reading import files_of, readable
 from ragtune.registry.connection import connected, is_server
 from ragtune.settings.pipeline import REFUSE
@@ -31,7 +32,8 @@ def check_reachable(values: Mapping[str, Any]) -> None:
         values: of all parameters of the pipeline, possible ones.
 
     Raises:
-        StorageError, QuestionError, ModelError, KnowledgeBaseError, RegistryError: the thing, its place, the way out.
+        StorageError, QuestionError, ModelError, KnowledgeBaseError, ClusterError, RegistryError: the thing, its place,
+            the way out.
     """
     for name in _SOURCES:
         if values[name]:
@@ -42,6 +44,8 @@ def check_reachable(values: Mapping[str, Any]) -> None:
         check_free(Path(values["workspace"]) / "knowledge_bases" / values["knowledge_base"])
     if values["milvus_uri"]:
         wait_until_listening(values["milvus_uri"], _ANSWER_WITHIN_SECONDS)
+    if values["embed_on"] == "ray" and (address := given_address()):
+        check_address(address)
     if is_server(values["tracking_uri"]):
         with connected(values["tracking_uri"]):
             pass

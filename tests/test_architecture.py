@@ -17,6 +17,7 @@ ROOMS = (
     ("questions",),
     ("sources",),
     ("knowledge",),
+    ("ray_cluster",),
     ("models",),
     ("training",),
     ("evaluation",),

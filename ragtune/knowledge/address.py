@@ -36,8 +36,14 @@ def check_milvus_uri(uri: str) -> None:
         raise KnowledgeBaseError(f"{uri}: is no URI of a Milvus server, such as http://127.0.0.1:19530")
 
 
-def wait_until_listening(uri: str, seconds: float, http_port: int = 19530) -> None:
-    """Return when something listens at a server's address; `http_port` is meant where an http URI names none.
+def wait_until_listening(uri: str, seconds: float, http_port: int = 19530, what: str = "Milvus") -> None:
+    """Return when something listens at a server's address.
+
+    Args:
+        uri: of the server.
+        seconds: to wait for it.
+        http_port: where the URI names none.
+        what: the server, for the message.
 
     Raises:
         UnavailableError: nothing does for so many seconds.
@@ -52,7 +58,7 @@ def wait_until_listening(uri: str, seconds: float, http_port: int = 19530) -> No
         except OSError as error:
             if time.monotonic() >= deadline:
                 raise UnavailableError(
-                    f"{uri}: no Milvus answers there ({error}); tried for {seconds:.0f} s. Is it running, and "
+                    f"{uri}: no {what} answers there ({error}); tried for {seconds:.0f} s. Is it running, and "
                     "is this its URI?"
                 ) from error
         time.sleep(0.5)

@@ -13,8 +13,8 @@ import pyarrow as pa
 from ragtune.errors import KnowledgeBaseError
 from ragtune.files import atomic_path
 from ragtune.knowledge.hashes import HASH_BYTES, Hashes, HashIndex, Rows, first_rows, hex_digits
-from ragtune.knowledge.passages import Passage, Passages
-from ragtune.knowledge.retrieved import PassageEncoder
+from ragtune.knowledge.passages import Passages
+from ragtune.knowledge.retrieved import PassageEncoder, RemoteEncoder
 from ragtune.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -151,10 +151,16 @@ def share_vectors(folder: Path, encoder_fingerprint: str) -> None:
             target.hardlink_to(path)
 
 
-def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingCache) -> int:
+def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingCache, path: Path | None = None) -> int:
     """Embed the passages whose vectors the cache does not hold.
 
     What was embedded is on disk every few seconds, so that a killed process loses little.
+
+    Args:
+        passages: to embed.
+        encoder: asked for batches of them; a `RemoteEncoder` reads them itself.
+        cache: gets the vectors.
+        path: of a file that holds them, for a `RemoteEncoder`.
 
     Returns:
         How many texts were embedded; equal ones count once.
@@ -167,23 +173,23 @@ def embed_missing(passages: Passages, encoder: PassageEncoder, cache: EmbeddingC
     # Texts of one length share a call, so that little is computed for padding.
     lengths = passages.text_sizes[missing]
     todo = missing[np.lexsort((lengths, np.arange(len(missing)) // _SORTED_AT_ONCE))]
+    if isinstance(encoder, RemoteEncoder) and path and len(todo):
+        embedded = encoder.encode_rows(path, passages, todo)
+    else:
+        embedded = _encoded(encoder, passages, todo)
     shown = progress(todo, "embedding", unit="passages")
     rows: list[Rows] = []
     vectors: list[Vectors] = []
-    saved = time.monotonic()
-    start, size = 0, _ROWS_PER_CALL
-    while start < len(todo):
-        part = np.sort(todo[start : start + size])
-        began = time.monotonic()
-        vectors.append(_encode(encoder, list(passages.take(part)), cache.dimension))
+    saved, done = time.monotonic(), 0
+    for part, found in embedded:
+        _check(encoder, passages, part, found, cache.dimension)
         rows.append(part)
+        vectors.append(found)
+        done += len(part)
         for _ in part:
             next(shown)
-        start += len(part)
         now = time.monotonic()
-        if now - began < _SECONDS_PER_CALL:
-            size = min(2 * size, _ROWS_PER_FILE)
-        if sum(map(len, rows)) >= _ROWS_PER_FILE or now - saved > _SECONDS_PER_FILE or start == len(todo):
+        if sum(map(len, rows)) >= _ROWS_PER_FILE or now - saved > _SECONDS_PER_FILE or done == len(todo):
             cache.add(passages.content_hashes[np.concatenate(rows)], np.concatenate(vectors))
             rows, vectors, saved = [], [], time.monotonic()
     next(shown, None)
@@ -194,20 +200,31 @@ def _folder_of(encoder_fingerprint: str) -> str:
     return encoder_fingerprint[:32]
 
 
-def _encode(encoder: PassageEncoder, passages: Sequence[Passage], dimension: int) -> Vectors:
-    vectors = np.ascontiguousarray(encoder.encode_passages(passages), dtype=np.float32)
-    if vectors.shape != (len(passages), dimension):
+def _encoded(encoder: PassageEncoder, passages: Passages, todo: Rows) -> Iterator[tuple[Rows, Vectors]]:
+    """Rows and their vectors, call by call."""
+    start, size = 0, _ROWS_PER_CALL
+    while start < len(todo):
+        part = np.sort(todo[start : start + size])
+        began = time.monotonic()
+        vectors = np.ascontiguousarray(encoder.encode_passages(list(passages.take(part))), dtype=np.float32)
+        if time.monotonic() - began < _SECONDS_PER_CALL:
+            size = min(2 * size, _ROWS_PER_FILE)
+        start += len(part)
+        yield part, vectors
+
+
+def _check(encoder: PassageEncoder, passages: Passages, rows: Rows, vectors: Vectors, dimension: int) -> None:
+    if vectors.shape != (len(rows), dimension):
         raise KnowledgeBaseError(
-            f"{encoder.name}: gave vectors of shape {vectors.shape} for {len(passages)} passages, "
+            f"{encoder.name}: gave vectors of shape {vectors.shape} for {len(rows)} passages, "
             f"but says that its dimension is {dimension}"
         )
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise KnowledgeBaseError(
-            f'{encoder.name}: its vector for passage "{passages[broken[0]].id}" is not finite '
-            f"({len(broken)} such in {len(passages)}); is the checkpoint whole, or its precision too low?"
+            f'{encoder.name}: its vector for passage "{passages[int(rows[broken[0]])].id}" is not finite '
+            f"({len(broken)} such in {len(rows)}); is the checkpoint whole, or its precision too low?"
         )
-    return vectors
 
 
 def slices(length: int, size: int) -> Iterator[slice]:

@@ -227,10 +227,10 @@ def _write_files(wanted: Wanted, begun: Manifest, store: FeatureStore) -> tuple[
             f"{cache.folder}: lacks vectors of {folder}, and the encoder computes in {wanted.encoder.precision} here; "
             f"ingest those passages where it computes in {begun.precision}"
         )
-    embedded = embed_missing(passages, wanted.encoder, cache)
     intact = set(begun.checksums) - set(damaged_files(folder, begun.checksums))
     if PASSAGES not in intact:
         passages.save(folder / PASSAGES)
+    embedded = embed_missing(passages, wanted.encoder, cache, folder / PASSAGES)
     earlier = [version / OFFLINE_SOURCE for version in version_folders(wanted.folder)]
     write_offline_source(folder / OFFLINE_SOURCE, passages, cache, begun.created, earlier)
     if VECTORS not in intact or (MEAN in begun.checksums and MEAN not in intact):

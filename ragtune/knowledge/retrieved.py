@@ -1,8 +1,9 @@
 """The results of a search, and the interface of an encoder of passages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -73,3 +74,19 @@ class PassageEncoder(Protocol):
 
     def encode_passages(self, passages: Sequence[Passage]) -> npt.NDArray[np.float32]:
         """The passages' vectors, (len(passages), d) float32, row by row."""
+
+
+@runtime_checkable
+class RemoteEncoder(Protocol):
+    """A `PassageEncoder` whose processes read the passages themselves, such as on other machines."""
+
+    def encode_rows(
+        self, path: Path, passages: Passages, rows: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Yield some rows and their vectors until all are done, in any order, each row once.
+
+        Args:
+            path: of the file of passages, on a volume that those processes see, too.
+            passages: that it holds.
+            rows: to embed; texts of about one length lie together.
+        """

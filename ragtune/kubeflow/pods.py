@@ -27,6 +27,9 @@ CREDENTIALS = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
     "RAGTUNE_MILVUS_TOKEN",
+    "RAY_ADDRESS",
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN",
 )
 SECRET_FILES = "/etc/ragtune/secret"  # noqa: S105 (FSSPEC_CONFIG_DIR of the images: the Secret's key fsspec.json)
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for processes of one training; the pod's own, not a temporary file)

@@ -18,6 +18,7 @@ LAUNCHERS = ("torchrun", "trainjob")
 STARTS = ("base", "champion")
 TRAIN, SKIP = "train", "skip"
 WAIT, REFUSE = "wait", "refuse"
+EMBED_ON = ("here", "ray")
 
 
 @dataclass
@@ -79,6 +80,11 @@ class KnowledgeBase:
     )
     when_busy: Annotated[str, OneOf((WAIT, REFUSE))] = setting(
         WAIT, "a run while another one changes the knowledge base: `wait`, for six hours at most, or `refuse`"
+    )
+    embed_on: Annotated[str, OneOf(EMBED_ON)] = setting(
+        "here",
+        "place where passages are embedded: `here`, on the box's first GPU, or `ray`: on all GPUs (or CPUs) of the Ray "
+        "cluster at `RAY_ADDRESS`, or of this machine where that is not set",
     )
     answerable_k: Annotated[int, Range(1, MOST_PASSAGES)] = setting(
         10, "a question is answerable if an answer is in one of this many retrieved passages"

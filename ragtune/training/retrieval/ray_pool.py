@@ -9,7 +9,7 @@ from typing import Any
 
 from ragtune.companion import announce, announced_errors, wait_for_end
 from ragtune.errors import RagtuneError, TrainingError
-from ragtune.training.retrieval.ray_cluster import NAMESPACE
+from ragtune.ray_cluster import NAMESPACE
 from ragtune.training.retrieval.ray_searcher import Searcher
 
 _START_SECONDS = 300.0

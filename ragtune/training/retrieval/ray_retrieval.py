@@ -1,8 +1,5 @@
 """The search of a training step in Ray actors, outside the training processes."""
 
-import importlib.util
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.companion import companion
-from ragtune.errors import RagtuneError, TrainingError, UnavailableError
+from ragtune.errors import ClusterError, RagtuneError, TrainingError, UnavailableError
 from ragtune.knowledge.retrieved import Retrieved
+from ragtune.ray_cluster import ADDRESS_VARIABLE, NAMESPACE, connected, given_address, is_installed, own_cluster
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.distributed.rank_zero import of_first_process
-from ragtune.training.retrieval.ray_cluster import NAMESPACE, own_ray
 from ragtune.training.retrieval.search import Queries, Retrying, Search
 
-ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own: of a cluster that is there already
 _ANSWER_SECONDS = 600.0  # the actor's own patience with Milvus, several times
+_OBJECT_STORE_BYTES = 80 * 2**20  # Ray wants 75 MiB at least; an answer has a few hundred KiB
 
 
 class RayRetrieval:
@@ -76,9 +73,9 @@ def check_ray(processes_here: int, processes: int) -> None:
     Raises:
         TrainingError: it is not installed, or would have to reach other machines.
     """
-    if importlib.util.find_spec("ray") is None:
+    if not is_installed():
         raise TrainingError("retrieval=ray: Ray is not installed; pip install 'ragtune[ray]', or set retrieval=gather")
-    if processes > processes_here and not os.environ.get(ADDRESS_VARIABLE):
+    if processes > processes_here and not given_address():
         raise TrainingError(
             f"retrieval=ray: {processes} processes on several machines need a Ray cluster that all of them belong to; "
             f"start one and set {ADDRESS_VARIABLE}, or set retrieval=gather"
@@ -95,11 +92,16 @@ def ray_connection(args: RagTrainingArguments) -> Iterator[None]:
         TrainingError: Ray cannot be started or reached.
     """
     with ExitStack() as stack:
-        cluster = {"address": os.environ.get(ADDRESS_VARIABLE, ""), "token": ""}
-        if not cluster["address"]:
-            own = companion("ragtune.training.retrieval.ray_cluster", str(args.retrieval_actors))
-            cluster = stack.enter_context(of_first_process(args.process_index, own))
-        stack.enter_context(_connected(**cluster))
+        cluster = {"address": given_address()}
+        # Torch warns that it may not write to an array; nothing does.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        try:
+            if not cluster["address"]:
+                own = own_cluster(args.retrieval_actors, 0, _OBJECT_STORE_BYTES)
+                cluster = stack.enter_context(of_first_process(args.process_index, own))
+            stack.enter_context(connected(**cluster))
+        except ClusterError as error:
+            raise TrainingError(f"{error}; retrieval=gather needs none") from error
         yield
 
 
@@ -133,25 +135,3 @@ def ray_retrieval(folder: Path, uri: str, args: RagTrainingArguments) -> Iterato
         # Each process starts with an actor of its own, and after a failure takes the next one.
         turns = count(args.process_index)
         yield Retrying(lambda: RayRetrieval(names[next(turns) % len(names)]))
-
-
-@contextmanager
-def _connected(address: str, token: str) -> Iterator[None]:
-    if token:
-        os.environ.update(own_ray(token))
-    import ray
-
-    # Torch warns that it may not write to an array; nothing does.
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
-    except Exception as error:
-        raise TrainingError(f"Ray: cannot be reached at {address} ({type(error).__name__}: {error})") from error
-    finally:  # Ray's own would wait for the end of a collective operation, which a lost peer keeps from ending
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()

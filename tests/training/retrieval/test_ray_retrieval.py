@@ -13,14 +13,13 @@ import pytest
 from backends_process import QUERIES, SHARES
 from real_milvus import TOKEN, Server
 
-from ragtune.companion import companion
 from ragtune.errors import TrainingError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.models.encoders import Encoder
+from ragtune.ray_cluster import ADDRESS_VARIABLE, own_cluster, own_ray
 from ragtune.training.launch import finetune
-from ragtune.training.retrieval.ray_cluster import own_ray
-from ragtune.training.retrieval.ray_retrieval import ADDRESS_VARIABLE, check_ray
+from ragtune.training.retrieval.ray_retrieval import check_ray
 
 HERE = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -116,7 +115,7 @@ def test_ray_listens_on_loopback_alone(runs):
 
 
 def test_an_actor_says_why_it_cannot_open_the_base(tmp_path):
-    with companion("ragtune.training.retrieval.ray_cluster", "1") as cluster:
+    with own_cluster(cpus=1, gpus=0, object_store_bytes=80 * 2**20) as cluster:
         environment = os.environ | own_ray(cluster["token"])
         command = [
             sys.executable,
