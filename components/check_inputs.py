@@ -63,6 +63,8 @@ def check_inputs(
     min_test_questions: int,
     tracking_uri: str,
     model_registry_url: str,
+    model_storage_key: str,
+    serving_account: str,
     workspace: str,
     workspace_volume: str,
     launcher: str,

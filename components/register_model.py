@@ -15,6 +15,9 @@ def register_model(
     run_key: str,
     tracking_uri: str = "",
     model_registry_url: str = "",
+    model_storage_key: str = "",
+    serving_account: str = "",
+    workspace_volume: str = "",
     promote: str = "auto",
     min_test_questions: int = 100,
     knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,
@@ -24,7 +27,9 @@ def register_model(
     from ragtune.registry.connection import registry_uri
     from ragtune.registry.kubeflow import register_in_kubeflow
     from ragtune.registry.mlflow import register
+    from ragtune.registry.servable import Serving
 
+    serving = Serving(model.uri, workspace, workspace_volume, model_storage_key, serving_account)
     result = register(
         model_folder=model.path,
         evaluation_folder=evaluation.path,
@@ -36,7 +41,7 @@ def register_model(
         promote=promote,
         min_questions=min_test_questions,
         run_key=run_key,
-        mirror=(lambda done: register_in_kubeflow(done, model_registry_url)) if model_registry_url else None,
+        mirror=(lambda done: register_in_kubeflow(done, model_registry_url, serving)) if model_registry_url else None,
     )
     print(f"version {result.version} of {model_name}: {result.reason}")
     metrics.log_metric("version", result.version)

@@ -22,6 +22,7 @@ from ragtune.training.launchers.trainjob.preflight import TRAINER_RELEASE
 DEPLOY = Path(__file__).parents[1] / "deploy"
 KUBERNETES = "1.34"
 RUNTIME = "ClusterTrainingRuntime"
+SERVICE = "InferenceService"
 FOLDERS = {  # each that is applied, with the namespace and the service account of the runs' pods
     "kubeflow": ("kubeflow", "pipeline-runner"),
     "rwo": ("kubeflow", "pipeline-runner"),
@@ -60,8 +61,32 @@ def of_kind(folder, kind):
     return [document for document in built(folder) if document["kind"] == kind]
 
 
+def check_service(document):
+    """KServe's schema is in no package that can be installed beside ours: its names, as v1beta1 has them."""
+    assert document["apiVersion"] == "serving.kserve.io/v1beta1"
+    (predictor,) = document["spec"].values()
+    (model,) = predictor.values()
+    assert set(model) == {"modelFormat", "storageUri", "args", "resources"}
+    pod = {"containers": [{"name": "kserve-container", "args": model["args"], "resources": model["resources"]}]}
+    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": document["metadata"], "spec": pod}
+    kubernetes_validate.validate(whole, KUBERNETES, strict=True)
+
+
+def test_the_served_model_is_the_registered_ones_generator_and_its_claim_the_workspace():
+    model = manifest("serving/generator.yaml", SERVICE)["spec"]["predictor"]["model"]
+    assert model["storageUri"].startswith(f"model-registry://{PARAMETERS['registry_model_name'].default}/")
+    assert "--model_dir=/mnt/models/generator" in model["args"]
+    pod = manifest("serving/ask.yaml", "Pod")["spec"]
+    claim = PARAMETERS["cluster_workspace_volume"].default
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == WORKSPACE
+    assert pod["containers"][0]["image"] == TRAIN_IMAGE
+
+
 def check(document):
-    if document["kind"] == RUNTIME:
+    if document["kind"] == SERVICE:
+        check_service(document)
+    elif document["kind"] == RUNTIME:
         model = models.TrainerV1alpha1ClusterTrainingRuntime.from_dict(document)
         assert model.to_dict() == document  # a field that Trainer does not know would be gone
     else:

@@ -149,6 +149,13 @@ class Registry:
         "", "URI of MLflow, for curves and models; empty means SQLite in the workspace, without curves"
     )
     model_registry_url: str = setting("", "URL of a Kubeflow Model Registry; empty registers in MLflow alone")
+    model_storage_key: str = setting(
+        "",
+        "key of KServe's Secret `storage-config` for the bucket of a registered model, in the Kubeflow Model Registry",
+    )
+    serving_account: str = setting(
+        "", "service account under which KServe serves a registered model, in the Kubeflow Model Registry"
+    )
 
 
 @dataclass
