@@ -17,7 +17,7 @@ def register_model(
     model_registry_url: str = "",
     model_storage_key: str = "",
     serving_account: str = "",
-    workspace_volume: str = "",
+    workspace_volume: str = "ragtune-workspace",
     promote: str = "auto",
     min_test_questions: int = 100,
     knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,

@@ -192,3 +192,18 @@ def test_disk_counts_every_part_of_a_workspace(results):
     assert figures["embedding_cache_bytes"] > figures["vectors_bytes"]
     assert figures["passages_bytes"] > 600  # 100 words and a title
     assert figures["offline_source_bytes"] > 16 * 4 and figures["milvus_lite_bytes"] > 16 * 4
+
+
+def test_scaling_tells_every_stage_and_which_grow_faster_than_the_passages(results):
+    import scaling
+
+    for rows in (100, 300):
+        scaling.main(["--sizes", str(rows), "--dimension", "16"])
+    figures = json.loads((results / "scaling.json").read_text())
+    assert [size["rows"] for size in figures["sizes"]] == [100, 300]  # what was measured before stays
+    for size in figures["sizes"]:
+        assert set(size["stages"]) == set(scaling.STAGES) == set(figures["exponents"])
+        assert all(stage["seconds"] > 0 and stage["peak_gb"] > 0.05 for stage in size["stages"].values())
+        assert (size["recall_at_10"], size["index"]) == (1.0, "FLAT")
+    assert scaling.exponent([1, 10, 100], [2, 20, 200]) == pytest.approx(1)
+    assert scaling.exponent([50, 200], [3, 48]) == pytest.approx(2)
