@@ -130,7 +130,7 @@ def ingest_alone(
             if by_rows:
                 if uri:  # is asked before minutes of embedding
                     connect_server(uri, token or os.environ.get(TOKEN_VARIABLE, "")).close()
-                embedded = embed_missing(passages, encoder, wanted.cache(wanted.manifest()))
+                embedded = embed_missing(passages, encoder, wanted.cache(wanted.manifest()), Path(passages_path))
                 wanted = replace(wanted, ending=_hash_of_rows(wanted))
             elif pointer_folder:  # in a workspace, beside others
                 share_vectors(folder, encoder.fingerprint)

@@ -58,6 +58,29 @@ def test_what_was_embedded_before_a_failure_is_kept(tmp_path, encoder, monkeypat
     assert embed_missing(corpus, encoder, cache_of(tmp_path, encoder)) == 2
 
 
+def test_blocks_that_other_machines_gave_before_a_failure_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "_SECONDS_PER_FILE", 0.0)
+    path = tmp_path / "passages.arrow"
+    passages(*(f"word{row}" for row in range(6))).save(path)
+    corpus = Passages.open(path)
+
+    class Elsewhere(WordEncoder):
+        ends_after = 2
+
+        def encode_rows(self, path, passages, rows):
+            for number, part in enumerate(np.split(rows, len(rows) // 2)):
+                if number == self.ends_after:
+                    raise ConnectionError
+                yield part, self.encode_passages([Passages.open(path)[row] for row in part])
+
+    encoder = Elsewhere()
+    with pytest.raises(ConnectionError):
+        embed_missing(corpus, encoder, cache_of(tmp_path, encoder), path)
+    assert embed_missing(corpus, encoder, cache_of(tmp_path, encoder), path) == 2
+    vectors = cache_of(tmp_path, encoder).vectors(corpus.content_hashes)[:]
+    assert np.array_equal(vectors, WordEncoder().encode_passages(list(corpus)))
+
+
 def test_a_broken_file_is_passed_over_and_its_passages_are_embedded_again(tmp_path, encoder, caplog):
     corpus = passages("one", "two")
     cache = cache_of(tmp_path, encoder)
