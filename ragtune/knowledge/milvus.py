@@ -22,6 +22,7 @@ from ragtune.knowledge.address import wait_until_listening
 
 CONNECT_SECONDS = 10.0  # how long an unreachable server is tried
 CALL_SECONDS = 120.0  # one call, its retries included
+FLUSH_SECONDS = 3600.0  # an embedded database merges its segments first, a million rows in minutes
 _INDEX_STALL_SECONDS = 600.0
 _SYSTEM_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up.
@@ -84,6 +85,8 @@ def translated_errors(place: str) -> Iterator[None]:
     except MilvusException as error:
         kind = UnavailableError if _does_not_answer(error) or _system_failed(error) else KnowledgeBaseError
         raise kind(f"{place}: {_explain(error)}") from error
+    except grpc.RpcError as error:  # flush waits by itself, and lets gRPC's own error through
+        raise UnavailableError(f"{place}: Milvus did not answer in time; run again: it resumes") from error
 
 
 def wait_for_index(client: MilvusClient, collection: str, place: str) -> None:

@@ -26,6 +26,7 @@ from ragtune.knowledge.feast_names import (
 from ragtune.knowledge.manifest import METRIC
 from ragtune.knowledge.milvus import (
     CALL_SECONDS,
+    FLUSH_SECONDS,
     close_embedded,
     connect_embedded,
     connect_server,
@@ -216,7 +217,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         with translated_errors(self._place):
             client = self._collected(config, table)
             client.release_collection(collection, timeout=CALL_SECONDS)
-            client.flush(collection, timeout=CALL_SECONDS)
+            client.flush(collection, timeout=FLUSH_SECONDS)
             wait_for_index(client, collection, self._place)
             client.load_collection(collection)
 
