@@ -17,7 +17,7 @@ def tokenize_pairs(
     max_answer_tokens: int = 32,
 ):
     """Tokenise questions for the question encoder and answers for the generator, and check them by decoding back."""
-    from ragtune.hub import load_prompt, load_tokenizer
+    from ragtune.hub import generator_family, load_prompt, load_tokenizer
     from ragtune.questions.tokenization import tokenize_pairs
 
     counts = tokenize_pairs(
@@ -29,6 +29,7 @@ def tokenize_pairs(
         max_question_tokens=max_question_tokens,
         max_answer_tokens=max_answer_tokens,
         question_prompt=load_prompt(question_encoder, "question"),
+        decoder_only=generator_family(generator) == "causal",
     )
     for name, count in counts.items():
         metrics.log_metric(name, count)

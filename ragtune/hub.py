@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import normalizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
 from ragtune.errors import ModelError
@@ -102,6 +102,35 @@ def load_tokenizer(name_or_path: str | Path, trust_remote_code: bool = False) ->
         steps = [normalizers.Lowercase()] + ([first] if first is not None else [])
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(steps)
     return tokenizer
+
+
+def generator_family(name_or_path: str | Path, trust_remote_code: bool = False) -> str:
+    """Tell by its config.json what kind of generator a model is: "seq2seq", an encoder-decoder, or "causal".
+
+    Args:
+        name_or_path: a local folder, or a name on the hub.
+        trust_remote_code: run Python code that comes with the model. Off unless its source is trusted.
+
+    Raises:
+        ModelError: it cannot be read, or the model writes no text.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    name, revision = split_revision(name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name_or_path}: its config.json cannot be read as a generator's: {error}") from error
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    held = config.architectures or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, config.model_type)]
+    if known & set(held) or "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return "causal"
+    raise ModelError(
+        f"{name_or_path}: holds {', '.join(held)}, which writes no text: a generator is an encoder-decoder, such as "
+        "BART or T5, or a decoder-only model, such as Llama or Qwen, saved with its output layer"
+    )
 
 
 def load_prompt(name_or_path: str | Path, role: str) -> str:

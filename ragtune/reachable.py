@@ -11,7 +11,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from ragtune.errors import ModelError, RegistryError, StorageError, UnavailableError
 from ragtune.files import content_hash, open_uri
-from ragtune.hub import find_file, load_tokenizer, read_json, split_revision
+from ragtune.hub import find_file, generator_family, load_tokenizer, read_json, split_revision
 from ragtune.knowledge.address import wait_until_listening
 from ragtune.knowledge.claims import check_free
 from ragtune.questions.hub_dataset import HubDataset
@@ -122,16 +122,8 @@ def _check_encoder(place: str, role: str) -> None:
 
 
 def _check_generator(place: str) -> None:
-    from transformers import AutoConfig
-
     _config(place)
-    name, revision = split_revision(place)
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{place}: its config.json cannot be read as a generator's: {error}") from error
-    if not config.is_encoder_decoder:
-        raise ModelError(f"{place}: is a {config.model_type}, no encoder-decoder such as BART or T5")
+    generator_family(place)
     _check_files(place)
 
 

@@ -83,9 +83,10 @@ def test_model_names_that_are_none_are_refused(values):
     assert "no encoder. A sentence-transformers folder has" in message(values, question_encoder=str(BASE / "generator"))
 
 
-def test_a_generator_that_is_no_encoder_decoder_is_refused(values, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "is a gpt2, no encoder-decoder" in message(values, generator=str(tmp_path))
+@pytest.mark.parametrize("config", [{"model_type": "gpt2", "architectures": ["GPT2Model"]}, {"model_type": "vit"}])
+def test_a_generator_that_writes_no_text_is_refused(values, config, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "which writes no text: a generator is an encoder-decoder" in message(values, generator=str(tmp_path))
 
 
 def test_swapped_dpr_encoders_are_told(values, tmp_path):

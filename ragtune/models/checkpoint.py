@@ -153,7 +153,10 @@ def export_huggingface(model: RagModel, folder: str | Path) -> None:
         raise ModelError("a model that reads its passages in one prompt: transformers' RAG classes know none")
     generator = model.generator
     if not isinstance(generator, Seq2SeqGenerator):
-        raise ModelError(f"{generator.name}: transformers' RAG classes take encoder-decoders only")
+        raise ModelError(
+            f"{generator.name}: transformers' RAG classes take encoder-decoders only; a decoder-only generator is "
+            "loaded by AutoModelForCausalLM as it is, from generator/ in the model's folder"
+        )
     config = HuggingFaceRagConfig.from_question_encoder_generator_configs(
         encoder.config,
         generator.backbone.config,

@@ -49,6 +49,7 @@ def tokenize_pairs(
     max_answer_tokens: int = 32,
     max_rejected_fraction: float = 0.1,
     question_prompt: str = "",
+    decoder_only: bool = False,
 ) -> dict[str, int]:
     """Tokenise every question for the encoder and its first answer for the generator, and check that nothing was lost.
 
@@ -66,6 +67,7 @@ def tokenize_pairs(
         max_answer_tokens: longer answers are cut before their EOS, and counted.
         max_rejected_fraction: of all rows; more is an error.
         question_prompt: put before every question, as some encoders want it; see `ragtune.hub.load_prompt`.
+        decoder_only: the answer goes on where the prompt ends, without the tokens that begin a text, such as <s>.
 
     Returns:
         Counts: `train`, `validation` (rows), `questions_truncated`, `answers_truncated`, `rejected_question_lost`,
@@ -80,7 +82,8 @@ def tokenize_pairs(
             f"max_question_tokens = {max_question_tokens}, max_answer_tokens = {max_answer_tokens}:"
             " both must be at least 4, of which two may be special tokens"
         )
-    pairs = _Pairs(question_tokenizer, generator_tokenizer, max_question_tokens, max_answer_tokens, question_prompt)
+    lengths = (max_question_tokens, max_answer_tokens)
+    pairs = _Pairs(question_tokenizer, generator_tokenizer, *lengths, question_prompt, decoder_only)
     with atomic_path(folder) as temporary:
         splits = datasets.DatasetDict(
             {"train": pairs.tokenize(train_path), "validation": pairs.tokenize(validation_path)}
@@ -97,6 +100,7 @@ def tokenize_pairs(
             "max_question_tokens": max_question_tokens,
             "max_answer_tokens": max_answer_tokens,
             "question_prompt": question_prompt,
+            "decoder_only": decoder_only,
             "counts": counts,
         }
         (temporary / TOKENIZATION_FILE).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
@@ -114,10 +118,11 @@ class _Pairs:
         max_question_tokens: int,
         max_answer_tokens: int,
         question_prompt: str,
+        decoder_only: bool,
     ):
         self._question_tokenizer, self._generator_tokenizer = question_tokenizer, generator_tokenizer
         self._max_question_tokens, self._max_answer_tokens = max_question_tokens, max_answer_tokens
-        self._prompt = question_prompt
+        self._prompt, self._begins = question_prompt, not decoder_only
         self._eos = generator_tokenizer.eos_token_id
         if self._eos is None:
             self._eos = generator_tokenizer.sep_token_id
@@ -147,7 +152,10 @@ class _Pairs:
             max_length=self._max_question_tokens,
         )
         targets = self._generator_tokenizer(
-            text_target=[question.answers[0] for question in batch], truncation=True, max_length=self._max_answer_tokens
+            text_target=[question.answers[0] for question in batch],
+            truncation=True,
+            max_length=self._max_answer_tokens,
+            add_special_tokens=self._begins,
         )
         labels = [self._ended(ids) for ids in targets["input_ids"]]
         asked = self._decoded(self._question_tokenizer, encoded["input_ids"])

@@ -176,6 +176,8 @@ def test_what_hugging_face_cannot_express_is_not_exported(tmp_path):
     model = RagModel(encoder, encoder, tiny_generator("bart"), RagConfig())
     with pytest.raises(ModelError, match="DPR question encoders only"):
         export_huggingface(model, tmp_path / "exported")
+    with pytest.raises(ModelError, match=r"encoder-decoders only.*AutoModelForCausalLM"):
+        export_huggingface(rag_model("llama"), tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
 
 
@@ -226,7 +228,7 @@ def test_weights_of_another_architecture_are_an_error(saved):
 def test_an_encoder_in_the_generators_place_is_an_error(saved):
     shutil.rmtree(saved / "generator")
     shutil.copytree(saved / "question_encoder", saved / "generator")
-    with pytest.raises(ModelError, match="generator: cannot be loaded"):
+    with pytest.raises(ModelError, match="generator: holds DPRQuestionEncoder, which writes no text"):
         load_model(saved)
 
 

@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tiny_parts import KINDS, PASSAGES, QUESTIONS, rag_model
+from tiny_parts import KINDS, PASSAGES, QUESTIONS, plain_answers, plain_log_likelihoods, rag_model
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagSequenceForGeneration
 
@@ -19,7 +19,8 @@ TOKENS = 6
 
 def eloquent(kind, **settings):
     """A random model that answers different questions differently."""
-    return rag_model(kind, **{"bart": {"init_std": 0.8}, "t5": {}, "encoder-decoder": {"seed": 1}}[kind], **settings)
+    own = {"bart": {"init_std": 0.8}, "t5": {}, "encoder-decoder": {"seed": 1}, "llama": {"init_std": 0.6}}
+    return rag_model(kind, **own[kind], **settings)
 
 
 def log_probs(seed=0):
@@ -36,21 +37,15 @@ def answers_by_hand(model, prior, num_beams, marginalization="sequence"):
         contexts = [builder.build([question], np.array([[row]])) for row in rows]
         candidates = []
         for context in contexts:
-            beams = model.generator.backbone.generate(
-                **context, num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=TOKENS, do_sample=False
-            )
-            candidates += [tuple(trimmed(model, beam.tolist()[1:])) for beam in beams]
+            options = {"num_beams": num_beams, "num_return_sequences": num_beams, "max_new_tokens": TOKENS}
+            beams = plain_answers(model.generator, context, **options)
+            candidates += [tuple(trimmed(model, beam.tolist())) for beam in beams]
         best = (-math.inf, ())
         for candidate in dict.fromkeys(candidates):
-            labels = torch.tensor([candidate])
-            per_context = []
-            for context in contexts:
-                logits = model.generator.backbone(
-                    input_ids=context["input_ids"],
-                    attention_mask=context["attention_mask"],
-                    decoder_input_ids=model.generator.decoder_inputs(labels),
-                ).logits
-                per_context.append(logits[0].log_softmax(-1).gather(-1, labels[0][:, None]).flatten().tolist())
+            per_context = [
+                plain_log_likelihoods(model.generator, context["input_ids"][0], candidate).tolist()
+                for context in contexts
+            ]
             if marginalization == "sequence":
                 total = math.log(sum(p_k * math.exp(sum(lls)) for p_k, lls in zip(p, per_context, strict=True)))
             else:
@@ -157,10 +152,11 @@ def test_batching_changes_no_answer(kind):
     assert [a.log_likelihood for a in together] == pytest.approx([a.log_likelihood for a in alone], rel=1e-5, abs=1e-4)
 
 
-def test_scoring_in_parts_changes_no_answer(monkeypatch):
-    model = eloquent("t5")
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_scoring_in_parts_changes_no_answer(kind, monkeypatch):
+    model = eloquent(kind)
     whole = answer_questions(model, QUESTIONS, FOUND, log_probs(), max_new_tokens=TOKENS)
-    monkeypatch.setattr("ragtune.models.generators.seq2seq._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("ragtune.models.generators.decoding._LOGITS_AT_ONCE", 1)
     parts = answer_questions(model, QUESTIONS, FOUND, log_probs(), max_new_tokens=TOKENS)
     assert [a.text for a in parts] == [a.text for a in whole]
 
@@ -198,10 +194,9 @@ def test_the_prior_decides_between_passages():
 @pytest.mark.parametrize("kind", KINDS)
 def test_closed_book_answers_are_the_generators_own(kind):
     model = eloquent(kind)
-    inputs = model.generator.tokenizer(QUESTIONS, padding=True, return_tensors="pt")
-    sequences = model.generator.backbone.generate(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], num_beams=2, max_new_tokens=TOKENS
-    )
+    bare = model.generator.tokenizer(QUESTIONS, add_special_tokens=False)["input_ids"]
+    inputs = model.generator.prompt_tokens.pad(bare)
+    sequences = plain_answers(model.generator, inputs, num_beams=2, max_new_tokens=TOKENS)
     expected = model.generator.tokenizer.batch_decode(sequences, skip_special_tokens=True)
     found = generate_closed_book(model, QUESTIONS, num_beams=2, max_new_tokens=TOKENS, batch_size=3)
     assert found == [text.strip() for text in expected]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_parts import KINDS, PASSAGES, QUESTIONS, dpr_encoder, rag_model, tiny_generator
+from tiny_parts import KINDS, PASSAGES, QUESTIONS, dpr_encoder, plain_log_likelihoods, rag_model, tiny_generator
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagSequenceForGeneration, RagTokenForGeneration
 
@@ -88,14 +88,32 @@ def test_answer_log_likelihoods_are_the_generators_own_loss_one_context_at_a_tim
     batch = batch_of(model)
     found = model(**batch).answer_log_likelihoods
     for b in range(len(QUESTIONS)):
-        labels = batch["labels"][b : b + 1]
-        labels = labels[:, labels[0] != -100]
+        labels = batch["labels"][b]
         for k in range(3):
             context = batch["context_attention_mask"][3 * b + k].bool()
-            alone = model.generator.backbone(
-                input_ids=batch["context_input_ids"][3 * b + k, context][None], labels=labels
-            )
-            assert found[b, k].item() == pytest.approx(-alone.loss.item() * labels.shape[1], abs=1e-6)
+            prompt = batch["context_input_ids"][3 * b + k, context]
+            alone = plain_log_likelihoods(model.generator, prompt, labels[labels != -100])
+            assert found[b, k].item() == pytest.approx(alone.sum().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("marginalization", ["sequence", "token"])
+def test_the_likelihood_is_a_sum_over_passages_by_brute_force(kind, marginalization):
+    model = rag_model(kind, marginalization=marginalization)
+    batch = batch_of(model)
+    found = model(**batch)
+    for b, prior in enumerate(found.doc_log_probs.exp()):
+        labels = batch["labels"][b]
+        by_passage = []
+        for k in range(3):
+            context = batch["context_attention_mask"][3 * b + k].bool()
+            prompt = batch["context_input_ids"][3 * b + k, context]
+            by_passage.append(plain_log_likelihoods(model.generator, prompt, labels[labels != -100]).exp())
+        if marginalization == "token":
+            expected = sum(p * tokens for p, tokens in zip(prior, by_passage, strict=True)).log().sum()
+        else:
+            expected = sum(p * tokens.prod() for p, tokens in zip(prior, by_passage, strict=True)).log()
+        assert found.log_likelihoods[b].item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

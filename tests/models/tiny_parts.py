@@ -1,4 +1,4 @@
-"""Encoders and generators of a few thousand random weights, by the real classes, for BART, T5 and encoder-decoder."""
+"""Encoders and generators of a few thousand random weights, by the real classes: BART, T5, encoder-decoder, Llama."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -15,6 +15,8 @@ from transformers import (
     DPRQuestionEncoder,
     EncoderDecoderConfig,
     EncoderDecoderModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -23,6 +25,7 @@ from transformers import (
 
 from ragtune.knowledge.passages import Passage
 from ragtune.models.encoders import Encoder
+from ragtune.models.generators.causal import CausalGenerator
 from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 from ragtune.models.pooling import Pooling
 from ragtune.models.rag import RagConfig, RagModel
@@ -42,7 +45,8 @@ QUESTIONS = [
 ]
 TEXTS = [f"{passage.title} {passage.text}" for passage in PASSAGES] + QUESTIONS
 ENCODER_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-KINDS = ("bart", "t5", "encoder-decoder")
+SEQ2SEQ_KINDS = ("bart", "t5", "encoder-decoder")
+KINDS = (*SEQ2SEQ_KINDS, "llama")
 
 
 def bert_tokenizer():
@@ -129,6 +133,13 @@ def encoder_decoder(tokenizer):
     return model.eval()
 
 
+def llama(tokenizer, init_std=0.4, **settings):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    ids = {name: value for name, value in _ids(tokenizer, 2).items() if name != "decoder_start_token_id"}
+    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=init_std, **sizes, **ids, **settings)
+    return LlamaForCausalLM(config).eval()
+
+
 def generator_and_tokenizer(kind, **settings):
     if kind == "bart":
         tokenizer = bart_tokenizer()
@@ -136,13 +147,36 @@ def generator_and_tokenizer(kind, **settings):
     if kind == "t5":
         tokenizer = t5_tokenizer()
         return t5(tokenizer, **settings), tokenizer
+    if kind == "llama":
+        tokenizer = bart_tokenizer()
+        return llama(tokenizer, **settings), tokenizer
     tokenizer = bert_tokenizer()
     tokenizer.add_special_tokens({"eos_token": "[SEP]"})
     return encoder_decoder(tokenizer), tokenizer
 
 
 def tiny_generator(kind, **settings):
-    return Seq2SeqGenerator(*generator_and_tokenizer(kind, **settings))
+    family = CausalGenerator if kind == "llama" else Seq2SeqGenerator
+    return family(*generator_and_tokenizer(kind, **settings))
+
+
+def plain_log_likelihoods(generator, prompt, answer):
+    """log p of each of an answer's tokens, (length,), from one pass of the transformer over one prompt without padding.
+
+    `prompt` and `answer` are token ids; the tokens that belong around a prompt are in it.
+    """
+    prompt, answer = torch.as_tensor(prompt)[None], torch.as_tensor(answer)[None]
+    if isinstance(generator, CausalGenerator):
+        logits = generator.backbone(torch.cat([prompt, answer], dim=1)).logits[:, prompt.shape[1] - 1 : -1]
+    else:
+        logits = generator.backbone(input_ids=prompt, decoder_input_ids=generator.decoder_inputs(answer)).logits
+    return logits.log_softmax(-1)[0].gather(-1, answer[0][:, None]).flatten()
+
+
+def plain_answers(generator, inputs, **options):
+    """Token ids of `generate` from prompts and no cache: what stands behind a prompt, or the decoder's start."""
+    written = inputs["input_ids"].shape[1] if isinstance(generator, CausalGenerator) else 1
+    return generator.backbone.generate(**inputs, do_sample=False, **options)[:, written:]
 
 
 def dpr_encoder(role="question", dimension=16):

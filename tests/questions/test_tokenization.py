@@ -67,6 +67,11 @@ def test_labels_end_in_the_only_eos_and_nothing_is_padded(run, request, name):
         assert generator.pad_token_id not in row["labels"]
 
 
+def test_answers_of_a_decoder_only_generator_have_no_beginning_of_their_own(run, bart_tokenizer):
+    labels = run(KNOWN, bart_tokenizer, decoder_only=True)[1]["train"]["labels"]
+    assert list(labels) == [bart_tokenizer(question.answers[0]).input_ids[1:] for question in KNOWN]
+
+
 def test_labels_are_what_the_generator_itself_makes_of_an_answer(run, bart_tokenizer):
     labels = run(KNOWN, bart_tokenizer)[1]["train"]["labels"]
     assert list(labels) == [bart_tokenizer(text_target=question.answers[0]).input_ids for question in KNOWN]

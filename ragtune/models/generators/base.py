@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from ragtune.errors import ModelError
 
@@ -20,7 +21,7 @@ class PromptTokens:
     """The way from a text to a generator's input.
 
     Attributes:
-        tokenizer: the generator's; it has a pad token.
+        tokenizer: the generator's.
         before, behind: tokens around every prompt, such as <s> and </s>, or a chat template's.
         pads_left: padding stands before the prompts, as a decoder-only model wants it to write on from their end.
     """
@@ -30,6 +31,12 @@ class PromptTokens:
     behind: list[int]
     pads_left: bool = False
 
+    @property
+    def padding(self) -> int:
+        """The pad token's id; where the tokenizer has none, the end token's, which the attention mask hides."""
+        pad = self.tokenizer.pad_token_id
+        return self.tokenizer.eos_token_id if pad is None else pad
+
     def pad(self, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Token ids of n prompts, `before` and `behind` put around them, to a batch.
 
@@ -37,7 +44,7 @@ class PromptTokens:
             `input_ids` and `attention_mask`, int64 (n, longest), 1 for a token, on the CPU.
         """
         longest = max(map(len, prompts), default=0) + len(self.before) + len(self.behind)
-        input_ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
+        input_ids = torch.full((len(prompts), longest), self.padding)
         attention_mask = torch.zeros_like(input_ids)
         for row, prompt in enumerate(prompts):
             tokens = torch.tensor([*self.before, *prompt, *self.behind])
@@ -57,13 +64,16 @@ class Generator(nn.Module, ABC):
     Attributes:
         backbone: the transformer, float32.
         tokenizer: its tokenizer.
+        needed_tokens: special tokens that the tokenizer must have.
     """
+
+    needed_tokens: ClassVar[tuple[str, ...]] = ("pad_token", "eos_token")
 
     def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Put a loaded transformer and its tokenizer together.
 
         Raises:
-            ModelError: the tokenizer is another model's, or lacks a pad or an end token.
+            ModelError: the tokenizer is another model's, or lacks one of `needed_tokens`.
         """
         super().__init__()
         self.backbone: Any = backbone
@@ -156,18 +166,30 @@ class Generator(nn.Module, ABC):
                 f"{self.name}: the tokenizer has {len(self.tokenizer)} tokens, the generator embeds {rows}: use the "
                 "tokenizer that the generator was trained with"
             )
-        for name in ("pad_token_id", "eos_token_id"):
-            of_tokenizer, of_backbone = getattr(self.tokenizer, name), getattr(self.backbone.config, name, None)
+        for name in self.needed_tokens:
+            of_tokenizer = getattr(self.tokenizer, f"{name}_id")
+            of_backbone = getattr(self.backbone.config, f"{name}_id", None)
             if of_tokenizer is None:
-                raise ModelError(f"{self.name}: the tokenizer has no {name.removesuffix('_id')}; a generator needs one")
+                raise ModelError(
+                    f"{self.name}: the tokenizer has no {name}, which a generator needs: name one of its own tokens as "
+                    f"{name} in tokenizer_config.json"
+                )
             if isinstance(of_backbone, int) and of_backbone != of_tokenizer:
                 raise ModelError(
-                    f"{self.name}: {name} is {of_tokenizer} for the tokenizer, {of_backbone} for the generator: use "
+                    f"{self.name}: {name}_id is {of_tokenizer} for the tokenizer, {of_backbone} for the generator: use "
                     "the tokenizer that the generator was trained with"
                 )
 
 
+def tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Special tokens that the tokenizer itself puts before and behind a text, such as <s> and </s>."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full) - len(bare) + 1) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
+
+
 def linear_weights(module: nn.Module, without: nn.Module | None = None) -> int:
     """Weights of a module's linear layers, `without` left out: two FLOPs each for a token that passes through."""
-    linear = (part for part in module.modules() if isinstance(part, nn.Linear) and part is not without)
+    linear = (part for part in module.modules() if isinstance(part, (nn.Linear, Conv1D)) and part is not without)
     return sum(part.weight.numel() for part in linear)

@@ -4,14 +4,15 @@ Prompts of like length share a forward pass, and the output layer, which for a s
 decoder, sees only positions that hold a label.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from ragtune.models.losses import IGNORED
+from ragtune.models.losses import IGNORED, token_log_likelihoods
 
 # Prompt tokens a forward pass, padding included: on a CPU what its caches hold, on a GPU what keeps it busy.
 _TOKENS_ON_CPU = 4096
@@ -31,6 +32,44 @@ def output_only_at(places: Tensor, shape: torch.Size, output_layer: nn.Module) -
         yield
     finally:
         hook.remove()
+
+
+def logits_at(places: Tensor, shape: torch.Size, backbone: Any, **inputs: Tensor) -> Tensor:
+    """Logits of a transformer at some places of its (rows, length) outputs, (len(places), vocabulary)."""
+    with output_only_at(places, shape, backbone.get_output_embeddings()):
+        logits = backbone(**inputs, use_cache=False).logits
+    return logits if logits.dim() == 2 else logits.flatten(0, 1)[places]  # 3: an output layer of another kind
+
+
+def likelihoods_by_group(
+    labels: Tensor,
+    groups: Sequence[tuple[list[int], int]],
+    answer_lengths: Sequence[int],
+    logits_of: Callable[[Tensor, int, Tensor], Tensor],
+) -> Tensor:
+    """log p of every label, one group of like length after the other.
+
+    Args:
+        labels: (rows, length), -100 where there is nothing to predict.
+        groups: from `groups_of_like_length`.
+        answer_lengths: labels of each row.
+        logits_of: of a group's rows, (n,), its longest length, and the places of its labels in
+            `labels[rows].flatten()`, (places,), makes the logits, (places, vocabulary).
+
+    Returns:
+        (rows, length), in nats; 0 where the label is -100.
+    """
+    found = []
+    for chosen, longest in groups:
+        rows = torch.tensor(chosen, device=labels.device)
+        own = labels[rows]
+        places = label_places(own, sum(answer_lengths[row] for row in chosen))
+        log_likelihoods = token_log_likelihoods(logits_of(rows, longest, places), own.flatten()[places])
+        found.append(log_likelihoods.new_zeros(own.numel()).index_copy(0, places, log_likelihoods).view(own.shape))
+    if len(groups) == 1:
+        return found[0]
+    order = torch.tensor([row for chosen, _ in groups for row in chosen], device=labels.device)
+    return torch.cat(found)[order.argsort()]
 
 
 def known_lengths(inputs: Mapping[str, Tensor]) -> dict[str, list[int]]:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from ragtune.hub import generator_family
 from ragtune.models.generators.base import Generator
+from ragtune.models.generators.causal import CausalGenerator
 from ragtune.models.generators.seq2seq import Seq2SeqGenerator
 
 
@@ -10,10 +12,15 @@ def load_generator(name_or_path: str | Path, trust_remote_code: bool = False) ->
     """Load a generator and its tokenizer as float32, in evaluation mode.
 
     Args:
-        name_or_path: a local folder, or a name on the hub: BART, T5 or another encoder-decoder.
+        name_or_path: a local folder, or a name on the hub: an encoder-decoder, such as BART or T5, or a decoder-only
+            model, such as Llama or Qwen; its config.json says which.
         trust_remote_code: run Python code that comes with the model. Off unless its source is trusted.
 
     Raises:
         ModelError: it is missing, broken, or of no known family.
     """
-    return Seq2SeqGenerator.from_pretrained(name_or_path, trust_remote_code)
+    families: dict[str, type[Seq2SeqGenerator] | type[CausalGenerator]] = {
+        "seq2seq": Seq2SeqGenerator,
+        "causal": CausalGenerator,
+    }
+    return families[generator_family(name_or_path, trust_remote_code)].from_pretrained(name_or_path, trust_remote_code)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from test_rag import ROWS, batch_of
-from tiny_parts import KINDS, generator_and_tokenizer, rag_model
+from tiny_parts import SEQ2SEQ_KINDS, generator_and_tokenizer, rag_model
 
 from ragtune.errors import ModelError
 from ragtune.models.generators import likelihood
@@ -34,7 +34,7 @@ def gradients(model, log_likelihoods):
     return torch.cat([p.grad.flatten() for p in model.generator.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SEQ2SEQ_KINDS)
 @pytest.mark.parametrize("tokens", [1, 70, 10_000], ids=["one-by-one", "in-groups", "at-once"])
 def test_groups_of_like_length_change_neither_likelihoods_nor_gradients(kind, tokens, monkeypatch):
     monkeypatch.setattr(likelihood, "_TOKENS_ON_CPU", tokens)
@@ -45,7 +45,7 @@ def test_groups_of_like_length_change_neither_likelihoods_nor_gradients(kind, to
     torch.testing.assert_close(gradients(model, found), gradients(model, expected), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SEQ2SEQ_KINDS)
 def test_the_output_layer_sees_only_positions_with_a_label(kind):
     model = rag_model(kind)
     inputs = inputs_of(model)
