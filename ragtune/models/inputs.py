@@ -8,13 +8,16 @@ string where the tokenizer splits at white space, which is tried out before it i
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
+from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
 from ragtune.models.generators.base import PromptTokens
+from ragtune.models.prompt import chat_around
 from ragtune.models.rag import RagConfig
 
 _BETWEEN = "\n"  # passages of one prompt
@@ -36,7 +39,8 @@ class PromptBuilder:
     """Builds `context_input_ids` for the generator.
 
     The default prompt is, token for token, what transformers' RagRetriever makes of the same question and passage:
-    quotes around a title are dropped, double spaces become one.
+    quotes around a title are dropped, double spaces become one. Where a chat template is used, the prompt is the user's
+    message, and the template's text is a part of the pattern.
 
     Attributes:
         composes: prompts are put together from cached tokens. False where this tokenizer would give other tokens for
@@ -49,13 +53,17 @@ class PromptBuilder:
         Args:
             tokens: the generator's `prompt_tokens`.
             passages: what the rows of `build` count in.
-            config: `prompt` and `max_input_tokens` are read.
+            config: `prompt`, `chat_template` and `max_input_tokens` are read.
+
+        Raises:
+            ModelError: a chat template is asked for where there is none, or fails.
         """
-        self.tokens = tokens
+        self._around = _around(tokens, config.chat_template)
+        self.tokens = replace(tokens, before=[], behind=[]) if any(self._around) else tokens
         self.tokenizer = tokens.tokenizer
         self.passages = passages
         self.max_tokens = config.max_input_tokens
-        self._before, self._middle, self._after = _split_prompt(config.prompt)
+        self._before, self._middle, self._after = _split_prompt(config.prompt.join(self._around))
         self._cache: dict[int, np.ndarray] = {}
         self.composes = self._try_out()
 
@@ -77,7 +85,7 @@ class PromptBuilder:
             self._tokenise_passages(rows)
         before = self._tokens([_fill(self._before, question=question) for question in questions])
         after = self._tokens([_fill(self._after, question=question) for question in questions])
-        bare = self._tokens(questions)
+        bare = self._tokens(self._bare(questions))
         prompts = []
         for number, question in enumerate(questions):
             budget = max(0, self._room - len(before[number]) - len(after[number]))
@@ -119,7 +127,10 @@ class PromptBuilder:
 
     def build_closed_book(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """The bare questions, (B, L): what the closed-book baseline reads."""
-        return self.tokens.pad(self._tokens(questions))
+        return self.tokens.pad(self._tokens(self._bare(questions)))
+
+    def _bare(self, questions: Sequence[str]) -> list[str]:
+        return [question.join(self._around) for question in questions]
 
     @property
     def _room(self) -> int:
@@ -161,6 +172,14 @@ class PromptBuilder:
                     )
                     return False
         return True
+
+
+def _around(tokens: PromptTokens, chat_template: str) -> tuple[str, str]:
+    if tokens.chats:
+        return chat_around(tokens.tokenizer, chat_template) or ("", "")
+    if chat_template == "on":
+        raise ModelError("chat_template=on: only a decoder-only generator is chatted with; give auto or off")
+    return "", ""
 
 
 def _split_prompt(prompt: str) -> tuple[str, str, str]:

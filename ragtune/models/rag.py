@@ -18,7 +18,7 @@ from ragtune.models.losses import (
     rag_sequence_log_likelihood,
     rag_token_log_likelihood,
 )
-from ragtune.models.prompt import check_prompt
+from ragtune.models.prompt import CHAT_TEMPLATES, check_prompt
 
 MARGINALIZATIONS = ("sequence", "token", "none")
 
@@ -36,6 +36,8 @@ class RagConfig:
         max_answer_tokens: longest answer, its end included.
         max_input_tokens: longest input of the generator; the passage is cut to fit, never the question.
         prompt: the generator's input; the default is Hugging Face RAG's own.
+        chat_template: "auto" makes the prompt a user's message where a decoder-only generator's tokenizer has a chat
+            template, "on" insists on one, "off" does without.
     """
 
     marginalization: str = "sequence"
@@ -45,6 +47,7 @@ class RagConfig:
     max_answer_tokens: int = 32
     max_input_tokens: int = 300
     prompt: str = "{title} / {text} // {question}"
+    chat_template: str = "auto"
 
     def __post_init__(self) -> None:
         if self.marginalization not in MARGINALIZATIONS:
@@ -52,6 +55,8 @@ class RagConfig:
             raise ModelError(f'marginalization "{self.marginalization}": choose one of {choices}')
         if not self.temperature > 0:
             raise ModelError(f"temperature {self.temperature}: must be above 0")
+        if self.chat_template not in CHAT_TEMPLATES:
+            raise ModelError(f'chat_template "{self.chat_template}": choose one of {", ".join(CHAT_TEMPLATES)}')
         check_prompt(self.prompt)
 
 

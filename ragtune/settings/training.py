@@ -103,6 +103,24 @@ class TrainingOptions:
     weight_decay: Annotated[float, Range(0)] = setting(0.01, "weight decay of AdamW")
     freeze_question_encoder: bool = setting(False, "do not train the question encoder")
     freeze_generator: bool = setting(False, "do not train the generator")
+    chat_template: Annotated[str, OneOf(("auto", "on", "off"))] = setting(
+        "auto",
+        "make the prompt a user's message: `auto` where a decoder-only generator has a chat template, `on` or `off`",
+    )
+    lora_rank: Annotated[int, Range(0)] = setting(
+        0, "train a LoRA adapter of this rank in the generator instead of its weights; 0 trains the weights"
+    )
+    lora_alpha: Annotated[float, Range(above=0)] = setting(
+        16.0, "what the adapter adds is multiplied by `lora_alpha` / `lora_rank`"
+    )
+    lora_dropout: Annotated[float, Range(0, below=1)] = setting(0.0, "dropout of the adapter's inputs")
+    lora_targets: str = setting(
+        "all-linear",
+        "layers that get an adapter, by commas, such as `q_proj,v_proj`; `all-linear` is all but the output",
+    )
+    lora_merge: bool = setting(
+        True, "add the adapter to the weights in the end; otherwise it is saved beside them, in `generator/adapter`"
+    )
     overlap_search: bool = setting(
         True, "search for the next step's passages while this one trains, with the question encoder as it is then"
     )

@@ -78,7 +78,7 @@ class RunFiles:
 
 
 OWN = settings_of(Training, TrainingOptions)  # ragtune's, or Trainer's with other defaults
-_PARAMETERS = settings_of(Training, Processes)
+_PARAMETERS = settings_of(Training, TrainingOptions, Processes)
 _NUMBERS = {int: "whole number", float: "number"}
 
 
@@ -97,8 +97,9 @@ class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingAr
     """`TrainingArguments` with ragtune's settings: see `ragtune.settings.training` for their defaults and bounds.
 
     `max_steps` wins over `num_train_epochs` where it is positive. A step sees `per_device_train_batch_size` x
-    `gradient_accumulation_steps` x processes questions. What is not given of `n_docs`, `temperature`, `prompt` and
-    `max_input_tokens` is the base model's own: of ragtune.json in a `model_folder`, else the default of `RagConfig`.
+    `gradient_accumulation_steps` x processes questions. What is not given of `n_docs`, `temperature`, `prompt`,
+    `chat_template` and `max_input_tokens` is the base model's own: of ragtune.json in a `model_folder`, else the
+    default of `RagConfig`.
 
     Attributes:
         tensorboard_folder: of the event files; "" puts them beside the checkpoints, with which they go.
@@ -108,6 +109,7 @@ class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingAr
     n_docs: int = _of_model("n_docs")
     temperature: float = _of_model("temperature")
     prompt: str = _of_model("prompt")
+    chat_template: str = _of_model("chat_template")
     max_input_tokens: int = _of_model("max_input_tokens")
     per_device_train_batch_size: int = _like("batch_size")
     tensorboard_folder: str = setting("", "TensorBoard's event files")
@@ -149,7 +151,7 @@ class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingAr
             What was given and differs, such as "n_docs=3 instead of 5".
         """
         changed = []
-        for name in ("n_docs", "temperature", "prompt", "max_input_tokens"):
+        for name in ("n_docs", "temperature", "prompt", "chat_template", "max_input_tokens"):
             own = getattr(config, name)
             if getattr(self, name) is None:
                 setattr(self, name, own)

@@ -107,6 +107,7 @@ def _loaded(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells: bo
         max_answer_tokens=pairs.max_answer_tokens,
         max_input_tokens=args.max_input_tokens,
         prompt=args.prompt,
+        chat_template=args.chat_template,
     )
     if model is not None:
         if own != config.marginalization:

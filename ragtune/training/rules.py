@@ -26,6 +26,12 @@ def check_training(parameters: Mapping[str, Any]) -> None:
     method = None
     if "method" in parameters:
         method = make_method(parameters["method"], parse_options(parameters.get("method_options")))
+        frozen = parameters.get("freeze_generator") or "generator" not in method.trains
+        if frozen and parameters.get("lora_rank"):
+            raise TrainingError(
+                f"lora_rank={parameters['lora_rank']}: an adapter is for training the generator, which is not trained; "
+                "give 0, or a method that trains it, without freeze_generator"
+            )
         method.check(parameters)
     metric = parameters.get("metric_for_best_model")  # empty is the method's own
     if metric and metric not in (*_METRICS, f"recall@{parameters.get('n_docs')}"):

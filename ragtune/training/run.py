@@ -130,6 +130,8 @@ def _fit(trainer: RagTrainer, folder: Path, lineage: dict[str, Any], trained_bef
         lineage = lineage | {"knowledge_base": trainer.refreshed.serve_trained()}
         figures |= trainer.refreshed.figures()
     make_whole(trainer.model)
+    if trainer.args.lora_merge:
+        trainer.rag.generator.merge_adapter()
     if trainer.is_world_process_zero():
         if not improved(trainer.state, metric, keeps_best):
             worse = "no step is better" if keeps_best else "the last step, which is kept, is not better"

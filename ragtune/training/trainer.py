@@ -22,6 +22,7 @@ from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.checkpointing.resumable import ResumableTrainer
 from ragtune.training.distributed.fsdp import gathered, shard
+from ragtune.training.lora import begin_adapter
 from ragtune.training.methods.base import InputTokens, Method
 from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
@@ -108,6 +109,8 @@ class RagTrainer(ResumableTrainer):
         self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))
         self.steps = StepInputs(method, self.tokens, search, self.ahead, self.encode_questions, args)
         self.divergence = Divergence(args)
+        if "generator" in method.trains - frozen_parts(args):
+            begin_adapter(model.generator, args)
         parts = TrainedParts(model, method, frozen_parts(args))
         self.work = WorkCounter(parts)
         super().__init__(

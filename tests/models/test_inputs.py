@@ -6,6 +6,7 @@ from tiny_parts import (
     QUESTIONS,
     bart_tokenizer,
     bert_tokenizer,
+    llama,
     straddling_tokenizer,
     t5_tokenizer,
     word_tokenizer,
@@ -13,7 +14,9 @@ from tiny_parts import (
 from transformers import RagConfig as HuggingFaceRagConfig
 from transformers import RagRetriever
 
+from ragtune.errors import ModelError
 from ragtune.knowledge.passages import Passage
+from ragtune.models.generators.causal import CausalGenerator
 from ragtune.models.generators.seq2seq import prompt_tokens
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig
@@ -170,3 +173,76 @@ def test_of_a_prompt_that_is_too_long_the_longest_passages_lose_their_ends():
     question = tokenizer("// who ?")["input_ids"]
     share = (60 - len(question) - len(pieces[0])) // 2
     assert prompt == pieces[0] + pieces[1][:share] + pieces[2][:share] + question
+
+
+# Chat templates
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>\n"
+    "{{ message['content'] | trim }}</turn>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+
+
+def chatting(template=TEMPLATE):
+    """A decoder-only generator with byte-level BPE, whose tokenizer has a chat template."""
+    tokenizer = bart_tokenizer()
+    tokenizer.chat_template = template
+    return CausalGenerator(llama(tokenizer), tokenizer)
+
+
+@pytest.mark.parametrize("prompt", ["{title} / {text} // {question}", "{question} | {title} {text}"])
+def test_a_chat_template_makes_the_prompt_a_users_message(prompt):
+    generator = chatting()
+    config = RagConfig(prompt=prompt)
+    builder = PromptBuilder(generator.prompt_tokens, PASSAGES, config)
+    message = prompt.format(title=PASSAGES[4].title, text=PASSAGES[4].text, question=QUESTIONS[0])
+    chat = [{"role": "user", "content": message}]
+    expected = generator.tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    assert prompts_of(builder.build(QUESTIONS[:1], [[4]])) == [expected]
+    bare = [{"role": "user", "content": QUESTIONS[0]}]
+    expected = generator.tokenizer.apply_chat_template(bare, add_generation_prompt=True)["input_ids"]
+    assert prompts_of(builder.build_closed_book(QUESTIONS[:1])) == [expected]
+
+
+def test_a_chat_is_cut_in_the_passage_alone():
+    generator = chatting()
+    config = RagConfig(prompt="{question} | {title} {text}")
+    made = []
+    for config.max_input_tokens in (300, 45):
+        built = PromptBuilder(generator.prompt_tokens, PASSAGES, config).build(QUESTIONS[:1], [[4]])
+        made.append(generator.tokenizer.decode(prompts_of(built)[0]))
+    whole, cut = made
+    assert len(cut) < len(whole)
+    assert cut.startswith(f"<s><user>\n{QUESTIONS[0]} | Vienna")
+    assert cut.endswith("</turn><assistant>\n")
+
+
+def test_without_a_template_or_without_its_use_a_prompt_is_as_it_is():
+    generator = chatting()
+    off = PromptBuilder(generator.prompt_tokens, PASSAGES, RagConfig(chat_template="off")).build(QUESTIONS[:1], [[4]])
+    generator.tokenizer.chat_template = None
+    auto = PromptBuilder(generator.prompt_tokens, PASSAGES, RagConfig()).build(QUESTIONS[:1], [[4]])
+    assert prompts_of(off) == prompts_of(auto)
+    assert generator.tokenizer.decode(prompts_of(auto)[0]).startswith("<s>Vienna / Vienna is")
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (None, "chat_template=on: the tokenizer of .* has no chat template; give off, or auto"),
+        ("{{ raise_exception('alternate roles') }}", r"its chat template fails \(alternate roles\); chat_template=off"),
+        ("nothing", "does not say the message once; chat_template=off"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_an_error(template, says):
+    generator = chatting(template)
+    with pytest.raises(ModelError, match=says):
+        PromptBuilder(generator.prompt_tokens, PASSAGES, RagConfig(chat_template="on"))
+
+
+def test_an_encoder_decoder_is_not_chatted_with():
+    with pytest.raises(ModelError, match="only a decoder-only generator is chatted with"):
+        PromptBuilder(prompt_tokens(bart_tokenizer()), PASSAGES, RagConfig(chat_template="on"))
+    with pytest.raises(ModelError, match='chat_template "sometimes": choose one of auto, on, off'):
+        RagConfig(chat_template="sometimes")

@@ -99,7 +99,7 @@ def test_answer_log_likelihoods_are_the_generators_own_loss_one_context_at_a_tim
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("marginalization", ["sequence", "token"])
 def test_the_likelihood_is_a_sum_over_passages_by_brute_force(kind, marginalization):
-    model = rag_model(kind, marginalization=marginalization)
+    model = rag_model(kind, marginalization=marginalization).double()
     batch = batch_of(model)
     found = model(**batch)
     for b, prior in enumerate(found.doc_log_probs.exp()):

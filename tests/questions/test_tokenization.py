@@ -152,6 +152,7 @@ def test_the_folder_says_how_it_was_made(run, bart_tokenizer, bert_tokenizer):
         "max_question_tokens": 24,
         "max_answer_tokens": 32,
         "question_prompt": "",
+        "decoder_only": False,
         "counts": counts,
     }
     assert pairs["train"].features == FEATURES

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from ragtune.errors import ModelError
+from ragtune.models.generators.adapter import Lora, make_adapter, save_adapter, weights_without_adapter
 
 Tokens = tuple[int, ...]
 
@@ -24,12 +25,14 @@ class PromptTokens:
         tokenizer: the generator's.
         before, behind: tokens around every prompt, such as <s> and </s>, or a chat template's.
         pads_left: padding stands before the prompts, as a decoder-only model wants it to write on from their end.
+        chats: the tokenizer's chat template may stand around a prompt, instead of these tokens.
     """
 
     tokenizer: PreTrainedTokenizerBase
     before: list[int]
     behind: list[int]
     pads_left: bool = False
+    chats: bool = False
 
     @property
     def padding(self) -> int:
@@ -64,6 +67,7 @@ class Generator(nn.Module, ABC):
     Attributes:
         backbone: the transformer, float32.
         tokenizer: its tokenizer.
+        adapters: none, or peft's model around the backbone, whose LoRA weights then learn alone.
         needed_tokens: special tokens that the tokenizer must have.
     """
 
@@ -78,6 +82,7 @@ class Generator(nn.Module, ABC):
         super().__init__()
         self.backbone: Any = backbone
         self.tokenizer = tokenizer
+        self.adapters: list[Any] = []  # in a list, for its weights are in the backbone already
         self._check_tokenizer()
 
     @property
@@ -154,9 +159,35 @@ class Generator(nn.Module, ABC):
         """An answer's text, special tokens removed."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
+    def add_adapter(self, lora: Lora, seed: int = 0) -> None:
+        """Leave all weights as they are from now on, and train an adapter instead, which changes nothing at first.
+
+        Raises:
+            ModelError: as `ragtune.models.generators.adapter.make_adapter`.
+        """
+        self.adapters = [make_adapter(self.backbone, self.name, lora, seed)]
+
+    def merge_adapter(self) -> None:
+        """Add an adapter, where there is one, to the weights beside it, and drop it."""
+        while self.adapters:
+            self.backbone = self.adapters.pop().merge_and_unload()
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Generator":
+        """As any module's, but that of a generator with an adapter nothing else learns."""
+        super().requires_grad_(requires_grad)
+        for name, weight in self.named_parameters() if self.adapters else ():
+            weight.requires_grad_(requires_grad and ".lora_" in name)
+        return self
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that transformers' Auto classes load back; safetensors."""
-        self.backbone.save_pretrained(folder)
+        """Write a folder that transformers' Auto classes load back; safetensors.
+
+        An adapter lies in adapter/ beside the weights that it belongs to, which are then as they were before it.
+        """
+        weights = {"state_dict": weights_without_adapter(self.backbone)} if self.adapters else {}
+        self.backbone.save_pretrained(folder, **weights)
+        for adapter in self.adapters:
+            save_adapter(adapter, folder)
         self.tokenizer.save_pretrained(folder)
 
     def _check_tokenizer(self) -> None:

@@ -61,7 +61,7 @@ class CausalGenerator(Generator):
     def prompt_tokens(self) -> PromptTokens:
         """The tokenizer's own tokens before a text, such as <s>; none behind, as the text goes on with the answer."""
         before, _ = tokens_around(self.tokenizer)
-        return PromptTokens(self.tokenizer, before, [], pads_left=True)
+        return PromptTokens(self.tokenizer, before, [], pads_left=True, chats=True)
 
     def log_likelihoods(
         self,

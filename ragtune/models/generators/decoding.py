@@ -46,7 +46,7 @@ def end_tokens(generation_config: GenerationConfig) -> set[int]:
 
 
 def until_end(tokens: list[int], ends: set[int]) -> Tokens:
-    """What stands before the padding: all up to the first end token."""
+    """All up to the first end token, behind which padding stands."""
     length = next((position + 1 for position, token in enumerate(tokens) if token in ends), len(tokens))
     return tuple(tokens[:length])
 

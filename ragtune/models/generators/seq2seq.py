@@ -26,7 +26,9 @@ from ragtune.models.losses import IGNORED, token_log_likelihoods
 from ragtune.models.pretrained import load_pretrained
 
 # Their inputs are the encoder's tokens, though they belong to the decoder: BART's, T5's and BERT's names.
-_CROSS_KEYS_AND_VALUES = re.compile(r"(encoder_attn|EncDecAttention|crossattention)\..*(k|v|k_proj|v_proj|key|value)$")
+_CROSS_KEYS_AND_VALUES = re.compile(
+    r"(encoder_attn|EncDecAttention|crossattention)\..*(k|v|k_proj|v_proj|key|value)(\.base_layer)?$"
+)
 
 
 @dataclass(frozen=True)

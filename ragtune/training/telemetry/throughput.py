@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ragtune.models.generators.base import linear_weights
 from ragtune.training.trained import TrainedParts
 
-_FORWARD, _FORWARD_AND_BACKWARD = 2, 6  # FLOPs a weight and token
+_FORWARD = 2  # FLOPs a weight and token; the backward pass takes as many for inputs, and as many for trained weights
 # Dense bfloat16 FLOPs a second, from NVIDIA's data sheets; the first name that stands in the device's counts.
 _PEAKS = {
     "H200": 989e12,
@@ -42,7 +42,7 @@ class WorkCounter:
 
     def __init__(self, parts: TrainedParts):
         """Take the counts of the weights; a frozen part has no backward pass."""
-        self._by_prompt, self._by_label, self._flops = 0, 0, 0
+        self._by_prompt, self._by_label, self._flops = 0, 0, 0.0
         self._n_docs = parts.rag.config.n_docs
         if "generator" in parts.method.parts:
             self._by_prompt, self._by_label = parts.rag.generator.weights_per_token()
@@ -79,6 +79,8 @@ def peak_of(device_name: str) -> float:
     return next((peak for name, peak in _PEAKS.items() if name in device_name), 0.0)
 
 
-def _flops(module: nn.Module) -> int:
-    trained = any(parameter.requires_grad for parameter in module.parameters())
-    return _FORWARD_AND_BACKWARD if trained else _FORWARD
+def _flops(module: nn.Module) -> float:
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    if not trained:
+        return _FORWARD
+    return _FORWARD * (2 + trained / sum(parameter.numel() for parameter in module.parameters()))
