@@ -35,7 +35,13 @@ _OTHER_WORDS = 4  # at most, in a task to find something
 
 
 class CopyTasks:
-    """Batches of warm-up tasks, endless, the same for the same seed."""
+    """Batches of warm-up tasks, endless, the same for the same seed.
+
+    Attributes:
+        most_sentences: of a text that are shown, at random; 0 shows all as they are. To be set at any time.
+    """
+
+    most_sentences = 0
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class CopyTasks:
         passages: Sequence[Passage],
         seed: int = 0,
         shares: Sequence[float] = (1, 1, 3),
+        question_first: bool = False,
     ) -> None:
         """Tokenise the passages.
 
@@ -51,10 +58,13 @@ class CopyTasks:
             passages: those with fewer than two words are left out.
             seed: of all choices.
             shares: how often to continue, fill and find, relative to each other.
+            question_first: tasks as a decoder-only model wants them, "task / title / text //", without an end, so that
+                the text is read in the light of the task.
         """
         self._chance = random.Random(seed)
         self._numbers = np.random.default_rng(seed)
         self._shares = shares
+        self._question_first = question_first
         self._end = tokenizer.eos_token_id
         self._pad = tokenizer.pad_token_id
         self._slash, self._slashes = self._ids(tokenizer, "/"), self._ids(tokenizer, "//")
@@ -99,9 +109,15 @@ class CopyTasks:
         """One task: the generator's input and its answer, both with their end, words already exchanged."""
         title, sentences = self._chance.choice(self._pages)
         make = self._chance.choices((self._continue, self._fill, self._find), self._shares)[0]
+        if self.most_sentences:
+            sentences = self._chance.sample(sentences, min(self.most_sentences, len(sentences)))
         task, answer = make(title, self._chance.choice(sentences))
         text = [token for sentence in sentences for token in sentence]
-        return self._exchange([*title, *self._slash, *text, *self._slashes, *task], answer)
+        page = [*title, *self._slash, *text, *self._slashes]
+        if self._question_first:
+            return self._exchange([*task, *self._slash, *page], answer)
+        prompt, answer = self._exchange([*page, *task], answer)
+        return [*prompt, self._end], answer
 
     def _continue(self, title: list[int], sentence: list[int]) -> tuple[list[int], list[int]]:
         runs = [run for run in self._runs(sentence) if run[0] > 0 and self._ends(sentence, run)]
@@ -163,7 +179,7 @@ class CopyTasks:
         free = np.setdiff1d(self._words, [*kept, *exchanged.values()])
         exchanged |= zip(others, self._numbers.choice(free, len(others), replace=False).tolist(), strict=True)
         return (
-            [exchanged.get(token, token) for token in prompt] + [self._end],
+            [exchanged.get(token, token) for token in prompt],
             [exchanged.get(token, token) for token in answer] + [self._end],
         )
 
