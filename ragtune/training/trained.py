@@ -10,6 +10,7 @@ from ragtune.errors import TrainingError
 from ragtune.models.blocks import checkpoint_activations
 from ragtune.models.rag import RagModel, RagOutput
 from ragtune.training.arguments import RagTrainingArguments
+from ragtune.training.lora import begin_adapter
 from ragtune.training.methods.base import PARTS, Method
 
 
@@ -89,6 +90,18 @@ class TrainedParts(nn.Module):
         """Compute activations again in the backward pass instead of keeping them."""
         for backbone in {part.backbone: None for part in self.children()}:  # two encoders may share one
             checkpoint_activations(backbone, **options)
+
+
+def trained_parts(rag: RagModel, method: Method, args: RagTrainingArguments) -> TrainedParts:
+    """A model's parts as the parameters want them trained, the generator with the adapter that `lora_rank` asks for.
+
+    Raises:
+        TrainingError, ModelError: as `TrainedParts` and `begin_adapter`.
+    """
+    frozen = frozen_parts(args)
+    if "generator" in method.trains - frozen:
+        begin_adapter(rag.generator, args)
+    return TrainedParts(rag, method, frozen)
 
 
 def frozen_parts(args: RagTrainingArguments) -> frozenset[str]:

@@ -22,7 +22,6 @@ from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.batches import EpochLoader, QuestionCollator, StepBatches
 from ragtune.training.checkpointing.resumable import ResumableTrainer
 from ragtune.training.distributed.fsdp import gathered, shard
-from ragtune.training.lora import begin_adapter
 from ragtune.training.methods.base import InputTokens, Method
 from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
@@ -34,7 +33,7 @@ from ragtune.training.telemetry.divergence import Divergence
 from ragtune.training.telemetry.monitor import Window
 from ragtune.training.telemetry.progress_lines import say
 from ragtune.training.telemetry.throughput import WorkCounter, peak_flops
-from ragtune.training.trained import TrainedParts, frozen_parts, parameter_groups
+from ragtune.training.trained import TrainedParts, parameter_groups, trained_parts
 from ragtune.training.validation import chosen_questions
 
 
@@ -109,9 +108,7 @@ class RagTrainer(ResumableTrainer):
         self.tokens = InputTokens(prompts, PassageTokens(model.passage_encoder, prompts.passages))
         self.steps = StepInputs(method, self.tokens, search, self.ahead, self.encode_questions, args)
         self.divergence = Divergence(args)
-        if "generator" in method.trains - frozen_parts(args):
-            begin_adapter(model.generator, args)
-        parts = TrainedParts(model, method, frozen_parts(args))
+        parts = trained_parts(model, method, args)
         self.work = WorkCounter(parts)
         super().__init__(
             model=parts,
