@@ -66,7 +66,8 @@ def copying_causal_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, 
     )
     model = StableLmForCausalLM(config)
     with torch.no_grad():
-        embeddings = model.get_input_embeddings().weight.normal_()
+        embeddings: Any = model.get_input_embeddings().weight
+        embeddings.normal_()
         model.model.norm.weight.fill_(_OUTPUT)
         asked = embeddings[tokenizer.convert_tokens_to_ids([_SPACE + BLANK, _SPACE + "/"])].sum(dim=0)
         _set_attention(model, asked)

@@ -127,7 +127,9 @@ def warm_causal_generator(
         done = next(schedule) / steps
         tasks.most_sentences = next(most for until, most in _SENTENCES_UNTIL if done <= until)
         batch = tasks.batch(batch_size)
-        return -generator.log_likelihoods(**batch).sum() / (batch["labels"] != IGNORED).sum()
+        labels = batch["labels"]
+        found = generator.log_likelihoods(batch["input_ids"], batch["attention_mask"], labels)
+        return -found.sum() / (labels != IGNORED).sum()
 
     _train(generator, next_loss, steps, learning_rate, "decoder-only generator's warm-up", _UNFINISHED)
     return generator.backbone
