@@ -103,7 +103,7 @@ def check_inputs(
 ):
     """Refuse what a later box would; tell what there is to train, and from which model; hash both and the sources."""
     values = dict(locals())  # every parameter of the pipeline, before anything else is named here
-    from ragtune.kubeflow.nodes import training_pod
+    from ragtune.kubeflow.nodes import training_pod, without_secret
     from ragtune.kubeflow.parameters import check_values
     from ragtune.reachable import check_models, check_reachable, model_fingerprint
     from ragtune.registry.start import find_start
@@ -111,6 +111,8 @@ def check_inputs(
     from ragtune.sources import fingerprint
 
     check_values(values)
+    if hint := without_secret():
+        print(hint)
     check_reachable(values)
     start = find_start(values)
     check_models(*start.parts)

@@ -16,7 +16,8 @@ from kubeflow_trainer_api import models
 
 import pipeline
 from components import TRAIN_IMAGE
-from ragtune.kubeflow.pods import CREDENTIALS, SECRET, WORKSPACE
+from ragtune.kubeflow.nodes import SECRET
+from ragtune.kubeflow.pods import CREDENTIALS, WORKSPACE
 from ragtune.training.launchers.trainjob.preflight import TRAINER_RELEASE
 
 DEPLOY = Path(__file__).parents[1] / "deploy"

@@ -1,14 +1,18 @@
 """Rules for pods without a volume and for a training on nodes of its own, and the resources of the pod that starts it;
 without kfp and torch."""
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ragtune.errors import ParameterError
 from ragtune.registry.connection import is_server
 
 TRAINJOB = "trainjob"
+SECRET = "ragtune"  # noqa: S105 (its name; one for all credentials, optional, as are its keys)
+SECRET_FILES = "/etc/ragtune/secret"  # noqa: S105 (FSSPEC_CONFIG_DIR of the images: the Secret's key fsspec.json)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|SECRET|CREDENTIALS?|(ACCESS|API|PRIVATE)_KEY)(_|$)", re.IGNORECASE)
 _OF_TORCHRUN = re.compile(r"PET_.*|RANK|LOCAL_RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)")
@@ -69,6 +73,18 @@ def check_volume(values: Mapping[str, Any]) -> None:
             f"launcher={TRAINJOB}: {place}, and nodes of a TrainJob see no other files; set launcher=torchrun, or name "
             "a volume"
         )
+
+
+def without_secret(folder: str = SECRET_FILES) -> str:
+    """A hint for a pod whose namespace lacks the one Secret, which is optional; "" for others, and outside of pods."""
+    place = Path(folder)
+    if "KUBERNETES_SERVICE_HOST" not in os.environ or (place.is_dir() and any(place.iterdir())):
+        return ""
+    return (
+        f"no Secret {SECRET} in this namespace: hub, stores, Milvus and registries are asked without credentials; if "
+        f"one refuses, `kubectl create secret generic {SECRET} --from-env-file=credentials.env`, and run again; "
+        "docs/cluster.md, Credentials, has its keys"
+    )
 
 
 def training_pod(values: Mapping[str, Any]) -> tuple[str, str, str]:

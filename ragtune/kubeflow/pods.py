@@ -11,11 +11,11 @@ from kfp import dsl, kubernetes
 from kfp.dsl.graph_component import GraphComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from ragtune.kubeflow.nodes import SECRET, SECRET_FILES
 from ragtune.settings.pipeline import names_in_kfp
 
 VOLUME = "cluster_workspace_volume"  # the pipeline's parameter
 WORKSPACE = "/workspace"  # where the volume is mounted in every pod
-SECRET = "ragtune"  # noqa: S105 (its name; one for all credentials, optional, as are its keys)
 CREDENTIALS = (
     "HF_TOKEN",
     "AWS_ACCESS_KEY_ID",
@@ -31,7 +31,6 @@ CREDENTIALS = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN",
 )
-SECRET_FILES = "/etc/ragtune/secret"  # noqa: S105 (FSSPEC_CONFIG_DIR of the images: the Secret's key fsspec.json)
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (for processes of one training; the pod's own, not a temporary file)
 _CPU_REQUEST = "1"  # a box works with less than its limit, but not with less memory
 

@@ -14,6 +14,8 @@ from ragtune.kubeflow.failures import UnansweredError
 from ragtune.registry.unchanged import UNCHANGED
 
 EVERY = 10.0  # seconds between two looks
+_LONG = 600.0  # seconds in which a pod that finds its image, GPUs and volume has begun
+_WAITS = "      does a pod wait for its image, GPUs or volume? `kubectl describe pods -n {} -l pipeline/runid={}`"
 _PATIENCE = 300.0  # seconds that a server may be gone while a run is watched
 _FIRST_BOX = "check-inputs"
 _METRICS_BOX, _METRICS = "evaluate-rag", "metrics: "  # `evaluate` writes them as JSON behind it
@@ -45,7 +47,8 @@ def wait(
         ClusterError: it failed, was stopped or skipped (by box, with what ended it), or could not be watched further.
     """
     told: dict[str, str] = {}
-    boxes, started, heard = list(boxes), time.monotonic(), time.monotonic()
+    boxes, started, hinted = list(boxes), time.monotonic(), False
+    heard = changed = started
     again = f"the run goes on; watch it with `python pipeline.py runs {run_id} --wait`"
     while True:
         try:
@@ -56,9 +59,15 @@ def wait(
         except ClusterError as error:
             raise ClusterError(f"{error} ({again})") from None
         else:
+            before = dict(told)
             _tell(run, boxes, told, say)
             if run.state in ENDED:
                 return _end(connection, run, boxes, say)
+            if told != before:
+                changed, hinted = time.monotonic(), False
+            elif not hinted and time.monotonic() - changed > _LONG:
+                hinted = True
+                say(_WAITS.format(connection.namespace or "kubeflow", run_id))
         if longest and time.monotonic() - started > longest:
             raise ClusterError(f"run {run_id}: has not ended in {longest:g} s; {again}")
         time.sleep(every)

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import rag_finetuning
 from ragtune.errors import ParameterError
-from ragtune.kubeflow.nodes import check_nodes, check_volume, training_pod
+from ragtune.kubeflow.nodes import check_nodes, check_volume, training_pod, without_secret
 from ragtune.kubeflow.parameters import check_values, with_defaults
 
 
@@ -54,6 +54,16 @@ def test_the_trainings_pod_takes_no_gpu_where_a_trainjob_has_them():
     asked = {"gpus": "8", "train_memory": "500Gi", "train_cpus": "64"}
     assert training_pod(values(**asked)) == ("8", "500Gi", "64")
     assert training_pod(values(**asked, launcher="trainjob")) == ("0", "8Gi", "2")
+
+
+def test_a_pod_without_the_secret_is_told_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert without_secret(str(tmp_path)) == ""  # no pod
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    for folder in (tmp_path, tmp_path / "not mounted"):
+        assert "`kubectl create secret generic ragtune --from-env-file" in without_secret(str(folder))
+    (tmp_path / "HF_TOKEN").write_text("t")
+    assert without_secret(str(tmp_path)) == ""
 
 
 SERVERS = {"workspace_volume": "", "milvus_uri": "http://milvus:19530", "tracking_uri": "https://mlflow.example.org"}

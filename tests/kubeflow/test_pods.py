@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pipeline import rag_finetuning
+from ragtune.kubeflow.nodes import SECRET
 from ragtune.kubeflow.package import Package
-from ragtune.kubeflow.pods import CREDENTIALS, SECRET, VOLUME, WORKSPACE, fitted
+from ragtune.kubeflow.pods import CREDENTIALS, VOLUME, WORKSPACE, fitted
 
 ROOT = Path(__file__).parents[2]
 PIPELINE, PLATFORM = yaml.safe_load_all((ROOT / "compiled" / "rag_finetuning.yaml").read_text())

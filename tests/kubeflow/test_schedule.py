@@ -50,6 +50,13 @@ def test_a_new_one_stands_before_the_old_one_of_its_name_is_retired(server, make
     ]
 
 
+def test_one_of_its_name_that_runs_another_pipeline_is_left_alone(server, make):
+    other = make()
+    server.schedules[other.recurring_run_id]["pipeline_version_reference"]["pipeline_id"] = "another"
+    new = make(cron="0 4 * * *")
+    assert new.retired == [] and set(server.schedules) == {other.recurring_run_id, new.recurring_run_id}
+
+
 def test_the_old_one_stands_where_the_new_one_is_refused(server, make):
     old = make()
     server.faults["POST /apis/v2beta1/recurringruns"] = (500, '{"message": "database is locked"}')

@@ -3,6 +3,7 @@ import threading
 import pytest
 
 from ragtune.errors import ClusterError
+from ragtune.kubeflow import watching
 from ragtune.kubeflow.client import stop, submit
 from ragtune.kubeflow.package import upload
 from ragtune.kubeflow.watching import wait
@@ -48,6 +49,16 @@ def test_a_line_per_box_and_the_metrics_at_the_end(server, connection, run_id):
         ["[3/3]", "evaluate_rag", "65.0", "s", "succeeded"],
     ]
     assert run_id in lines[-1] and "succeeded" in lines[-1]
+
+
+def test_a_box_that_takes_long_is_said_to_wait_perhaps_with_the_command_that_tells(
+    server, connection, run_id, monkeypatch
+):
+    monkeypatch.setattr(watching, "_LONG", 0.0)
+    server.play(*[("RUNNING", {"check-inputs": "RUNNING"})] * 3, ("SUCCEEDED", dict.fromkeys(BOXES, "SUCCEEDED")))
+    _, lines = watch(connection, run_id)
+    (hint,) = [line for line in lines if "kubectl" in line]
+    assert f"GPUs or volume? `kubectl describe pods -n kubeflow -l pipeline/runid={run_id}`" in hint
 
 
 def test_metrics_that_cannot_be_had_are_said_to_be(server, connection, run_id):

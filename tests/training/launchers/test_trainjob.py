@@ -141,6 +141,15 @@ def _raise_after(event):
     return follow
 
 
+def test_the_same_run_on_another_volume_is_another_job(kubernetes, step, trains):
+    kubernetes.controller = trains
+    step.run()
+    kubernetes.pods["step"]["spec"]["volumes"][0]["persistentVolumeClaim"] = {"claimName": "other"}
+    kubernetes.claims["other"] = kubernetes.claims["workspace"]
+    step.run()
+    assert len({body["metadata"]["name"] for body in kubernetes.bodies}) == 2
+
+
 def test_a_job_that_failed_before_is_made_again(kubernetes, step, trains):
     kubernetes.controller = lambda server, job: server.condition(job, "Failed", "exceeded its backoff limit")
     with pytest.raises(TrainingError, match="exceeded its backoff limit"):
@@ -217,7 +226,7 @@ def test_two_steps_of_the_same_run_do_not_share_a_job(kubernetes, step, trains, 
         (lambda server: setattr(server, "has_trainer", False), "Kubeflow Trainer is not installed .*kubectl apply"),
         (
             lambda server: server.claims.update(workspace={"spec": {"accessModes": ["ReadWriteOnce"]}}),
-            "workspace_volume=workspace: its access modes are ReadWriteOnce, .*2 nodes mount it at once; set nodes=1",
+            "workspace_volume=workspace: its access modes are ReadWriteOnce, .*set nodes=1, .*kubectl apply",
         ),
         (
             lambda server: server.runtimes.update({"torch-distributed": {"spec": {"mlPolicy": {"mpi": {}}}}}),
@@ -284,11 +293,16 @@ def test_outside_of_a_cluster_is_told(step, monkeypatch, tmp_path):
         (
             {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}},
             {},
-            'CreateContainerConfigError: secret "x" not found; `kubectl describe pod ragtune-',
+            'CreateContainerConfigError: secret "x" not found; make it with `kubectl create secret generic x',
+        ),
+        (
+            {"waiting": {"reason": "CreateContainerError", "message": "no command"}},
+            {},
+            "CreateContainerError: no command; `kubectl describe pod ragtune-",
         ),
         ({"waiting": {"reason": "ContainerCreating"}}, {}, r"do not start \(FailedMount: Multi-Attach\)"),
     ],
-    ids=["image", "gpus", "config", "mount"],
+    ids=["image", "gpus", "secret", "config", "mount"],
 )
 def test_a_node_that_cannot_start_ends_the_step_and_the_job(kubernetes, step, state, status, message):
     def controller(server, job):

@@ -64,10 +64,13 @@ class TrainJob(Launcher):
         """
         cluster = Cluster(self.namespace)
         with shared_folder(arguments_file) as folder, sigterm_as_exit():
-            watch, made = _Watch(self, cluster, folder, f"ragtune-{folder.key}"), False
+            pod = body.pod_from(preflight.own_pod(cluster), self.task_config)
+            claim = pod.claim_of(folder.path)
+            watch, made = _Watch(self, cluster, folder, folder.name_on(claim)), False
             try:
                 if not watch.found():
-                    job = self._body(cluster, folder, watch.name, processes or self.gpus or 1)
+                    preflight.check_claim(cluster, claim, self.nodes)
+                    job = self._body(cluster, folder, watch.name, pod, processes or self.gpus or 1)
                     folder.fill()
                     watch.create(job)
                 made = True
@@ -86,10 +89,7 @@ class TrainJob(Launcher):
                         f"`kubectl delete trainjob {watch.name}` ends it"
                     )
 
-    def _body(self, cluster: Cluster, folder: SharedFolder, name: str, processes: int) -> dict[str, Any]:
-        own = preflight.own_pod(cluster)
-        pod = body.pod_from(own, self.task_config)
-        preflight.check_claim(cluster, pod.claim_of(folder.path), self.nodes)
+    def _body(self, cluster: Cluster, folder: SharedFolder, name: str, pod: body.Pod, processes: int) -> dict[str, Any]:
         limits = {"cpu": self.cpus, "memory": self.memory}
         limits[self.gpu_resource] = str(self.gpus) if self.gpus else ""
         return body.train_job(

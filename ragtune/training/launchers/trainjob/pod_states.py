@@ -1,5 +1,6 @@
 """Reasons why a pod does not run, or has ended badly, each with its way out; pods are dicts of the Kubernetes API."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ def waits(pod: Mapping[str, Any]) -> Trouble | None:
             told = f"{node_of(pod)}: image {status.get('image', '')} cannot be pulled ({reason}: {message})"
             return Trouble(f"{told}; {_IMAGE_WAY}", "image", 0.0 if reason in _NEVER else _RETRIED_SECONDS)
         if reason in _CONFIG:
-            return Trouble(f"{told}; `kubectl describe pod {pod['metadata']['name']}`", reason, _RETRIED_SECONDS)
+            return Trouble(f"{told}; {_config_way(message, pod['metadata']['name'])}", reason, _RETRIED_SECONDS)
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             told = f"{node_of(pod)}: {condition.get('reason', 'not scheduled')}: {condition.get('message', '')}"
@@ -79,6 +80,15 @@ def ends(pods: Iterable[Mapping[str, Any]]) -> list[str]:
     """Why pods have ended badly, one text each, those of the kernel and the kubelet before mere exit codes."""
     found = sorted({told for pod in pods for told in _ends(pod)})
     return [text for _, text in found]
+
+
+def _config_way(message: str, pod: str) -> str:
+    if absent := re.search(r'secret "([^"]+)" not found', message):
+        return (
+            f"make it with `kubectl create secret generic {absent[1]} --from-env-file=credentials.env` in this "
+            "namespace; docs/cluster.md, Credentials, has its keys"
+        )
+    return f"`kubectl describe pod {pod}`"
 
 
 def _ends(pod: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -98,7 +98,8 @@ def check_claim(cluster: Cluster, claim: str, nodes: int) -> None:
     way = "set nodes=1, or " if nodes > 1 and _ONE_POD not in modes else ""
     raise ClusterError(
         f"workspace_volume={claim}: its access modes are {', '.join(modes)}, but the step and {nodes} nodes mount it "
-        f"at once; {way}make a claim of {_MANY} (NFS, CephFS, Filestore, EFS, Azure Files)"
+        f"at once; {way}make a claim of {_MANY} (NFS, CephFS, Filestore, EFS, Azure Files), as `kubectl apply -k "
+        "deploy/kubeflow` does where the storage has that"
     )
 
 

@@ -37,6 +37,10 @@ class SharedFolder:
         """The job's arguments, with paths in this folder."""
         return self.path / "arguments.json"
 
+    def name_on(self, claim: str) -> str:
+        """The job's name: that of no run of the same arguments on another volume, whose folder this one cannot see."""
+        return f"ragtune-{hashlib.sha256(f'{self.key} {claim}'.encode()).hexdigest()[:_KEY_DIGITS]}"
+
     def is_filled(self) -> bool:
         """True where an earlier try has put everything there."""
         return self.arguments_file.exists()
