@@ -89,6 +89,21 @@ def translated_errors(place: str) -> Iterator[None]:
         raise UnavailableError(f"{place}: Milvus did not answer in time; run again: it resumes") from error
 
 
+def index_rows(client: MilvusClient, collection: str, rows: int, place: str) -> None:
+    """Put all rows of a collection under its index and wait for it; where they are, leave it to those who read it.
+
+    Raises:
+        KnowledgeBaseError: as `wait_for_index`.
+    """
+    (name,) = client.list_indexes(collection) or [""]
+    told = client.describe_index(collection, name) or {}  # an embedded database does not tell the numbers
+    if int(told.get("indexed_rows", -1)) != rows or int(told.get("pending_index_rows", 0)):
+        client.release_collection(collection, timeout=CALL_SECONDS)
+        client.flush(collection, timeout=FLUSH_SECONDS)
+        wait_for_index(client, collection, place)
+    client.load_collection(collection)
+
+
 def wait_for_index(client: MilvusClient, collection: str, place: str) -> None:
     """Come back once all rows of a collection are under its index.
 

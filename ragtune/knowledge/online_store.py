@@ -26,10 +26,10 @@ from ragtune.knowledge.feast_names import (
 from ragtune.knowledge.manifest import METRIC
 from ragtune.knowledge.milvus import (
     CALL_SECONDS,
-    FLUSH_SECONDS,
     close_embedded,
     connect_embedded,
     connect_server,
+    index_rows,
     translated_errors,
     wait_for_index,
 )
@@ -216,10 +216,7 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         collection = _collection(config, table)
         with translated_errors(self._place):
             client = self._collected(config, table)
-            client.release_collection(collection, timeout=CALL_SECONDS)
-            client.flush(collection, timeout=FLUSH_SECONDS)
-            wait_for_index(client, collection, self._place)
-            client.load_collection(collection)
+            index_rows(client, collection, self.count(config, table), self._place)
 
     def rebuild_index(self, config: RepoConfig, table: FeatureView) -> None:
         """Put another index, the one that the configuration names now, over the rows that are there.

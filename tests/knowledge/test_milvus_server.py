@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from animals import WordEncoder, animal_texts, exact_rows, write_passages
+from pymilvus import MilvusClient
 from real_milvus import PASSWORD, TOKEN, Server
 
 from ragtune.errors import KnowledgeBaseError
@@ -66,6 +67,18 @@ def test_an_update_is_a_new_version_and_only_what_changed_is_embedded(tmp_path, 
     queries = encoder.encode(QUESTIONS)
     with KnowledgeBase.open(tmp_path / "run") as base:
         assert base.search(queries, 5).rows.tolist() == exact_rows(encoder, base.passages, queries, 5).tolist()
+
+
+def test_runs_without_a_workspace_share_a_collection_that_stays_loaded_for_its_readers(
+    tmp_path, corpus, encoder, server, name, token, monkeypatch
+):
+    options = {"name": name, "uri": server.uri, "travels": True}
+    first = ingest_into_workspace(corpus, tmp_path / "first", encoder, tmp_path / "pod 1", **options)
+    assert first["written"] == 300
+    with KnowledgeBase.open(tmp_path / "first") as base:
+        monkeypatch.setattr(MilvusClient, "release_collection", None)  # under a search, it would be an error there
+        again = ingest_into_workspace(corpus, tmp_path / "second", encoder, tmp_path / "pod 2", **options)
+        assert again["written"] == 0 and base.search(encoder.encode(QUESTIONS), 5).mask.all()
 
 
 def test_a_new_version_is_switched_to_while_readers_keep_the_old(tmp_path, corpus, encoder, server, name, token):
