@@ -61,7 +61,8 @@ class KubernetesServer:
         faults: {"METHOD path's beginning": [(status, body), …]}, taken one by one; status 0 hangs up.
         controller: called with (server, job) in a thread of its own when a job was made.
         jobs, pods, claims, runtimes, own_runtimes, events: objects by name; `logs`, lines of a pod.
-        requests: "METHOD path?query" of all that came in; `bodies`, of the jobs that were made.
+        requests: "METHOD path?query" of all that came in; `authorizations`, their headers of that name; `bodies`, of
+            the jobs that were made.
     """
 
     def __init__(self, controller=None):
@@ -69,7 +70,7 @@ class KubernetesServer:
         self.denied, self.has_trainer, self.faults, self.requests, self.bodies = set(), True, {}, [], []
         self.jobs, self.pods, self.claims, self.events, self.logs = {}, {}, {}, {}, {}
         self.runtimes, self.own_runtimes = {"torch-distributed": RUNTIME}, {}
-        self.processes = []
+        self.processes, self.authorizations = [], []
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"cluster": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -214,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = f"{self.command} {parts.path}"
         with self.cluster.lock:
             self.cluster.requests.append(f"{self.command} {self.path}")
+            self.cluster.authorizations.append(self.headers.get("Authorization"))
             fault = next((f.pop(0) for start, f in self.cluster.faults.items() if asked.startswith(start) and f), None)
         if fault is not None:
             if fault[0]:
