@@ -9,6 +9,8 @@ import pytest
 from kfp import dsl
 
 from ragtune.errors import ClusterError, StorageError, TrainingError
+from ragtune.training.launchers.trainjob import launcher
+from ragtune.training.launchers.trainjob.cluster import Cluster
 
 
 def posted(server):
@@ -327,6 +329,20 @@ def test_what_may_heal_by_itself_is_told_and_waited_for(kubernetes, step, trains
     kubernetes.controller = controller
     step.run()
     assert capfd.readouterr().err.count("registry busy") == 1
+
+
+def test_a_trouble_that_comes_back_is_given_its_time_again(kubernetes, step, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(launcher.time, "monotonic", lambda: clock[0])
+    watch = launcher._Watch(launcher.TrainJob(), Cluster(), None, "job")
+    job = {"metadata": {"name": "job"}, "spec": {"trainer": {"image": "i"}}}
+    bad = kubernetes.pods[kubernetes.pod(job, 0, {"waiting": {"reason": "ErrImagePull"}}, "Pending")]
+    good = kubernetes.pods[kubernetes.pod(job, 0, {"running": {}})]
+    for clock[0], pod in ((0.0, bad), (60.0, good), (130.0, bad), (240.0, bad)):
+        watch._check_starting([pod])
+    clock[0] = 260.0
+    with pytest.raises(TrainingError, match="cannot start"):
+        watch._check_starting([bad])
 
 
 def test_a_job_in_a_queue_is_waited_for(kubernetes, step, trains, capfd):
