@@ -17,6 +17,13 @@ def posted(server):
     return [request for request in server.requests if request.startswith("POST")]
 
 
+def looks(server, number):
+    """Wait until the step has looked at the job's pods so often."""
+    before = len(server.requests)
+    while sum("/pods?" in request for request in server.requests[before:]) < number:
+        time.sleep(0.01)
+
+
 def test_outputs_and_outcome_of_the_job_come_back_and_nothing_is_left(kubernetes, step, trains):
     kubernetes.controller = trains
     step.run(processes=2, nodes=2)
@@ -245,6 +252,17 @@ def test_refusals_name_the_thing_and_the_way_out(kubernetes, step, spoil, messag
     assert list(step.work.iterdir()) == [] and kubernetes.jobs == {}
 
 
+def test_one_node_takes_a_claim_of_one_node_but_not_one_of_one_pod(kubernetes, step, trains):
+    kubernetes.controller = trains
+    kubernetes.claims["workspace"] = {"spec": {"accessModes": ["ReadWriteOnce"]}}
+    step.run()
+    kubernetes.claims["workspace"] = {"spec": {"accessModes": ["ReadWriteOncePod"]}}
+    with pytest.raises(
+        ClusterError, match=r"ReadWriteOncePod, but the step and 1 nodes mount it at once; make a claim"
+    ):
+        step.run()
+
+
 def test_a_runtime_that_may_not_be_read_is_left_to_the_server(kubernetes, step, trains):
     kubernetes.controller = trains
     kubernetes.denied = {"get clustertrainingruntimes", "get trainingruntimes", "get persistentvolumeclaims"}
@@ -322,7 +340,7 @@ def test_a_node_that_cannot_start_ends_the_step_and_the_job(kubernetes, step, st
 def test_what_may_heal_by_itself_is_told_and_waited_for(kubernetes, step, trains, capfd):
     def controller(server, job):
         pod = server.pod(job, 0, {"waiting": {"reason": "ErrImagePull", "message": "registry busy"}}, "Pending")
-        time.sleep(0.1)
+        looks(server, 3)
         del server.pods[pod]
         trains(server, job)
 
@@ -348,7 +366,7 @@ def test_a_trouble_that_comes_back_is_given_its_time_again(kubernetes, step, mon
 def test_a_job_in_a_queue_is_waited_for(kubernetes, step, trains, capfd):
     def controller(server, job):
         server.condition(job, "Suspended")
-        time.sleep(0.1)
+        looks(server, 3)
         job["status"]["conditions"].clear()
         server.condition(job, "Suspended", status="False")
         trains(server, job)
