@@ -119,7 +119,8 @@ def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None
         champion = _downloaded(version, tracking_uri, downloads)
         if champion.folder is None:
             return champion
-        return replace(champion, folder=keep_model(champion.folder, models, content_hash(champion.folder)))
+        kept = keep_model(champion.folder, models, content_hash(champion.folder))
+        return replace(champion, folder=kept, knowledge_base=None)  # its download ends here
 
 
 def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
