@@ -92,12 +92,16 @@ def translated_errors(place: str) -> Iterator[None]:
 def index_rows(client: MilvusClient, collection: str, rows: int, place: str) -> None:
     """Put all rows of a collection under its index and wait for it; where they are, leave it to those who read it.
 
+    Args:
+        client, collection, place: of the collection.
+        rows: that it has on a server; -1 in an embedded database, which calls rows indexed before they are.
+
     Raises:
         KnowledgeBaseError: as `wait_for_index`.
     """
     (name,) = client.list_indexes(collection) or [""]
-    told = client.describe_index(collection, name) or {}  # an embedded database does not tell the numbers
-    if int(told.get("indexed_rows", -1)) != rows or int(told.get("pending_index_rows", 0)):
+    told = client.describe_index(collection, name) or {}
+    if int(told.get("indexed_rows", 0)) != rows or int(told.get("pending_index_rows", 0)):
         client.release_collection(collection, timeout=CALL_SECONDS)
         client.flush(collection, timeout=FLUSH_SECONDS)
         wait_for_index(client, collection, place)

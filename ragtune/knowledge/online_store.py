@@ -216,7 +216,8 @@ class BatchedMilvusOnlineStore(MilvusOnlineStore):
         collection = _collection(config, table)
         with translated_errors(self._place):
             client = self._collected(config, table)
-            index_rows(client, collection, self.count(config, table), self._place)
+            rows = -1 if self._embedded_path else self.count(config, table)
+            index_rows(client, collection, rows, self._place)
 
     def rebuild_index(self, config: RepoConfig, table: FeatureView) -> None:
         """Put another index, the one that the configuration names now, over the rows that are there.

@@ -73,12 +73,15 @@ def test_runs_without_a_workspace_share_a_collection_that_stays_loaded_for_its_r
     tmp_path, corpus, encoder, server, name, token, monkeypatch
 ):
     options = {"name": name, "uri": server.uri, "travels": True}
+    released, release = [], MilvusClient.release_collection
+    monkeypatch.setattr(MilvusClient, "release_collection", lambda *a, **o: (released.append(a), release(*a, **o)))
     first = ingest_into_workspace(corpus, tmp_path / "first", encoder, tmp_path / "pod 1", **options)
     assert first["written"] == 300
+    before = len(released)
     with KnowledgeBase.open(tmp_path / "first") as base:
-        monkeypatch.setattr(MilvusClient, "release_collection", None)  # under a search, it would be an error there
         again = ingest_into_workspace(corpus, tmp_path / "second", encoder, tmp_path / "pod 2", **options)
-        assert again["written"] == 0 and base.search(encoder.encode(QUESTIONS), 5).mask.all()
+        assert (again["written"], len(released)) == (0, before)  # it would be an error to a search under way
+        assert base.search(encoder.encode(QUESTIONS), 5).mask.all()
 
 
 def test_a_new_version_is_switched_to_while_readers_keep_the_old(tmp_path, corpus, encoder, server, name, token):
