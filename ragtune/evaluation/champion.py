@@ -1,14 +1,16 @@
 """The model to beat, and which of today's questions may judge it."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ragtune.models.checkpoint import read_description
 from ragtune.questions.learnt import among, read_learnt
 from ragtune.questions.question import Question
+from ragtune.training.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,19 @@ class Champion:
     folder: Path | None
     problem: str = ""
     knowledge_base: Path | None = None
+
+
+def deciding_metric(model_folder: str | Path, scores: Container[str]) -> str:
+    """The score per question by which a model may become champion: `em`, or recall@1 where a retriever alone learnt.
+
+    Args:
+        model_folder: of the model, whose lineage names the method.
+        scores: names of the scores that all sides have; without recall by gold id among them, that by answer counts.
+    """
+    method = METHODS.get(read_description(model_folder)["lineage"].get("parameters", {}).get("method", ""))
+    if method is None or "generator" in method.trains:
+        return "em"
+    return "recall@1" if "recall@1" in scores else "answer_recall@1"
 
 
 def learnt_by_either(

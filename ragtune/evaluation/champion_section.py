@@ -1,5 +1,6 @@
 """The report's section on promotion: this model beside today's champion, and what these questions can tell."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -8,12 +9,22 @@ from ragtune.evaluation.bootstrap import CONFIDENCE
 from ragtune.evaluation.charts import percent, points, whole_percent
 from ragtune.evaluation.comparison import POWER, Comparison, compare
 
-_ROWS = {"em": "Exact match", "f1": "F1", "recall@5": "Recall@5", "answer_recall@5": "Recall@5 by answer"}
+_ROWS = {
+    "em": "Exact match",
+    "f1": "F1",
+    "recall@1": "Recall@1",
+    "recall@5": "Recall@5",
+    "answer_recall@5": "Recall@5 by answer",
+}
+IN_WORDS = {"em": "exact match", "recall@1": "recall@1", "answer_recall@1": "recall@1 by answer"}  # what may decide
 _A_SMALL_DIFFERENCE = 0.02
 
 
 def champion_section(
-    metrics: Mapping[str, float], predictions: Sequence[Mapping[str, Any]], champion: Mapping[str, str]
+    metrics: Mapping[str, float],
+    predictions: Sequence[Mapping[str, Any]],
+    champion: Mapping[str, str],
+    metric: str = "em",
 ) -> str:
     """The section as HTML.
 
@@ -22,15 +33,17 @@ def champion_section(
         predictions: the lines of predictions.jsonl.
         champion: `version`, `problem` and `note` of the champion at the time, see `evaluate_champion`; empty: there was
             none.
+        metric: the score per question that decides.
     """
     evaluated = "em_champion" in metrics
     opponent = "champion" if evaluated else "before"
-    after, theirs = ([row[f"em_{style}"] for row in predictions] for style in ("after", opponent))
+    scores = ([row[f"{metric}_{style}"] for row in predictions] for style in ("after", opponent))
+    after, theirs = ([math.nan if score is None else score for score in side] for side in scores)
     comparison = compare(after, theirs, groups=[row["group"] for row in predictions])
     parts = [f'<p class="note">{_situation(champion, evaluated)}</p>']
     if evaluated:
         parts.append(_table(metrics))
-    parts += [f'<p class="note">{text}</p>' for text in (_finding(comparison, evaluated), _power(comparison))]
+    parts += [f'<p class="note">{text}</p>' for text in (_finding(comparison, evaluated, metric), _power(comparison))]
     return f'<section id="champion"><h2>Against the champion</h2>{"".join(parts)}</section>'
 
 
@@ -51,10 +64,10 @@ def _situation(champion: Mapping[str, str], evaluated: bool) -> str:
     )
 
 
-def _finding(comparison: Comparison, evaluated: bool) -> str:
+def _finding(comparison: Comparison, evaluated: bool, metric: str) -> str:
     low, high = comparison.interval.low, comparison.interval.high
     return (
-        f"By exact match this model wins {comparison.wins:,} questions and loses {comparison.losses:,} against "
+        f"By {IN_WORDS[metric]} this model wins {comparison.wins:,} questions and loses {comparison.losses:,} against "
         f"{'the champion' if evaluated else 'the model before'}: {points(comparison.interval.difference)} points, 95 % "
         f"interval {points(low)} to {points(high)}, exact permutation test p = {comparison.p_value:.3f}. To be "
         f"promoted, a model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "

@@ -13,7 +13,7 @@ import numpy as np
 
 from ragtune import strict_json
 from ragtune.errors import EvaluationError
-from ragtune.evaluation.champion import Champion
+from ragtune.evaluation.champion import Champion, deciding_metric
 from ragtune.evaluation.comparison import compare
 from ragtune.evaluation.movement import moved_parts
 from ragtune.evaluation.report import report_from_folder
@@ -29,7 +29,9 @@ from ragtune.questions.question import SHARED, Question, read_kept_questions
 _KEPT_SCORES = (
     "em_",
     "f1_",
+    "recall@1_",
     "recall@5_",
+    "answer_recall@1_",
     "answer_recall@5_",
 )  # what a question's line of predictions.jsonl has, for each model
 _TRAINING_LOG = "training_log.json"
@@ -95,7 +97,8 @@ def evaluate(
         always by answer string with the prefix `answer_`; all of these with `_champion` too, if there is one;
         differences with intervals, see `summarise`; all of it again with the prefix `answerable_`;
         calibration_error_before and _after; index_recall@1, @5, @20, what the index finds of what exact search
-        finds, where there is an index; detectable_difference of EM, see `Comparison.detectable`; and the counts
+        finds, where there is an index; detectable_difference of what decides on promotion, see
+        `Comparison.detectable`; and the counts
         test_questions, test_groups (`groups_of` them), answerable_test_questions, gold_questions, answerable_k, and
         test_sharing_title, _gold and _question: how many have theirs in common with a training question, as
         `filter_questions` found; moved_<part>, see `moved_parts`. What is not known, or not finite, is left out.
@@ -149,7 +152,9 @@ def evaluate(
     if answerable.any():
         metrics |= summarise(columns, answerable, "answerable_", seed=seed, groups=groups)
     opponent = "champion" if "champion" in sides else "before"
-    compared = compare(columns["em_after"], columns[f"em_{opponent}"], groups=groups)
+    scores = {name.rpartition("_")[0] for name in columns if name.endswith(f"_{opponent}")}
+    metric = deciding_metric(model_folder, scores)
+    compared = compare(columns[f"{metric}_after"], columns[f"{metric}_{opponent}"], groups=groups)
     metrics |= {
         "detectable_difference": compared.detectable or math.nan,
         "calibration_error_before": before.calibration_error,
@@ -169,6 +174,7 @@ def evaluate(
         "training_log": _training_log(model_folder),
         "rejected": _rejected_by_reason(rejected_path),
         "champion": told,
+        "deciding_metric": metric,
         "knowledge_base": after.manifest,
         "parameters": _parameters(model_folder) | {"num_beams": num_beams},
     }

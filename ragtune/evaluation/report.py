@@ -11,7 +11,7 @@ from typing import Any
 
 from ragtune import __version__
 from ragtune.errors import EvaluationError
-from ragtune.evaluation.champion_section import champion_section
+from ragtune.evaluation.champion_section import IN_WORDS, champion_section
 from ragtune.evaluation.charts import dumbbell, percent, plain, points
 from ragtune.evaluation.examples import drawn, example_html, lost, won
 from ragtune.evaluation.figures import evidence
@@ -39,6 +39,7 @@ def write_report(
     title: str = "ragtune",
     training_log: Sequence[Mapping[str, float]] = (),
     champion: Mapping[str, str] | None = None,
+    deciding_metric: str = "em",
     rejected: Mapping[str, int] | None = None,
     knowledge_base: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -54,15 +55,16 @@ def write_report(
         title: what the page is called: a model, a run, a day.
         training_log: {"step", "loss", "em", …} each; steps that lack a name are left out of its curve.
         champion: its `version`, and the `problem` that kept it from being evaluated; empty where there was none.
+        deciding_metric: the score per question by which a model may become champion.
         rejected: how many questions were rejected, by reason.
         knowledge_base, parameters: shown as they are.
         seconds: how long each box of the pipeline took.
     """
-    headline, lead = verdict(metrics)
+    headline, lead = verdict(metrics, deciding_metric)
     sections = [
         evidence(metrics, predictions, training_log),
         _tables(metrics),
-        champion_section(metrics, predictions, champion or {}),
+        champion_section(metrics, predictions, champion or {}, deciding_metric),
         _examples("won", "Won: wrong before, right after", [row for row in predictions if won(row)], passages),
         _examples("lost", "Lost: right before, wrong after", [row for row in predictions if lost(row)], passages),
         _movement(metrics),
@@ -99,20 +101,21 @@ def report_from_folder(folder: str | Path, path: str | Path, seconds: Mapping[st
     write_report(path, metrics, predictions, {row["id"]: row for row in passages}, seconds=seconds, **facts)
 
 
-def verdict(metrics: Metrics) -> tuple[str, str]:
+def verdict(metrics: Metrics, metric: str = "em") -> tuple[str, str]:
     """The finding in a sentence, and a second sentence on how sure it is and what the passages are worth; HTML."""
     before, after, low, high = (
-        metrics[f"em_{name}"] for name in ("before", "after", "difference_low", "difference_high")
+        metrics[f"{metric}_{name}"] for name in ("before", "after", "difference_low", "difference_high")
     )
+    judged = IN_WORDS[metric]
     figures = f"from {percent(before)} to {percent(after)}"
     if low > 0:
-        headline = f"Fine-tuning raised exact match {figures}."
+        headline = f"Fine-tuning raised {judged} {figures}."
         certainty = "is above zero: more than chance"
     elif high < 0:
-        headline = f"Fine-tuning lowered exact match {figures}."
+        headline = f"Fine-tuning lowered {judged} {figures}."
         certainty = "is below zero: more than chance"
     else:
-        headline = f"No clear change: exact match went {figures}."
+        headline = f"No clear change: {judged} went {figures}."
         certainty = "contains zero: these questions cannot tell the two apart"
     lead = (
         f"Over {metrics['test_questions']:,.0f} held-out questions the 95 % interval of the change, "

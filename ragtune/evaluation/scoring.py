@@ -19,7 +19,7 @@ from ragtune.questions.relevance import are_gold, hold_answer
 
 RECALL_AT = (1, 5, 20)
 RANKED_AT = 10  # MRR and nDCG
-WITH_INTERVAL = ("em", "f1", "recall@5", "answer_recall@5")
+WITH_INTERVAL = ("em", "f1", "recall@1", "recall@5", "answer_recall@1", "answer_recall@5")
 _DIFFERENCES = {"before": "difference", "champion": "champion_difference"}
 _log = logging.getLogger(__name__)
 

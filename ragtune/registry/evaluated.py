@@ -21,6 +21,7 @@ class Evaluated:
         metrics: of metrics.json.
         predictions: the lines of predictions.jsonl.
         champion: what facts.json says of the champion; empty where there was none.
+        metric: the score per question that decides on promotion.
         identity: a hash of what a decision rests on.
     """
 
@@ -28,6 +29,7 @@ class Evaluated:
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     champion: dict[str, str]
+    metric: str
     identity: str
 
     @classmethod
@@ -35,15 +37,17 @@ class Evaluated:
         """Read it; raises RegistryError where it is not whole."""
         try:
             metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-            champion = json.loads((folder / "facts.json").read_text("utf-8")).get("champion", {})
+            facts = json.loads((folder / "facts.json").read_text("utf-8"))
+            champion, metric = facts.get("champion", {}), facts.get("deciding_metric", "em")
             with open(folder / PREDICTIONS, encoding="utf-8") as lines:
                 predictions = [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
             raise RegistryError(
                 f"{folder}: no whole evaluation ({error}); is it the output folder of evaluate?"
             ) from error
-        identity = hash_of(content_hash(folder / PREDICTIONS), json.dumps(champion, sort_keys=True))
-        return cls(folder, metrics, predictions, champion, identity)
+        own = [] if metric == "em" else [metric]  # so that evaluations of before keep theirs
+        identity = hash_of(content_hash(folder / PREDICTIONS), json.dumps(champion, sort_keys=True), *own)
+        return cls(folder, metrics, predictions, champion, metric, identity)
 
 
 def hash_of(*parts: str) -> str:

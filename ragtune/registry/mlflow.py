@@ -282,6 +282,7 @@ def _settle(
             note=told.get("note", ""),
             promote=promote,
             min_questions=min_questions,
+            metric=evaluation.metric,
         )
     if decision.promote:
         overtaken = move_champion(client, name, version, champion, force=promote == FORCE)

@@ -63,7 +63,7 @@ def decide_promotion(
         note: what a reader of the reason must know of their comparison; "" for nothing.
         promote: `auto` goes by the rule, `never` leaves the champion, `force` promotes whatever the rule says.
         min_questions: fewest questions that a promotion by the rule may rest on; those of one group count once.
-        metric: the score per question that decides: `em`, or `recall@5` where only a retriever was trained.
+        metric: the score per question that decides, see `ragtune.evaluation.champion.deciding_metric`.
         seed: of the bootstrap.
 
     Raises:

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from ragtune.evaluation.champion import learnt_by_either
+from ragtune.evaluation.champion import deciding_metric, learnt_by_either
 from ragtune.questions.learnt import write_learnt
 from ragtune.questions.question import Question
 
@@ -34,3 +36,19 @@ def test_a_model_that_does_not_tell_is_named(folders):
 def test_there_is_nothing_to_say_where_neither_knows_them(folders):
     learnt, told = learnt_by_either(QUESTIONS, folders / "none", folders / "none")
     assert not learnt.any() and told == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "scores", "expected"),
+    [
+        ("rag", {"em", "recall@1"}, "em"),
+        ("retriever", {"em", "recall@1", "answer_recall@1"}, "recall@1"),
+        ("retriever", {"em", "answer_recall@1"}, "answer_recall@1"),
+        ("of tomorrow", {"em", "recall@1"}, "em"),
+        (None, {"em", "recall@1"}, "em"),
+    ],
+)
+def test_a_model_whose_retriever_alone_learnt_is_judged_by_recall(tmp_path, method, scores, expected):
+    lineage = {"parameters": {"method": method}} if method else {}
+    (tmp_path / "ragtune.json").write_text(json.dumps({"format": 1, "config": {}, "lineage": lineage}))
+    assert deciding_metric(tmp_path, scores) == expected

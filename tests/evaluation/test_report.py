@@ -186,6 +186,8 @@ def test_infinity_has_a_place_in_the_report(report_inputs, tmp_path):
 def test_the_verdict_follows_the_interval(low, high, beginning):
     metrics = {"em_before": 0.4, "em_after": 0.5, "em_difference_low": low, "em_difference_high": high}
     assert verdict(metrics | {"test_questions": 60})[0].startswith(beginning)
+    of_recall = {name.replace("em_", "recall@1_"): value for name, value in metrics.items()} | {"test_questions": 60}
+    assert verdict(of_recall, "recall@1")[0].startswith(beginning.replace("exact match", "recall@1"))
 
 
 def test_a_folder_that_is_no_evaluation_is_an_error(tmp_path):

@@ -94,6 +94,17 @@ def test_a_better_model_takes_over_and_an_equal_one_does_not(make_run, tracking_
     assert champion_model(NAME, tracking_uri) == better.model_uri
 
 
+def test_another_score_decides_where_the_evaluation_says_so(make_run, tracking_uri):
+    """A retriever: its generator, which did not learn, answers no better."""
+    model, evaluation = make_run(20)
+    (evaluation / "facts.json").write_text(json.dumps({"deciding_metric": "recall@1"}))
+    rows = [json.loads(line) for line in (evaluation / "predictions.jsonl").read_text().splitlines()]
+    lines = (json.dumps(row | {"recall@1_before": 0.0, "recall@1_after": float(n < 50)}) for n, row in enumerate(rows))
+    (evaluation / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    result = register(model, evaluation, NAME, tracking_uri)
+    assert result.promoted and "recall@1 differs by +25.0 points" in result.reason
+
+
 def test_a_first_model_no_better_than_its_base_is_a_baseline(make_run, tracking_uri):
     """Seen: 80 % before, 10 % after, and champion."""
     first = register(*make_run(10, "first"), NAME, tracking_uri)
