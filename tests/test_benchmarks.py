@@ -77,7 +77,9 @@ def test_both_sides_of_a_ratio_take_turns_and_its_median_and_range_are_told(resu
     assert str(faster) == "2 (1 to 3)"
 
 
-@pytest.mark.parametrize("name", ["training", "retrieval", "overlap", "generation", "answerability", "embedding"])
+@pytest.mark.parametrize(
+    "name", ["training", "retrieval", "retriever", "overlap", "generation", "answerability", "embedding"]
+)
 def test_a_benchmark_of_a_ratio_measures_it_at_least_three_times(name):
     told = re.search(r'"--pairs", type=int, default=(\w+)', (BENCHMARKS / f"{name}.py").read_text())
     assert told[1] == "PAIRS" or int(told[1]) >= 3
