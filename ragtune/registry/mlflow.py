@@ -276,10 +276,9 @@ def _settle(
     else:
         decision = decide_promotion(
             evaluation.predictions,
-            evaluated=told.get("version", ""),
-            today=str(champion.version) if champion else "",
-            problem=told.get("problem", ""),
-            note=told.get("note", ""),
+            told.get("version", ""),
+            str(champion.version) if champion else "",
+            *(told.get(name, "") for name in ("problem", "note")),
             promote=promote,
             min_questions=min_questions,
             metric=evaluation.metric,

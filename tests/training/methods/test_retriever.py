@@ -19,7 +19,6 @@ from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods.hard_negatives import Relevance
 from ragtune.training.methods.retriever import Retriever, RetrieverOptions
-from ragtune.training.methods.title_pairs import title_pairs
 from ragtune.training.trainer import RagTrainer
 
 SETTINGS = {"method": "retriever", "n_docs": 3, "temperature": 0.2, "learning_rate": 5e-4, "logging_steps": 1}
@@ -189,14 +188,6 @@ def test_titles_ask_for_texts_without_them(make):
     ]
     trainer.train()
     assert len(losses(trainer)) == 3
-
-
-def test_a_corpus_without_titles_has_no_title_pairs(make):
-    encoder = make(max_steps=1).rag.question_encoder
-    for titles in ("", "same"):
-        corpus = [Passage(str(n), titles, "text", (str(n),)) for n in range(3)]
-        with pytest.raises(TrainingError, match=r"pairs=titles: the 3 passages .* or set pairs=questions"):
-            title_pairs(corpus, encoder, 16)
 
 
 def test_where_no_candidate_is_left_it_says_so_and_trains_on(make, capsys):
