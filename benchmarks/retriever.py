@@ -142,7 +142,7 @@ def learning(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[st
                 after = scored(load_model(model).question_encoder, knowledge_base_of(model), files["test"])
                 done.write_text(json.dumps(after | {"seconds": figures["seconds"]}), encoding="utf-8")
             runs.setdefault(kind, []).append(json.loads(done.read_text(encoding="utf-8")))
-    table = [("mean over seeds (standard deviation)", *SHOWN, "seconds of training")]
+    table: list[tuple[str, ...]] = [("mean over seeds (standard deviation)", *SHOWN, "seconds of training")]
     table.append(("before", *(f"{before[name]:.3f}" for name in SHOWN), ""))
     for kind, figures_of in runs.items():
         cells = [[run[name] for run in figures_of] for name in (*SHOWN, "seconds")]
@@ -215,7 +215,10 @@ def speed(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[str, 
 
     runs = in_turn({"ragtune": ours, "sentence-transformers": theirs}, options.pairs)
     faster = ratio(runs["ragtune"], runs["sentence-transformers"])
-    table = [("training", "pairs/s"), *((name, f"{np.median(values):.1f}") for name, values in runs.items())]
+    table: list[tuple[str, ...]] = [
+        ("training", "pairs/s"),
+        *((name, f"{np.median(values):.1f}") for name, values in runs.items()),
+    ]
     table.append(("times faster", str(faster)))
     return table, {"pairs_per_s": runs, **faster.figures("training_times_faster")}
 
@@ -254,7 +257,7 @@ def mining(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[str,
 
     runs = in_turn({"ragtune": ours, "sentence-transformers": theirs}, options.mining_pairs)
     faster = ratio(*([run["seconds"] for run in runs[name]] for name in ("sentence-transformers", "ragtune")))
-    table = [("mining", "seconds", "negatives", "of these hold an answer")]
+    table: list[tuple[str, ...]] = [("mining", "seconds", "negatives", "of these hold an answer")]
     table += [
         (name, *(f"{np.median([run[figure] for run in of]):.0f}" for figure in ("seconds", "negatives", "false")))
         for name, of in runs.items()
