@@ -31,7 +31,7 @@ def test_a_version_of_the_same_passages_encoder_and_choices_is_one_of_it(wanted,
 @pytest.mark.parametrize(
     "change",
     [{"name": "another"}, {"index": "FLAT"}, {"encoder": WordEncoder(seed=1)}, {"uri": "http://milvus:19530"}],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )
 def test_another_choice_is_another_version(wanted, version, made, change):
     assert not replace(wanted, **{"name": made.name} | change).is_in(version, made)
