@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ragtune.models.checkpoint import read_description
 from ragtune.questions.learnt import among, read_learnt
 from ragtune.questions.question import Question
 from ragtune.training.methods import METHODS
@@ -37,6 +36,8 @@ def deciding_metric(model_folder: str | Path, scores: Container[str]) -> str:
         model_folder: of the model, whose lineage names the method.
         scores: names of the scores that all sides have; without recall by gold id among them, that by answer counts.
     """
+    from ragtune.models.checkpoint import read_description  # here: it needs torch, and the registry imports this file
+
     method = METHODS.get(read_description(model_folder)["lineage"].get("parameters", {}).get("method", ""))
     if method is None or "generator" in method.trains:
         return "em"

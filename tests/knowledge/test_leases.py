@@ -33,7 +33,7 @@ def test_a_reader_that_was_killed_holds_nothing(version):
 
 def test_a_process_elsewhere_is_believed_for_a_while(version, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "_host", lambda: "a pod")
+        patch.setattr(leases, "this_host", lambda: "a pod")
         take(version, "process 7 on a pod", process=7)
     assert live_holders(version, FOREVER) == ["process 7 on a pod"]
     assert live_holders(version, AT_ONCE) == []

@@ -13,7 +13,7 @@ from elsewhere import answer_from_elsewhere, open_and_ingest_as_nobody
 from real_milvus import free_port
 
 from ragtune.errors import KnowledgeBaseError, UnavailableError
-from ragtune.knowledge import milvus, online_store
+from ragtune.knowledge import milvus
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.knowledge.milvus import close_embedded, connect_embedded, connect_server
 from ragtune.knowledge.passages import Passages
@@ -166,7 +166,7 @@ def test_a_read_only_volume_is_named(folder, version, corpus, encoder):
 
 def test_a_database_that_takes_too_long_is_named_and_resumed(tmp_path, corpus, encoder, monkeypatch):
     with monkeypatch.context() as hurried:
-        hurried.setattr(online_store, "FLUSH_SECONDS", 1e-4)
+        hurried.setattr(milvus, "FLUSH_SECONDS", 1e-4)
         with pytest.raises(UnavailableError, match=r"milvus\.db: Milvus did not answer in time; run again: it resumes"):
             ingest_passages(corpus, tmp_path / "base", encoder)
     assert ingest_passages(corpus, tmp_path / "base", encoder).rows == len(Passages.open(corpus))

@@ -20,6 +20,7 @@ from ragtune.questions.filtering import filter_questions
 from ragtune.questions.tokenization import tokenize_pairs
 from ragtune.registry.mlflow import register
 from ragtune.settings.pipeline import PARAMETERS, PHASES, name_here, names_in_kfp
+from ragtune.settings.training import OPTIONS
 from ragtune.training.launchers import LAUNCHERS
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ def test_the_function_behind_a_box_has_the_same_defaults(function, other_names):
 
 def test_a_model_without_settings_of_its_own_has_the_same_defaults():
     ours = {field.name: field.default for field in fields(RagConfig) if field.name != "marginalization"}
-    assert ours == {name: PARAMETERS[name].default for name in ours}
+    assert ours == {name: (PARAMETERS | OPTIONS)[name].default for name in ours}
 
 
 def test_settings_are_checked_where_there_is_no_torch():

@@ -18,7 +18,8 @@ OWN_FIELDS = {  # in arguments.py, for a reason of their own
     "greater_is_better": "must stay",
     "remove_unused_columns": "must stay",
 }
-OF_THE_BASE_MODEL = {"n_docs", "temperature", "prompt", "max_input_tokens"}  # None where they are not given
+# None where they are not given:
+OF_THE_BASE_MODEL = {"n_docs", "temperature", "prompt", "chat_template", "max_input_tokens"}
 
 
 def default(field):
@@ -57,7 +58,7 @@ def test_an_option_is_no_parameter_of_the_pipeline():
 def test_the_command_line_tells_the_help_texts():
     told = " ".join(HfArgumentParser(RagTrainingArguments).format_help().split())
     assert "passages retrieved per question; the base model's own if not given" in told
-    assert "steps until the learning rate peaks; below 1 a share of all steps (default: 0.05)" in told
+    assert "steps until the learning rate peaks; a number below 1 is a share of all steps (default: 0.05)" in told
 
 
 def test_numbers_become_numbers_and_short_names_are_known():

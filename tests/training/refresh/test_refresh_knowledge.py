@@ -42,6 +42,7 @@ def knowledge(tmp_path):
         made = RefreshedKnowledge.__new__(RefreshedKnowledge)
         defaults = {"refresh_every": 10, "max_staleness": 0, "process_index": 0}
         made.args, made.refresher = SimpleNamespace(**defaults | args), Refresher(tmp_path)
+        made.every = made.args.refresh_every
         made.step, made._last_start, made.refreshes, made.refresh_seconds = 0, 0, 0, 0.0
         made._begun, made._kept, made._obsolete, made._told_slow = None, set(), True, True
         return made
