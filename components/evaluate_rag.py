@@ -30,6 +30,7 @@ def evaluate_rag(
     from ragtune.registry.champion import todays_champion
     from ragtune.registry.connection import registry_uri
 
+    title = f"{model_name}, trained further" if model_folder else ""  # a champion's parts have no names to show
     with todays_champion(model_name, registry_uri(tracking_uri, workspace)) as champion:
         figures = evaluate(
             model_folder=model.path,
@@ -42,9 +43,7 @@ def evaluate_rag(
             output_folder=evaluation.path,
             report_path=report.path,
             rejected_path=rejected.path,
-            title=f"{model_name}, trained further"
-            if model_folder
-            else "",  # the champion's parts have no names to show
+            title=title,
             num_beams=num_beams,
             answerable_k=answerable_k,
             retrieval=retrieval,

@@ -190,7 +190,7 @@ def _wait(options: argparse.Namespace, connection: Connection, run_id: str, pack
 def _package_and_values(
     options: argparse.Namespace, pipeline: GraphComponent, **otherwise: Any
 ) -> tuple[Package, dict[str, Any]]:
-    """What to run, and the values that differ from its defaults, by their names in KFP; `otherwise` if not given."""
+    """The pipeline to run, and values other than its defaults, by their names in KFP; `otherwise` if not given."""
     images = images_given(options)
     if options.package and images:
         raise ParameterError(f"--package {options.package}: has its images; give --registry and the like to `compile`")

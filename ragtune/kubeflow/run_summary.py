@@ -68,7 +68,7 @@ def summarize(state: str, run_id: str, place: str | Path, connection: Connection
 
 
 def _from_folder(boxes: Path) -> Ended:
-    """What a local run has left; the box that failed has a folder, and no outputs."""
+    """The end of a local run; the box that failed has a folder, and no outputs."""
     folders = {box: boxes / box.replace("_", "-") for box in BOXES}
     begun = {box: folder for box, folder in folders.items() if folder.is_dir()}
     states = {box: "succeeded" if (path / EXECUTOR_OUTPUT).exists() else "failed" for box, path in begun.items()}

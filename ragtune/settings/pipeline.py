@@ -103,7 +103,9 @@ class Models:
         "facebook/dpr-ctx_encoder-single-nq-base", "its other half; the same model for sentence-transformers"
     )
     generator: Annotated[str, GIVEN] = setting(
-        "facebook/bart-large", "BART, T5 or another encoder-decoder: a folder, or a name on the hub (`name@revision`)"
+        "facebook/bart-large",
+        "encoder-decoder (BART, T5 …) or decoder-only model (Llama, Qwen …): a folder, or a name on the hub "
+        "(`name@revision`)",
     )
     start_from: Annotated[str, OneOf(STARTS)] = setting(
         "base", "model to train further: `base` (these three), or today's `champion`, without one yet the base"

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from ragtune.errors import ModelError
+from ragtune.hub import load_tokenizer
 from ragtune.models.generators.adapter import Lora, make_adapter, save_adapter, weights_without_adapter
+from ragtune.models.pretrained import load_pretrained
 
 Tokens = tuple[int, ...]
 
@@ -68,9 +70,11 @@ class Generator(nn.Module, ABC):
         backbone: the transformer, float32.
         tokenizer: its tokenizer.
         adapters: none, or peft's model around the backbone, whose LoRA weights then learn alone.
+        auto_class: transformers' class that loads a backbone of this family.
         needed_tokens: special tokens that the tokenizer must have.
     """
 
+    auto_class: ClassVar[Any]
     needed_tokens: ClassVar[tuple[str, ...]] = ("pad_token", "eos_token")
 
     def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -84,6 +88,15 @@ class Generator(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.adapters: list[Any] = []  # in a list, for its weights are in the backbone already
         self._check_tokenizer()
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, trust_remote_code: bool = False) -> Self:
+        """As `ragtune.models.generators.loading.load_generator`, without an adapter."""
+        place = str(name_or_path)
+        return cls(
+            load_pretrained(cls.auto_class, place, trust_remote_code=trust_remote_code),
+            load_tokenizer(place, trust_remote_code=trust_remote_code),
+        )
 
     @property
     def device(self) -> torch.device:

@@ -7,7 +7,6 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from ragtune.hub import load_tokenizer
 from ragtune.models.generators.base import Generator, PromptTokens, Tokens, linear_weights, tokens_around
 from ragtune.models.generators.decoding import (
     end_tokens,
@@ -26,7 +24,6 @@ from ragtune.models.generators.decoding import (
 )
 from ragtune.models.generators.likelihood import groups_of_like_length, likelihoods_by_group, logits_at
 from ragtune.models.losses import IGNORED, token_log_likelihoods
-from ragtune.models.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,8 @@ class ReadPrompts:
 class CausalGenerator(Generator):
     """The answer goes on where the prompt ends; the prompt's own tokens are never labels."""
 
+    auto_class = AutoModelForCausalLM
     needed_tokens: ClassVar[tuple[str, ...]] = ("eos_token",)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, trust_remote_code: bool = False) -> "CausalGenerator":
-        """As `ragtune.models.generators.loading.load_generator`."""
-        place = str(name_or_path)
-        return cls(
-            load_pretrained(AutoModelForCausalLM, place, trust_remote_code=trust_remote_code),
-            load_tokenizer(place, trust_remote_code=trust_remote_code),
-        )
 
     @property
     def prompt_tokens(self) -> PromptTokens:
@@ -181,7 +170,7 @@ def _moved_right(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Ten
 
 
 def _prompt_bounds(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each prompt begins and how long it is, (prompts, 1) both."""
+    """The first place of each prompt and its length, (prompts, 1) both."""
     return attention_mask.argmax(dim=1, keepdim=True), attention_mask.sum(dim=1, keepdim=True)
 
 

@@ -20,10 +20,7 @@ def load_generator(name_or_path: str | Path, trust_remote_code: bool = False) ->
     Raises:
         ModelError: it is missing, broken, or of no known family.
     """
-    families: dict[str, type[Seq2SeqGenerator] | type[CausalGenerator]] = {
-        "seq2seq": Seq2SeqGenerator,
-        "causal": CausalGenerator,
-    }
+    families: dict[str, type[Generator]] = {"seq2seq": Seq2SeqGenerator, "causal": CausalGenerator}
     family = families[generator_family(name_or_path, trust_remote_code)]
     generator = family.from_pretrained(name_or_path, trust_remote_code)
     adapter = load_adapter(generator.backbone, name_or_path)

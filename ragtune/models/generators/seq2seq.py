@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +17,10 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from ragtune.errors import ModelError
-from ragtune.hub import load_tokenizer
 from ragtune.models.generators.base import Generator, PromptTokens, Tokens, linear_weights, tokens_around
 from ragtune.models.generators.decoding import end_tokens, one_each, only_special_tokens, padded_candidates, until_end
 from ragtune.models.generators.likelihood import groups_of_like_length, likelihoods_by_group, logits_at
 from ragtune.models.losses import IGNORED, token_log_likelihoods
-from ragtune.models.pretrained import load_pretrained
 
 # Their inputs are the encoder's tokens, though they belong to the decoder: BART's, T5's and BERT's names.
 _CROSS_KEYS_AND_VALUES = re.compile(
@@ -47,6 +44,8 @@ class EncodedPrompts:
 class Seq2SeqGenerator(Generator):
     """The encoder reads the prompt, the decoder writes the answer behind its own start token."""
 
+    auto_class = AutoModelForSeq2SeqLM
+
     def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         """Put a loaded encoder-decoder and its tokenizer together.
 
@@ -55,15 +54,6 @@ class Seq2SeqGenerator(Generator):
         """
         super().__init__(backbone, tokenizer)
         self._check_start()
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, trust_remote_code: bool = False) -> "Seq2SeqGenerator":
-        """As `ragtune.models.generators.loading.load_generator`."""
-        place = str(name_or_path)
-        return cls(
-            load_pretrained(AutoModelForSeq2SeqLM, place, trust_remote_code=trust_remote_code),
-            load_tokenizer(place, trust_remote_code=trust_remote_code),
-        )
 
     @property
     def prompt_tokens(self) -> PromptTokens:

@@ -51,7 +51,7 @@ class MinedPairs:
         self.negatives[number] = [*kept, *[PADDING_ROW] * (self.hardest - len(kept))]
 
     def count_new(self) -> int:
-        """How many pairs of a question that is trained on and a negative were never there before."""
+        """Count the pairs of a question that is trained on and a negative that were never there before."""
         of_trained = self.negatives[: self.trained]
         numbers, places = np.nonzero(of_trained != PADDING_ROW)
         seen = np.unique(np.concatenate([self._seen, np.stack([numbers, of_trained[numbers, places]], axis=1)]), axis=0)

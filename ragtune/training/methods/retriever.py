@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ragtune.errors import TrainingError
 from ragtune.settings.setting import OneOf, Range, setting
+from ragtune.settings.training import MOST_PASSAGES
 from ragtune.training.methods.base import InputTokens, Method
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class RetrieverOptions:
     )
     negatives: Annotated[int, Range(0)] = setting(4, "hard negatives per question and step; 0 means the batch's alone")
     hardest: Annotated[int, Range(1)] = setting(10, "hard negatives kept per question, from which a step draws")
-    candidates: Annotated[int, Range(1, 16_384)] = setting(50, "passages searched per question for hard negatives")
+    candidates: Annotated[int, Range(1, MOST_PASSAGES)] = setting(
+        50, "passages searched per question for hard negatives"
+    )
     margin: Annotated[float, Range(-1, 1)] = setting(
         0.05, "share of the positive's score by which a hard negative has to be below it"
     )
