@@ -27,7 +27,7 @@ from ragtune.knowledge.passages import Passages
 from ragtune.knowledge.pointers import Pointer, resolve
 from ragtune.knowledge.retrieved import PADDING_ROW, PassageEncoder, Retrieved
 from ragtune.knowledge.vectors import MEAN, VECTORS, read_mean, read_vectors
-from ragtune.knowledge.workspace import ingest_alone
+from ragtune.knowledge.workspace import CHUNK_ROWS, ingest_alone
 
 _QUERIES_PER_CALL = 512
 _CALLS_AT_ONCE = 2
@@ -184,7 +184,7 @@ def ingest_passages(
     name: str = "passages",
     index: str = "auto",
     embedding_cache: str | Path = "",
-    chunk_rows: int = 5000,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> Manifest:
     """Serve passages from a knowledge base: from the version that holds them already, or from a new one.
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 from ragtune.errors import RegistryError
 from ragtune.evaluation.champion import Champion
 from ragtune.files import content_hash
-from ragtune.registry.connection import connected, database_file
+from ragtune.registry.connection import connected, database_file, local_folder
 from ragtune.registry.kept_models import keep_model, kept_model
 from ragtune.registry.pins import logged_knowledge_base
 
@@ -133,8 +132,8 @@ def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
 
 def _here(version: "ModelVersion") -> Champion | None:
     """The champion where its model is in a folder."""
-    place = urlparse(str(version.source))
-    return Champion(str(version.version), Path(unquote(place.path))) if place.scheme in ("", "file") else None
+    folder = local_folder(str(version.source))
+    return Champion(str(version.version), folder) if folder else None
 
 
 def _downloaded(version: "ModelVersion", tracking_uri: str, downloads: str) -> Champion:

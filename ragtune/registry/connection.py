@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from ragtune.errors import RegistryError
 from ragtune.files import atomic_path
@@ -70,6 +70,12 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def local_folder(model_uri: str) -> Path | None:
+    """The folder that a model's URI names; None for one in a store, or on a server."""
+    place = urlparse(model_uri)
+    return Path(unquote(place.path)) if place.scheme in ("", "file") else None
 
 
 def registry_uri(tracking_uri: str, workspace: str) -> str:

@@ -1,8 +1,9 @@
 """The places of a registered model from which KServe can fetch it."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
+
+from ragtune.registry.connection import local_folder
 
 _SCHEMES = ("s3", "gs", "hf", "oci", "pvc", "hdfs", "https", "http")  # of KServe's storage initializer
 _MINIO = "minio"  # KFP's own word for its object store, which speaks s3
@@ -35,11 +36,9 @@ class Serving:
         Args:
             model_uri: where the registered version's model lies.
         """
-        place = urlsplit(model_uri)
-        if place.scheme in ("", "file") and self.claim and self.workspace:
-            path = Path(unquote(place.path))
-            if path.is_relative_to(self.workspace):
-                return f"pvc://{self.claim}/{quote(path.relative_to(self.workspace).as_posix())}"
+        path = local_folder(model_uri)
+        if path and self.claim and self.workspace and path.is_relative_to(self.workspace):
+            return f"pvc://{self.claim}/{quote(path.relative_to(self.workspace).as_posix())}"
         for uri in (model_uri, self.artifact_uri):
             scheme, _, rest = uri.partition("://")
             if scheme == _MINIO:

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 from ragtune import __version__
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.pointers import pointer_from
 from ragtune.registry.champion import find_champion
-from ragtune.registry.connection import connected, database_file, registry_uri
+from ragtune.registry.connection import connected, database_file, local_folder, registry_uri
 from ragtune.registry.evaluated import hash_of
 from ragtune.registry.mlflow import COMPARED_TAG, EVIDENCE_TAG, NO_CHAMPION, REASON_TAG, RUN_TAG
 from ragtune.registry.pins import find_knowledge_base
@@ -109,8 +107,8 @@ def version_of_run(name: str, tracking_uri: str, key: str, workspace: str) -> st
 
 def _is_there(version: "ModelVersion", workspace: str) -> bool:
     """True where a version's model and knowledge base can still be had, as far as can be seen from here."""
-    place = urlparse(str(version.source))
-    if place.scheme in ("", "file") and not Path(unquote(place.path)).is_dir():
+    folder = local_folder(str(version.source))
+    if folder and not folder.is_dir():
         return False
     if not workspace:
         return True
