@@ -123,8 +123,8 @@ class Stages:
     def figures(self) -> dict[str, dict[str, float]]:
         return {
             name: {
-                "seconds": round(self.seconds[name], 2),
-                "processor_seconds": round(self.processor_seconds[name], 2),
+                "seconds": round(self.seconds[name], 4),
+                "processor_seconds": round(self.processor_seconds[name], 4),
                 "peak_gb": round(self.peak[name] / 1e9, 3),
                 "peak_without_mapped_files_gb": round(self.peak_own[name] / 1e9, 3),
             }
