@@ -70,7 +70,7 @@ def compare(
 
     Args:
         ours, theirs: one score per question, in the same order, (n,); a question with NaN on either side is left out.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
         groups: the group of each question, (n,), see `ragtune.questions.groups.groups_of`; None: each is its own.
 
     Raises:
@@ -108,7 +108,7 @@ def permutation_test(sums: Sequence[float] | np.ndarray, seed: int = 0) -> float
 
     Args:
         sums: of ours − theirs over each group's questions, (groups,).
-        seed: of the random signs.
+        seed: random seed of the signs.
 
     Example: sums 1, 1, 1 and 0 give 2 · (1/2)³ = 0.25; so does 5, 5, 5: three groups, however many questions.
 

@@ -89,7 +89,7 @@ def evaluate(
         batch_size: questions that are answered at once.
         answerable_k: see above.
         retrieval: as in training; "exact" searches without the index.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Returns:
         The metrics, fractions: em, f1, rouge1, rouge2, rougeL with `_before`, `_after`, `_closed_book`; recall@1, @5,

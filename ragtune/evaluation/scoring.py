@@ -116,7 +116,7 @@ def summarise(
         columns: by metric name.
         chosen: (n,) bool; at least one.
         prefix: put before every name.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
         groups: the group of each question, (n,), see `paired_bootstrap`.
 
     Returns:

@@ -154,7 +154,7 @@ def _explain(error: MilvusException) -> str:
     if refused or "auth" in lower or "permission" in lower or "privilege" in lower:
         return "Milvus refuses the token; set RAGTUNE_MILVUS_TOKEN to a valid user:password or API key"
     if "no space left" in lower or "enospc" in lower:
-        return "the disk is full; free some space and run again, it goes on from where it was"
+        return "the disk is full; free some space and run again, it resumes where it was"
     if _does_not_answer(error):
         return f"Milvus does not answer ({text}); is it running, and is this its URI?"
     return f"Milvus: {text}"

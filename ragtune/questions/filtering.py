@@ -63,14 +63,15 @@ def filter_questions(
         layout: of all sources, or "auto" for each.
         quoting: of CSV and TSV sources, see `ragtune.questions.rows.read_rows`.
         max_answer_words: as white space separates them; see `length_in_words` for scripts that have none there.
-        validation_fraction: where there is no `validation_uri`; 0 for none.
-        test_fraction: where there is no `test_uri`; 0 for none.
+        validation_fraction: share of the questions held out for validation where there is no `validation_uri`; 0 means
+            none.
+        test_fraction: share of the questions held out for testing where there is no `test_uri`; 0 means none.
         split_by: "question"; "title" keeps all questions on a document in one split; "gold" those that are connected by
             gold passages, contexts or long answers in common. A question without any goes by itself.
-        max_questions: at most so many of `questions_uri` for training and validation, drawn by a hash; 0 for all. The
-            whole source is read all the same.
+        max_questions: largest number of questions of `questions_uri` for training and validation, drawn by a hash; 0
+            means all. The whole source is read all the same.
         max_test_questions: the same for testing.
-        max_rejected_fraction: of the rows read from a source, so many may be malformed.
+        max_rejected_fraction: largest share of a source's rows that may be malformed.
 
     Returns:
         Counts: `questions_read` (rows), `questions_kept`, `questions_rejected`, `questions_over_limit` (fit, but beyond

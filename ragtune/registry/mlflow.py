@@ -87,7 +87,7 @@ def register(
     """Register a model as a version of `name`; make it champion if `decide_promotion` says so.
 
     A model is one version, however often it is registered: the same evaluation gives the same decision back, a new one
-    is decided anew, and a registration that was cut short is completed. The alias is read under the lock.
+    is decided again, and a registration that was cut short is completed. The alias is read under the lock.
 
     Args:
         model_folder: what `save_model` wrote.

@@ -64,7 +64,7 @@ def decide_promotion(
         promote: `auto` goes by the rule, `never` leaves the champion, `force` promotes whatever the rule says.
         min_questions: fewest questions that a promotion by the rule may rest on; those of one group count once.
         metric: the score per question that decides, see `ragtune.evaluation.champion.deciding_metric`.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         ParameterError: `min_questions` is below 1.

@@ -56,7 +56,7 @@ class CopyTasks:
         Args:
             tokenizer: a word-level one, `build_word_tokenizer`.
             passages: those with fewer than two words are left out.
-            seed: of all choices.
+            seed: random seed of all choices.
             shares: how often to continue, fill and find, relative to each other.
             question_first: tasks as a decoder-only model wants them, "task / title / text //", without an end, so that
                 the text is read in the light of the task.

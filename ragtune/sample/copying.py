@@ -30,7 +30,7 @@ def copying_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **optio
 
     Args:
         tokenizer: `build_word_tokenizer`.
-        seed: of the random weights.
+        seed: random seed of the weights.
         options: T5Config's own, over the defaults here.
     """
     torch.manual_seed(seed)

@@ -36,7 +36,7 @@ def copying_causal_generator(tokenizer: PreTrainedTokenizerBase, seed: int = 0, 
 
     Args:
         tokenizer: `build_word_tokenizer`.
-        seed: of the random weights.
+        seed: random seed of the weights.
         options: StableLmConfig's own, over the defaults here.
     """
     torch.manual_seed(seed)

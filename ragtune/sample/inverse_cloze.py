@@ -27,7 +27,7 @@ def tiny_encoder(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **options: i
 
     Args:
         tokenizer: `build_wordpiece_tokenizer`.
-        seed: of the random weights.
+        seed: random seed of the weights.
         options: BertConfig's own, over the defaults here.
     """
     torch.manual_seed(seed)

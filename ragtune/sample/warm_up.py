@@ -65,7 +65,7 @@ def warm_up(
         generator_steps, causal_steps: batches of copying tasks.
         encoder_steps: batches of the inverse cloze task.
         max_words: the most frequent words that have a token of their own.
-        seed: of the weights and of the tasks.
+        seed: random seed of the weights and the tasks.
     """
     titles = [f"{passage.title} {passage.title.lower()}" for passage in passages]
     texts = [*titles, *(passage.text for passage in passages), *questions]

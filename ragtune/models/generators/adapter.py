@@ -44,7 +44,7 @@ def make_adapter(backbone: nn.Module, name: str, lora: Lora, seed: int) -> Any:
         backbone: of transformers.
         name: of the generator, for errors.
         lora: the adapter's shape.
-        seed: of its first weights, which must be the same in every process.
+        seed: random seed of its first weights, which must be the same in every process.
 
     Returns:
         peft's model around `backbone`.

@@ -25,7 +25,7 @@ class MinedPairs:
             questions: n texts; the first `trained` of them are trained on, the others validate.
             trained: see above.
             hardest: negatives kept for a question.
-            seed: of the draws.
+            seed: random seed of the draws.
         """
         self._numbers: dict[str, int] = {}
         for number, text in enumerate(questions):
