@@ -26,7 +26,8 @@ class Training:
         "rag",
         "training method: `rag` (one passage explains an answer), `rag-token` (one per token), `rag-end2end` (trains "
         "the passage encoder too), `lsr` (the retriever alone, from the generator), `ralt` (the generator alone, on "
-        "retrieved passages), `alternate` (these two in turn), or `retriever` (both encoders, without a generator)",
+        "retrieved passages), `alternate` (these two in turn), `retriever` (both encoders, without a generator), or "
+        "`federated` (several sites by one of these, whose weights are averaged)",
     )
     method_options: dict[str, Any] = setting({}, "settings that only the chosen method has, as JSON")
     retrieval: Annotated[str, OneOf(RETRIEVALS)] = setting(
@@ -101,6 +102,9 @@ class TrainingOptions:
     save_total_limit: Annotated[int, Range(1)] = setting(2, "checkpoints kept; the best step is kept apart from them")
     resume_from: str = setting("", "unfinished run with other parameters to resume, by name or folder")
     weight_decay: Annotated[float, Range(0)] = setting(0.01, "weight decay of AdamW")
+    proximal_mu: Annotated[float, Range(0)] = setting(
+        0.0, "pull of the weights to where the run began: mu / 2 · ‖w − w₀‖² is added to the loss, as FedProx does"
+    )
     freeze_question_encoder: bool = setting(False, "do not train the question encoder")
     freeze_generator: bool = setting(False, "do not train the generator")
     chat_template: Annotated[str, OneOf(("auto", "on", "off"))] = setting(

@@ -2,9 +2,11 @@
 
 import copy
 import gc
+import importlib
 import itertools
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,6 +26,7 @@ from ragtune.training.knowledge import Knowledge, open_knowledge
 from ragtune.training.methods.closed_book import ClosedBook
 from ragtune.training.pairs import judged_in
 from ragtune.training.prepare import Prepared, base_model, prepare
+from ragtune.training.proximal import Proximal
 from ragtune.training.refresh.knowledge import RefreshedKnowledge
 from ragtune.training.retrieval.ray_retrieval import ray_connection
 from ragtune.training.telemetry.progress_lines import say
@@ -32,8 +35,8 @@ from ragtune.training.trained import frozen_parts
 from ragtune.training.trainer import RagTrainer
 
 TRAINING_LOG = "training_log.json"
-_RESULTS = "training_results.json"
-_MODEL, _CLOSED_BOOK_MODEL = "model", "closed_book_model"  # in the work folder
+RESULTS = "training_results.json"
+MODEL, _CLOSED_BOOK_MODEL = "model", "closed_book_model"  # in the work folder
 
 
 def run(
@@ -70,8 +73,10 @@ def train(prepared: Prepared) -> None:
 
     A stage whose model stands there is not trained again, one that was killed is resumed.
     """
-    if not (prepared.work / _MODEL).is_dir():
-        _train_model(prepared)
+    if not (prepared.work / MODEL).is_dir():
+        own = prepared.args.make_method().trained_by
+        train_model = importlib.import_module(own).train_model if own else _train_model
+        train_model(prepared)
     del prepared.model
     gc.collect()  # a trainer refers to itself, and would keep weights and moments on the device
     if _trains_closed_book(prepared) and not (prepared.work / _CLOSED_BOOK_MODEL).is_dir():
@@ -87,7 +92,7 @@ def publish(prepared: Prepared, published: Callable[[dict[str, float]], object] 
     figures = _results(work)
     _wait()
     if prepared.args.process_index == 0:
-        outputs = [(work / _MODEL, files.output_folder)]
+        outputs = [(work / MODEL, files.output_folder)]
         if _trains_closed_book(prepared):
             outputs.insert(0, (work / _CLOSED_BOOK_MODEL, files.closed_book_folder))
         for source, target in outputs:
@@ -99,14 +104,42 @@ def publish(prepared: Prepared, published: Callable[[dict[str, float]], object] 
     return figures
 
 
+def evaluate_model(files: RunFiles, args: RagTrainingArguments) -> dict[str, float]:
+    """A model's metrics on the validation questions, as an evaluation in training has them, in this process alone.
+
+    Returns:
+        questions; loss, recall@k, and em where the method has a generator.
+
+    Raises:
+        TrainingError, ModelError, KnowledgeBaseError, StorageError: with the way out.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(files, args)
+        prepared.work = Path(folder)
+        with _trainer(prepared) as trainer:
+            figures = trainer.evaluate()
+            most = args.max_eval_questions or len(trainer.eval_dataset)
+            questions = min(most, len(trainer.eval_dataset))
+    measured = {name.removeprefix("eval_"): value for name, value in figures.items()}
+    names = [name for name in measured if name in ("em", "loss") or name.startswith("recall@")]
+    return {"questions": questions, **{name: measured[name] for name in names}}
+
+
 def _train_model(prepared: Prepared) -> None:
+    with _trainer(prepared) as trainer:
+        if mu := prepared.args.proximal_mu:
+            trainer.add_callback(Proximal(trainer.model, mu))
+        _fit(trainer, prepared.work / MODEL, prepared.lineage, prepared.files.model_folder)
+
+
+@contextmanager
+def _trainer(prepared: Prepared) -> Iterator[RagTrainer]:
     args, model, pairs = prepared.args, prepared.model, prepared.pairs
     with _knowledge(prepared) as knowledge:
         prompts = PromptBuilder(model.generator.prompt_tokens, knowledge.passages, model.config)
         judged = (judged_in(split, knowledge.passages) for split in (pairs.train, pairs.validation))
         stage, method = _for_stage(args, prepared.work / "rag"), args.make_method()
-        trainer = RagTrainer(model, stage, method, prompts, *judged, search=knowledge.search)
-        _fit(trainer, prepared.work / _MODEL, prepared.lineage, prepared.files.model_folder)
+        yield RagTrainer(model, stage, method, prompts, *judged, search=knowledge.search)
 
 
 def _train_closed_book(prepared: Prepared) -> None:
@@ -141,7 +174,7 @@ def _fit(trainer: RagTrainer, folder: Path, lineage: dict[str, Any], trained_bef
             asked = (split["question"] for split in (trainer.train_dataset, trainer.eval_dataset))
             write_learnt(temporary, itertools.chain.from_iterable(asked), trained_before)
             _write(temporary / TRAINING_LOG, curve(trainer.state.log_history))
-            _write(temporary / _RESULTS, figures)
+            _write(temporary / RESULTS, figures)
     _wait()
 
 
@@ -177,8 +210,8 @@ def _for_stage(args: RagTrainingArguments, folder: Path) -> RagTrainingArguments
 
 def _results(work: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for folder, prefix in ((_MODEL, ""), (_CLOSED_BOOK_MODEL, "closed_book_")):
-        path = work / folder / _RESULTS
+    for folder, prefix in ((MODEL, ""), (_CLOSED_BOOK_MODEL, "closed_book_")):
+        path = work / folder / RESULTS
         if path.is_file():
             stage = json.loads(path.read_text(encoding="utf-8"))
             figures |= {prefix + name: value for name, value in stage.items()}
