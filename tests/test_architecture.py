@@ -20,6 +20,7 @@ ROOMS = (
     ("ray_cluster",),
     ("models",),
     ("training",),
+    ("federation",),
     ("evaluation",),
     ("registry",),
     ("kubeflow", "reachable", "ask"),
@@ -30,6 +31,7 @@ LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 HOMES = {
     "kfp": ("pipeline.py", "components/", "ragtune/kubeflow/"),
     "feast": ("ragtune/knowledge/feast_names.py",),  # twice as slow to import elsewhere
+    "flwr": ("ragtune/federation/",),
     "kubernetes": ("ragtune/training/launchers/trainjob/",),
     "pymilvus": ("ragtune/knowledge/",),
 }

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ragtune.questions.learnt import among, read_learnt
 from ragtune.questions.question import Question
 from ragtune.training.methods import METHODS
+from ragtune.training.methods.options import make_method
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def deciding_metric(model_folder: str | Path, scores: Container[str]) -> str:
     """
     from ragtune.models.checkpoint import read_description  # here: it needs torch, and the registry imports this file
 
-    method = METHODS.get(read_description(model_folder)["lineage"].get("parameters", {}).get("method", ""))
-    if method is None or "generator" in method.trains:
+    trained_with = read_description(model_folder)["lineage"].get("parameters", {})
+    name = trained_with.get("method", "")
+    if name not in METHODS or "generator" in make_method(name, trained_with.get("method_options")).trains:
         return "em"
     return "recall@1" if "recall@1" in scores else "answer_recall@1"
 

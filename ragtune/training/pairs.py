@@ -90,7 +90,7 @@ def open_pairs(folder: str | Path) -> Pairs:
             description["max_question_tokens"],
             description["max_answer_tokens"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:  # IndexError of a split without a file
         raise TrainingError(f"{folder}: no tokenised pairs ({error!r}); tokenize_pairs writes them") from error
     if not len(pairs.train):
         raise TrainingError(f"{folder}: no question to train on; filter_questions and check_answerability say why")

@@ -3,6 +3,7 @@
 from ragtune.training.methods.alternate import Alternate
 from ragtune.training.methods.base import Method
 from ragtune.training.methods.end2end import RagEnd2End
+from ragtune.training.methods.federated import Federated
 from ragtune.training.methods.lsr import Lsr
 from ragtune.training.methods.rag import Rag, RagToken
 from ragtune.training.methods.ralt import Ralt
@@ -16,4 +17,5 @@ METHODS: dict[str, type[Method]] = {
     "ralt": Ralt,
     "alternate": Alternate,
     "retriever": Retriever,
+    "federated": Federated,
 }

@@ -61,6 +61,8 @@ class Method(ABC):
         needs_search: passages for a step's questions are searched for before it; False gives `inputs` None.
         best_by: the validation metric that chooses the best step, unless `metric_for_best_model` says another: "em",
             which takes a generator among the parts, "recall@1", "recall@5", "recall@<n_docs>", or "loss".
+        trained_by: module whose `train_model(prepared)` trains the model of a run, by name as it may be of a room below
+            this one; "" is `ragtune.training.run`, step by step through `inputs` and `loss`.
     """
 
     options_class: ClassVar[type] = NoOptions
@@ -69,6 +71,7 @@ class Method(ABC):
     marginalization: str = "sequence"
     needs_search: bool = True
     best_by: str = "em"
+    trained_by: ClassVar[str] = ""
 
     def __init__(self, options: Any = None):
         """Keep the options, the defaults where there are none given."""

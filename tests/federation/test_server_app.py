@@ -1,0 +1,57 @@
+"""The server's side of a real federation, by a grid in this process."""
+
+import json
+
+import pytest
+from direct_grid import DirectGrid
+
+from ragtune.errors import ParameterError, TrainingError
+from ragtune.federation.client_app import make_client_app
+from ragtune.federation.server_app import read_parameters, serve
+from ragtune.models.checkpoint import load_model, read_description
+
+PARAMETERS = """
+questions: not-read-here.jsonl
+method: federated
+method_options: {sites: 2, rounds: 1, average: adapters}
+learning_rate: 3.0e-3
+max_steps: 1
+batch_size: 4
+n_docs: 3
+warmup_steps: 0
+retrieval: exact
+training_options: {lora_rank: 2, freeze_question_encoder: true, metric_for_best_model: loss}
+"""
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    (tmp_path / "parameters.yaml").write_text(PARAMETERS)
+    return tmp_path / "parameters.yaml"
+
+
+def test_a_server_leaves_a_model_its_curves_and_its_rounds(sites, parameters, base_model, tmp_path, in_this_process):
+    grid, output = DirectGrid(make_client_app(sites), [1, 2]), tmp_path / "output"
+    serve(grid, str(base_model), read_parameters(str(parameters)), output)
+    model = load_model(output / "model")
+    assert not model.generator.adapters and not (output / "model" / "generator" / "adapter").exists()
+    assert {path.name for path in output.iterdir()} >= {"rounds", "tensorboard", "model"}
+    assert read_description(output / "model")["lineage"]["parameters"]["method"] == "federated"
+    told = json.loads((output / "model" / "federation.json").read_text())
+    assert [sorted(entry["sites"]) for entry in told["rounds"]] == [["site-1", "site-2"]] * 2
+    sent = len(grid.sent)
+    serve(grid, str(base_model), read_parameters(str(parameters)), output)
+    assert len(grid.sent) == sent
+    parameters.write_text(PARAMETERS.replace("3.0e-3", "1.0e-3"))
+    with pytest.raises(TrainingError, match="a federation that differs in settings; give its own"):
+        serve(grid, str(base_model), read_parameters(str(parameters)), output)
+
+
+def test_parameters_are_those_of_a_federation(parameters, tmp_path):
+    read = read_parameters(str(parameters))
+    assert read["per_device_train_batch_size"] == 4 and read["lora_rank"] == 2 and "questions" not in read
+    with pytest.raises(ParameterError, match=r"nowhere\.yaml: cannot be read as YAML"):
+        read_parameters(str(tmp_path / "nowhere.yaml"))
+    parameters.write_text("method: rag")
+    with pytest.raises(ParameterError, match="no method: federated in it"):
+        read_parameters(str(parameters))
