@@ -99,9 +99,10 @@ def contrastive(questions: Tensor, passages: Tensor, excluded: Tensor, own: Tens
         margin: distance that a negative pair should have.
     """
     count, k = own.shape
-    following = torch.arange(count, device=own.device).roll(-1)
+    itself = torch.arange(count, device=own.device)
+    following = itself.roll(-1)
     paired = torch.cat([passages, passages[following, :1]], dim=1)
-    negative = ~excluded.gather(1, following[:, None])
+    negative = ~excluded.gather(1, following[:, None]) & (following != itself)[:, None]  # of one question there is none
     there = torch.cat([own, negative], dim=1)
     labels = torch.zeros_like(there, dtype=torch.long)
     labels[:, 0] = 1
@@ -110,6 +111,6 @@ def contrastive(questions: Tensor, passages: Tensor, excluded: Tensor, own: Tens
     return ContrastiveLoss(None, margin=margin).compute_loss_from_embeddings(pairs, labels[there])  # type: ignore[arg-type]
 
 
-def mean_similarity(questions: Tensor, passages: Tensor) -> Tensor:
-    """The mean cosine of questions, (B, d), and their positives, (B, d)."""
-    return F.cosine_similarity(questions.detach().float(), passages.detach().float()).mean()
+def similarities(questions: Tensor, passages: Tensor) -> Tensor:
+    """The cosines of questions, (B, d), and their positives, (B, d): (B,), without gradient."""
+    return F.cosine_similarity(questions.detach().float(), passages.detach().float())

@@ -136,6 +136,14 @@ class Retriever(Method):
                 f"first {self.options.candidates} that it finds; do questions and corpus belong together? Raise "
                 "candidates, or set pairs=titles"
             )
+        judged_by_loss = trainer.args.eval_strategy != "no" and trainer.args.metric_for_best_model == "loss"
+        validating = self.pairs.positives[len(self._rows) :]
+        if judged_by_loss and validating and not any(validating):  # the loss would be 0 at every step
+            raise TrainingError(
+                f"none of {len(validating):,} validation questions has a gold passage in the knowledge base, or an "
+                f"answer in the first {self.options.candidates} that it finds: no step's loss can be told; give others, "
+                "or raise candidates"
+            )
         return self._rows if len(known) == len(self._rows) else self._rows.select(known)
 
     def mine_again(self, trainer: "RagTrainer", base_step: int) -> None:
@@ -148,13 +156,14 @@ class Retriever(Method):
         import torch
         import torch.distributed as dist
 
-        own, self._similarities = self._similarities, []
-        everyone = [torch.stack(own).mean().item() if own else None]
+        own = torch.cat(self._similarities) if self._similarities else torch.empty(0)
+        self._similarities = []
+        everyone = [(own.sum().item(), len(own))]  # batches and processes have unequal numbers of questions
         if dist.is_initialized():
             everyone = everyone * dist.get_world_size()
             dist.all_gather_object(everyone, everyone[dist.get_rank()])
-        known = [value for value in everyone if value is not None]
-        return sum(known) / len(known) if known else None
+        total, count = (sum(part) for part in zip(*everyone, strict=True))
+        return total / count if count else None
 
     def save(self, checkpoint: Path) -> None:
         """Write the hard negatives."""
@@ -172,7 +181,7 @@ class Retriever(Method):
         numbers = self.pairs.numbers(batch["question"])
         rows = self.pairs.draw(numbers, self.options.negatives, self.step)
         trained = numbers[0] < self.pairs.trained
-        passages = (self._tokens if trained else tokens.passages).build(rows if (rows >= 0).any() else np.abs(rows))
+        passages = (self._tokens if trained else tokens.passages).build(rows if (rows >= 0).any() else np.zeros_like(rows))
         excluded = self.relevance.excluded(numbers, np.arange(len(rows)), rows.T.reshape(-1))
         names = ("question_input_ids", "question_attention_mask")
         more = {"numbers": np.array(numbers), "passage_rows": rows, "excluded": excluded}
@@ -197,7 +206,7 @@ class Retriever(Method):
                 return RagOutput(loss=questions.sum() * 0)
             excluded = excluded.view(len(rows), -1, len(rows))[known][:, :, known].flatten(1)
             questions, passages, rows = questions[known], passages[known], rows[known]
-            self._similarities.append(contrast.mean_similarity(questions, passages[:, 0]))
+            self._similarities.append(contrast.similarities(questions, passages[:, 0]))
         if self.options.loss == "contrastive":
             loss = contrast.contrastive(questions, passages, excluded, rows >= 0, self.options.distance)
         else:
@@ -205,7 +214,7 @@ class Retriever(Method):
                 excluded = self._excluded_of_all(inputs["numbers"], rows)
             loss = contrast.info_nce(questions, passages, excluded, parts.rag.config.temperature, gathers)
         hard = (rows[:, 1:] >= 0).sum(dim=1).float().mean()
-        similarity = contrast.mean_similarity(questions, passages[:, 0])
+        similarity = contrast.similarities(questions, passages[:, 0]).mean()
         return RagOutput(loss=loss, metrics={"positive_similarity": similarity, "hard_negatives": hard})
 
     def callbacks(self, trainer: "RagTrainer") -> "list[TrainerCallback]":

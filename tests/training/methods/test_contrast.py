@@ -134,3 +134,11 @@ def test_a_chunk_is_computed_again_with_the_dropout_that_it_had(world):
         loss = (torch.cat(one_by_one)[0] * torch.arange(encoder.dimension)).sum()
         results.append([loss, *gradients(loss, encoder.backbone.embeddings.word_embeddings.weight)])
     assert_equal(results[1], results[0], tolerance=1e-5)
+
+
+def test_a_question_alone_is_contrasted_with_its_own_negatives_and_never_with_its_positive():
+    questions, passages, excluded = make_vectors()
+    there = torch.tensor([[True, False, True]])
+    loss = contrast.contrastive(questions[:1], passages[:1], excluded[:1, ::B], there, margin=2.0)
+    near, far = (1 - F.cosine_similarity(questions[0], passages[0, place], dim=0) for place in (0, 2))
+    torch.testing.assert_close(loss, (near**2 + (2.0 - far) ** 2) / 4)

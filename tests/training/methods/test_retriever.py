@@ -18,6 +18,7 @@ from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods.hard_negatives import Relevance
+from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.methods.retriever import Retriever, RetrieverOptions
 from ragtune.training.trainer import RagTrainer
 
@@ -118,7 +119,7 @@ def test_hard_negatives_are_mined_anew_from_each_refreshed_base(make, tmp_path):
 
 def test_validation_says_how_similar_positive_pairs_are(make, tmp_path):
     events = {"report_to": "tensorboard", "tensorboard_folder": str(tmp_path / "events")}
-    trainer = make(max_steps=4, eval_strategy="steps", eval_steps=2, **events)
+    trainer = make(max_steps=4, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=5, **events)  # 5, 5, 2
     questions = trainer.rag.question_encoder.encode([f"what is the capital of {COUNTRIES[n]} ?" for n in range(48, 60)])
     passages = trainer.rag.passage_encoder.encode([f"{passage.title}. {passage.text}" for passage in PASSAGES[48:]])
     similar = (questions * passages).sum(axis=1).mean()
@@ -251,3 +252,27 @@ def test_mining_searches_no_base_where_none_is_needed(make_trainer):
     assert trainer.method.refresh_every(100) == 0
     assert Retriever(RetrieverOptions(mine_every=7)).refresh_every(100) == 7
     assert trainer.method.mined == {"Dataset/Total_Size": 48.0}
+
+
+@pytest.mark.parametrize("metric", ["loss", "recall@1"])
+def test_validation_questions_that_nothing_answers_choose_no_step_by_their_loss(make_trainer, monkeypatch, metric):
+    def nowhere(folder):
+        splits = datasets.load_from_disk(folder)
+        rows = splits["validation"].to_dict() | {"gold_ids": [["gone"]] * 12, "answers": [["nowhere"]] * 12}
+        return {**splits, "validation": datasets.Dataset.from_dict(rows, splits["validation"].features)}
+
+    monkeypatch.setitem(make_trainer.__globals__, "load_from_disk", nowhere)
+    settings = SETTINGS | {"method_options": OPTIONS, "eval_strategy": "steps", "metric_for_best_model": metric}
+    if metric == "loss":
+        with pytest.raises(TrainingError, match=r"none of 12 validation questions has a gold passage .* give others"):
+            make_trainer(**settings, max_steps=1)
+    else:
+        make_trainer(**settings, max_steps=1)
+
+
+def test_a_batch_of_questions_without_positives_reads_a_passage_that_there_is(make):
+    method = (trainer := make(max_steps=1)).method
+    method.pairs.positives = [[] for _ in range(60)]
+    method._tokens = PassageTokens(trainer.rag.passage_encoder, PASSAGES[:1])
+    inputs = method.inputs(trainer.data_collator([trainer.train_dataset[0]]), None, trainer.tokens)
+    assert inputs["passage_rows"].tolist() == [[-1, -1, -1]] and len(inputs["passage_input_ids"]) == 1
