@@ -116,29 +116,42 @@ def live_holder(folder: Path) -> Holder | None:
         StorageError: the folder may not be written, whose clock is asked by a new file.
     """
     holder = _holder(folder)
-    if holder is None or process_holds(holder.process, holder.host) is False:
-        return None
     try:
-        with tempfile.TemporaryDirectory(prefix=".clock.", dir=folder) as new:
-            age = Path(new).stat().st_mtime - (folder / CLAIM).stat().st_mtime
+        return None if holder is None or _is_dead(folder, holder) else holder
     except FileNotFoundError:
         return None  # given back meanwhile
+
+
+def _is_dead(folder: Path, holder: Holder) -> bool:
+    """Tell whether the writer of a claim is dead; raises FileNotFoundError where it is given back meanwhile."""
+    if process_holds(holder.process, holder.host) is False:
+        return True
+    try:
+        with tempfile.TemporaryDirectory(prefix=".clock.", dir=folder) as new:
+            return Path(new).stat().st_mtime - (folder / CLAIM).stat().st_mtime >= _DEAD_AFTER_SECONDS
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise describe_write_error(error, folder) from error
-    return holder if age < _DEAD_AFTER_SECONDS else None
 
 
 def _other(folder: Path, own: Holder) -> Holder | None:
-    """Who else holds the claim; None where it is `own` now."""
-    if other := live_holder(folder):
-        return other
+    """Who else holds the claim; None where it is `own` now.
+
+    The claim that was judged is the one that is taken over: another that appears meanwhile is somebody's who lives.
+    """
     dead = _holder(folder)
+    try:
+        if dead is not None and not _is_dead(folder, dead):
+            return dead
+    except FileNotFoundError:
+        dead = None
     try:
         if dead is None:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError), open(folder / CLAIM, "x", encoding="utf-8") as stream:
                 stream.write(json.dumps(asdict(own)))  # one process alone can make a file, on NFS too
-        else:
+        elif _holder(folder) == dead:
             _log.warning("%s: %s is gone, and has left it half done; going on from there", folder, dead)
             with atomic_file(folder / CLAIM) as stream:
                 json.dump(asdict(own), stream)
@@ -161,7 +174,7 @@ def _holder(folder: Path) -> Holder | None:
 
 def _touch(folder: Path, own: Holder, ended: threading.Event) -> None:
     while not ended.wait(_TOUCHED_EVERY_SECONDS):
-        if (now := _holder(folder)) is not None and now != own:
+        if (now := _holder(folder)) not in (None, own, _UNKNOWN):  # unknown where the volume could not be read
             _log.error("%s: %s took this process for dead, and is ingesting too", folder, now)
             return
         with contextlib.suppress(OSError):  # a volume that hangs for a moment; the next touch may reach it

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -102,3 +103,42 @@ def test_half_a_claim_is_that_of_a_process_which_writes_it_now(tmp_path):
         check_free(tmp_path)
     os.utime(tmp_path / CLAIM, (0, 0))
     check_free(tmp_path)
+
+
+@pytest.mark.parametrize("appears_after", [1, 2])
+def test_of_two_runs_that_begin_when_a_third_has_ended_one_alone_goes_on(tmp_path, monkeypatch, appears_after):
+    """The quicker one's claim appears between two looks of the slower one, unless that has made its own by then."""
+    monkeypatch.setattr(claims, "_SETTLED_SECONDS", 0.01)
+    if appears_after == 2:
+        of_another_machine(tmp_path, "ended")
+    read, looks, went_on = claims._holder, [], []
+
+    def looked_at(folder):
+        looks.append(folder)
+        if len(looks) == 1 and appears_after == 2:  # given back right after this look
+            found = read(folder)
+            (tmp_path / CLAIM).unlink()
+            return found
+        if len(looks) == appears_after and not (tmp_path / CLAIM).exists():
+            of_another_machine(tmp_path, "quicker")
+            went_on.append("quicker")
+            return None if appears_after == 1 else read(folder)
+        return read(folder)
+
+    monkeypatch.setattr(claims, "_holder", looked_at)
+    with contextlib.suppress(KnowledgeBaseError), claimed(tmp_path, "slower"):
+        went_on.append("slower")
+    assert len(went_on) == 1
+
+
+def test_a_volume_that_cannot_be_read_for_a_moment_ends_no_claim(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(claims, "_TOUCHED_EVERY_SECONDS", 0.02)
+    with claimed(tmp_path):
+        read, failures = claims._holder, [claims._UNKNOWN] * 3
+        monkeypatch.setattr(claims, "_holder", lambda folder: failures.pop() if failures else read(folder))
+        os.utime(tmp_path / CLAIM, (0, 0))
+        deadline = time.monotonic() + 5
+        while (failures or (tmp_path / CLAIM).stat().st_mtime == 0) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not failures and (tmp_path / CLAIM).stat().st_mtime > 0
+    assert not caplog.text
