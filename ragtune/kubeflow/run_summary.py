@@ -94,15 +94,21 @@ def _told(log: str) -> list[str]:
 
 
 def _markdown(state: str, ended: Ended) -> str:
-    failed = ended.failure or state == "FAILED"
-    unchanged = any(line.startswith(UNCHANGED) for line in ended.told)
-    parts = [f"# The run {'failed' if failed else 'was not needed' if unchanged else 'succeeded'}"]
+    parts = [f"# The run {_outcome(state, ended)}"]
     parts += [line for line in (ended.failure, *ended.told, ended.unknown) if line]
     if ended.metrics:
         parts.append(f"```\n{table(ended.metrics)}\n```")
     if ended.boxes:
         parts.append("\n".join(["| box | state |", "|---|---|", *_rows(ended.boxes)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _outcome(state: str, ended: Ended) -> str:
+    if ended.failure or state == "FAILED":
+        return "failed"
+    if state.startswith("CANCEL"):  # CANCELED, CANCELLED, CANCELING
+        return "was stopped"
+    return "was not needed" if any(line.startswith(UNCHANGED) for line in ended.told) else "succeeded"
 
 
 def _rows(boxes: Mapping[str, str]) -> list[str]:

@@ -26,10 +26,13 @@ class WarmBoxes:
 
     def __init__(self, codes: Iterable[str]) -> None:
         """Start it; it imports what the boxes with these source texts import, while this process goes on."""
-        modules = sorted({module for code in codes for module in _IMPORTS.findall(code)})
+        self._modules = sorted({module for code in codes for module in _IMPORTS.findall(code)})
         self._ended = secrets.token_hex(8)  # opens the line that tells a box's status
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ragtune.kubeflow.warm_boxes", self._ended, *modules],
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "ragtune.kubeflow.warm_boxes", self._ended, *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -45,6 +48,9 @@ class WarmBoxes:
             command: as KFP starts a Python component: a shell, its script, the component's code, its arguments.
             environment: variables of the box beside this process's own.
         """
+        if self._process.poll() is not None:  # ended with the box before, as by the kernel, which wanted memory
+            self.end()
+            self._process = self._start()
         assert self._process.stdin and self._process.stdout and tuple(command[:2]) == _SHELL, command[:2]
         print(json.dumps([command[3:], dict(environment or {})]), file=self._process.stdin, flush=True)
         for line in self._process.stdout:

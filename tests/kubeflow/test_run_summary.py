@@ -66,6 +66,11 @@ def test_a_local_run_that_had_nothing_to_train(local_run):
     assert text.startswith(f"# The run was not needed\n\n{UNCHANGED}\n")
 
 
+@pytest.mark.parametrize("state", ["CANCELED", "CANCELLED"])  # of KFP's API and of its SDK
+def test_a_run_that_somebody_stopped_did_not_succeed(local_run, state):
+    assert summarize(state, "1", local_run(BOXES[:3])).startswith("# The run was stopped\n")
+
+
 def test_a_run_on_a_cluster_that_succeeded(server, connection, run_id, tmp_path):
     rows = {box.replace("_", "-"): "SUCCEEDED" for box in BOXES}
     rows |= {"check-inputs": ("SUCCEEDED", "rag-x-1", 9), "register-model": ("SUCCEEDED", "rag-x-2", 9)}

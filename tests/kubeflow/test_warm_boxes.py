@@ -70,6 +70,7 @@ def test_a_box_reads_nothing_that_is_meant_for_the_next(boxes, tmp_path):
 def test_the_end_of_the_process_is_the_end_of_the_box(tmp_path):
     own = WarmBoxes([BOX])
     assert own.run(command("os.kill(os.getppid(), signal.SIGKILL)", tmp_path)) == -signal.SIGKILL
+    assert own.run(command("pass", tmp_path)) == 0, "the run's summary is one more box"
     own.end()
 
 
