@@ -141,8 +141,8 @@ class Retriever(Method):
         if judged_by_loss and validating and not any(validating):  # the loss would be 0 at every step
             raise TrainingError(
                 f"none of {len(validating):,} validation questions has a gold passage in the knowledge base, or an "
-                f"answer in the first {self.options.candidates} that it finds: no step's loss can be told; give others, "
-                "or raise candidates"
+                f"answer in the first {self.options.candidates} that it finds, so that its loss tells no step from "
+                "another; give others, or raise candidates"
             )
         return self._rows if len(known) == len(self._rows) else self._rows.select(known)
 
@@ -181,7 +181,8 @@ class Retriever(Method):
         numbers = self.pairs.numbers(batch["question"])
         rows = self.pairs.draw(numbers, self.options.negatives, self.step)
         trained = numbers[0] < self.pairs.trained
-        passages = (self._tokens if trained else tokens.passages).build(rows if (rows >= 0).any() else np.zeros_like(rows))
+        some = rows if (rows >= 0).any() else np.zeros_like(rows)
+        passages = (self._tokens if trained else tokens.passages).build(some)
         excluded = self.relevance.excluded(numbers, np.arange(len(rows)), rows.T.reshape(-1))
         names = ("question_input_ids", "question_attention_mask")
         more = {"numbers": np.array(numbers), "passage_rows": rows, "excluded": excluded}
