@@ -1,6 +1,6 @@
 """Claim: each part learns, and what training them together, in turn or one after the other is worth over each alone.
 
-    python benchmarks/ablation.py [--seeds 0 1 2] [--steps 300] [--set NAME=VALUE]
+    python benchmarks/ablation.py [--seeds 0 1 2] [--steps 300] [--report FILE] [--set NAME=VALUE]
 
 On the bundled sample, from one start, for each seed and as many steps: `lsr` (the retriever alone), `ralt` (the
 generator alone), `alternate`, `rag` (joint), and the closed-book generator. The sample's generator was warmed up on
@@ -9,7 +9,8 @@ generator that teaches the retriever can read. All answer the same test question
 validation ask about; the best step of each run is chosen on the validation questions by the method's own metric.
 
 For each: EM, recall@1 and the norm of what each part moved, relative to its weights. Differences are paired, with 95 %
-intervals over groups of questions; a question's answers in all seeds are one group.
+intervals over groups of questions, each question by its mean over the seeds. `--report` writes them as the page that
+`ragtune ablation` makes of whole runs.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from typing import Any
 import numpy as np
 from measured import report
 
-from ragtune.evaluation.comparison import compare
+from ragtune.evaluation.ablation import CLOSED_BOOK, SCORES, UNTRAINED, Ablation, Arm
+from ragtune.evaluation.ablation_section import write_ablation
 from ragtune.evaluation.scoring import score_answers
 from ragtune.evaluation.sides import closed_book_answers, evaluate_side
 from ragtune.files import atomic_file
@@ -49,7 +51,6 @@ PARTS = {"question_encoder": ENCODER, "passage_encoder": ENCODER, "generator": G
 MODEL = {"n_docs": 5, "temperature": 0.05, "max_input_tokens": 160}
 TRAINING = {"learning_rate": 7e-4, "question_encoder_learning_rate": 3e-4, "adam_beta2": 0.98, "warmup_steps": 0.05}
 ANSWER_TOKENS, KNOWN = 12, 20  # passages retrieved for the recall
-UNTRAINED, CLOSED_BOOK = "untrained", "closed-book"
 # Name → method and its settings, and the run that it starts from.
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "lsr": ({"method": "lsr"}, ""),
@@ -58,22 +59,8 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "alternate": ({"method": "alternate", "method_options": {"alternate_every": 10, "examples": "supported"}}, ""),
     "rag": ({"method": "rag"}, ""),
 }
-PAIRS = (
-    ("lsr", UNTRAINED),
-    ("ralt", UNTRAINED),
-    ("lsr, reader", "ralt"),
-    ("alternate", "lsr"),
-    ("alternate", "ralt"),
-    ("rag", "lsr"),
-    ("rag", "ralt"),
-    ("rag", "alternate"),
-    ("ralt", CLOSED_BOOK),
-)
-SCORES = ("em", "recall@1")
 GREEDY = {"num_beams": 1, "batch_size": 32}
 VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite")
-
-Scores = Mapping[str, np.ndarray]
 
 
 def prepared(work: Path, limit: int) -> dict[str, Path]:
@@ -170,11 +157,38 @@ def one_seed(seed: int, made: Mapping[str, Path], work: Path, options: argparse.
     return found
 
 
-def paired(ours: str, theirs: str, score: str, runs: Sequence[Mapping[str, Scores]], groups: np.ndarray) -> list[float]:
-    """Mean difference over all seeds, and its interval."""
-    one, other = (np.concatenate([run[arm][score] for run in runs]) for arm in (ours, theirs))
-    interval = compare(one, other, groups=np.tile(groups, len(runs))).interval
-    return [round(value, 4) for value in (interval.difference, interval.low, interval.high)]
+def gathered(runs: Sequence[Mapping[str, Mapping[str, Any]]], groups: np.ndarray) -> Ablation:
+    """The arms out of what `one_seed` gave for each seed."""
+
+    def arm(name: str) -> Arm:
+        own = [run[name] for run in runs]
+        scores = {score: np.array([each[score] for each in own]) for score in SCORES if score in own[0]}
+        return Arm(scores, {part: mean(each["moved"][part] for each in own) for part in own[0]["moved"]})
+
+    arms = {name: arm(name) for name in runs[0]}
+    return Ablation(arms.pop(UNTRAINED), arms, arms.pop(CLOSED_BOOK, None), groups)
+
+
+def rows(ablation: Ablation) -> list[tuple[str, ...]]:
+    """The table: a row per arm, then one per pair of arms, in points."""
+    table = [("mean over seeds", *SCORES, *(f"{part} moved" for part in PARTS))]
+    for name, arm in ablation.arms.items():
+        scores = (f"{arm.mean(score):.3f}" if score in arm.scores else "" for score in SCORES)
+        table.append((name, *scores, *(f"{arm.moved[part]:.3f}" if part in arm.moved else "" for part in PARTS)))
+    for name, by_score in differences(ablation).items():
+        told = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in found)) for found in by_score.values()]
+        table.append((name, *told, *[""] * (len(table[0]) - 1 - len(told))))
+    return table
+
+
+def differences(ablation: Ablation) -> dict[str, dict[str, list[float]]]:
+    """Mean difference and its interval, by pair and score."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for contrast in ablation.contrasts():
+        interval = contrast.comparison.interval
+        values = [round(value, 4) for value in (interval.difference, interval.low, interval.high)]
+        found.setdefault(f"{contrast.ours} - {contrast.theirs}", {})[contrast.score] = values
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -186,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-eval-questions", type=int, default=500, help="of validation")
     parser.add_argument("--limit", type=int, default=0, help="test questions; 0 for all")
     parser.add_argument("--workspace", type=Path, help="keeps what is trained, for these very options")
+    parser.add_argument("--report", type=Path, help="HTML file to write")
     parser.add_argument("--set", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as own:
@@ -194,24 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = prepared(work, options.limit)
         groups = groups_of(list(read_kept_questions(made["test"])))
         runs = {seed: one_seed(seed, made, work, options) for seed in options.seeds}
-    table = [("mean over seeds", *SCORES, *(f"{part} moved" for part in PARTS))]
-    known = runs[options.seeds[0]]
-    for arm in known:
-        cells = [_mean(run[arm].get(name) for run in runs.values()) for name in SCORES]
-        cells += [_mean(run[arm]["moved"].get(part) for run in runs.values()) for part in PARTS]
-        table.append((arm, *cells))
-    differences = {
-        f"{ours} - {theirs}": {
-            score: paired(ours, theirs, score, list(runs.values()), groups)
-            for score in SCORES
-            if score in known[theirs]
-        }
-        for ours, theirs in PAIRS
-        if {ours, theirs} <= known.keys()
-    }
-    for name, by_score in differences.items():
-        told = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in found)) for found in by_score.values()]
-        table.append((name, *told, *[""] * (len(table[0]) - 1 - len(told))))
+    ablation = gathered(list(runs.values()), groups)
+    if options.report:
+        write_ablation(options.report, ablation, "ablation on the bundled sample")
     by_seed = {
         seed: {
             arm: {name: round(float(np.mean(found[name])), 4) for name in SCORES if name in found}
@@ -220,14 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         for seed, arms in runs.items()
     }
-    shown = {name: value for name, value in vars(options).items() if name != "workspace"}
-    figures = {**shown, "test_questions": len(groups), "differences": differences, "runs": by_seed}
-    report("ablation", table, figures, VERSIONS)
-
-
-def _mean(values: Any) -> str:
-    known = [float(np.mean(value)) for value in values if value is not None]
-    return f"{mean(known):.3f}" if known else ""
+    shown = {name: value for name, value in vars(options).items() if name not in ("workspace", "report")}
+    figures = {**shown, "test_questions": len(groups), "differences": differences(ablation), "runs": by_seed}
+    report("ablation", rows(ablation), figures, VERSIONS)
 
 
 if __name__ == "__main__":

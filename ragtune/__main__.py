@@ -1,4 +1,4 @@
-"""The `ragtune` command: ask a fine-tuned model, hand it to Hugging Face, tidy a workspace."""
+"""The `ragtune` command: ask a fine-tuned model, hand it to Hugging Face, compare runs, tidy a workspace."""
 
 import argparse
 import os
@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return ask.run(options)
         if options.command == "gc":
             return collect_garbage(options.workspace, options.keep, options.keep_days, options.delete)
+        if options.command == "ablation":
+            return ablation(options.runs, options.output)
         export(options.model, options.output)
     except RagtuneError as error:
         print(f"ragtune: {' '.join(str(error).split())}", file=sys.stderr)
@@ -39,6 +41,22 @@ def export(model_folder: str, output_folder: str) -> None:
     from ragtune.models.checkpoint import export_huggingface, load_model
 
     export_huggingface(load_model(model_folder), output_folder)
+
+
+def ablation(runs: Sequence[tuple[str, str]], output: str) -> int:
+    """Write a page that compares finished runs as the arms of an ablation, and print what it finds.
+
+    Raises:
+        EvaluationError: as `ablation_of`.
+        StorageError: the page cannot be written.
+    """
+    from ragtune.evaluation.ablation_runs import ablation_of
+    from ragtune.evaluation.ablation_section import verdict, write_ablation
+
+    found = ablation_of(runs)
+    write_ablation(output, found)
+    print(*verdict(found), f"report   {output}", sep="\n")
+    return 0
 
 
 def collect_garbage(workspace: str, keep: Sequence[str], keep_days: float, delete: bool) -> int:
@@ -82,6 +100,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--model", required=True, metavar="DIR", help="model folder, as a run leaves it")
     export.add_argument("--output", required=True, metavar="DIR", help="folder to write, whole or not at all")
+    compared = commands.add_parser(
+        "ablation",
+        help="compare runs that train one part, the other, or both",
+        description="Write an HTML page that compares finished runs from one start on the same questions: whether each "
+        "part learns, and whether training both is better than one.",
+    )
+    compared.add_argument(
+        "runs",
+        nargs="+",
+        type=_arm,
+        metavar="NAME=DIR",
+        help="name of an arm and folder of a run; the same name again is another run of that arm",
+    )
+    compared.add_argument("--output", required=True, metavar="FILE", help="HTML file to write")
     gc = commands.add_parser(
         "gc",
         help="remove what nothing refers to",
@@ -105,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
         help="days to keep what another machine's process holds, and what can be resumed (default: %(default)g)",
     )
     return parser
+
+
+def _arm(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not (name and folder):
+        raise argparse.ArgumentTypeError(f"{text}: must be NAME=DIR, such as rag=runs/latest")
+    return name, folder
 
 
 if __name__ == "__main__":

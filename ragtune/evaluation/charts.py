@@ -5,12 +5,15 @@ once, in the page. Every chart carries a title and a description for those who c
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ragtune.evaluation.bootstrap import Interval
+
 _WIDTH, _HEIGHT = 440, 270  # user units; the page scales them to the column
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 12, 40
+_ROW = 30  # of an interval
 _MARKED_POINTS = 25  # with more than this many, markers would hide the line
 
 Format = Callable[[float], str]
@@ -38,6 +41,10 @@ def whole_percent(fraction: float) -> str:
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points: -0.0281 as "−2.8"."""
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def _whole_points(difference: float) -> str:
+    return f"{100 * difference:+g}".replace("-", "−") if difference else "0"
 
 
 def plain(value: float) -> str:
@@ -150,6 +157,36 @@ def dumbbell(title: str, before: float, after: float, closed_book: float | None 
         '<text class="tick" x="10" y="38">0 %</text><text class="tick" x="290" y="38" text-anchor="end">100 %</text>'
     )
     return _svg(title, f"{described}, on a scale from 0 to 100 %.", marks, 300, 42)
+
+
+def interval_chart(title: str, x_label: str, intervals: Mapping[str, Interval]) -> str:
+    """A row per name: a dot at the difference on its 95 % interval, and a line where there is none. Fractions."""
+    rows, left = len(intervals), min(170.0, 16 + 6.6 * max(map(len, intervals)))
+    bottom = _TOP + rows * _ROW
+    ticks = _ticks(
+        min(0.0, *(interval.low for interval in intervals.values())),
+        max(0.0, *(interval.high for interval in intervals.values())),
+    )
+    to_x = _scale(ticks[0], ticks[-1], left, _WIDTH - _RIGHT)
+    parts = [
+        f'<line class="grid-line" x1="{to_x(tick):.1f}" y1="{_TOP}" x2="{to_x(tick):.1f}" y2="{bottom}"/>'
+        f'<text class="tick" x="{to_x(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{_whole_points(tick)}</text>'
+        for tick in ticks
+    ]
+    parts.append(f'<line class="diagonal" x1="{to_x(0):.1f}" y1="{_TOP}" x2="{to_x(0):.1f}" y2="{bottom}"/>')
+    told = []
+    for row, (name, interval) in enumerate(intervals.items()):
+        y = _TOP + (row + 0.5) * _ROW
+        told.append(f"{name} {points(interval.difference)} ({points(interval.low)} to {points(interval.high)})")
+        parts.append(
+            f'<text class="tick" x="{left - 10:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<g class="after"><title>{escape(told[-1])}</title>'
+            f'<polyline points="{to_x(interval.low):.1f},{y:.1f} {to_x(interval.high):.1f},{y:.1f}"/>'
+            f'<circle cx="{to_x(interval.difference):.1f}" cy="{y:.1f}" r="4.5"/></g>'
+        )
+    middle = (left + _WIDTH - _RIGHT) / 2
+    parts.append(f'<text class="tick" x="{middle:.1f}" y="{bottom + 34}" text-anchor="middle">{escape(x_label)}</text>')
+    return _svg(title, f"{x_label}: {'; '.join(told)}.", "".join(parts), height=bottom + 40)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = 200) -> list[tuple[float, float]]:

@@ -46,6 +46,11 @@ class Comparison:
         return self.interval.low > 0 and self.p_value <= 1 - CONFIDENCE
 
     @property
+    def worse(self) -> bool:
+        """As `better`, the other way round."""
+        return self.interval.high < 0 and self.p_value <= 1 - CONFIDENCE
+
+    @property
     def detectable(self) -> float | None:
         """`detectable_difference`, should two models differ on as many questions as these do."""
         return detectable_difference(self._independent, (self.wins + self.losses) / self.questions)

@@ -70,14 +70,29 @@ def write_report(
         _movement(metrics),
         _provenance(rejected or {}, knowledge_base or {}, parameters or {}, seconds or {}),
     ]
+    write_page(
+        path,
+        title,
+        headline,
+        lead,
+        "".join(sections),
+        cards="".join(_card(metrics, name, label) for name, label in _CARDS),
+        legend=_legend(metrics),
+    )
+
+
+def write_page(
+    path: str | Path, title: str, verdict: str, lead: str, sections: str, *, cards: str = "", legend: str = ""
+) -> None:
+    """Write a page in the report's style, whole or not at all; the title is text, all else HTML."""
     template = Template(resources.files("ragtune.evaluation").joinpath("report.html").read_text("utf-8"))
     page = template.substitute(
         title=escape(title),
-        verdict=headline,
+        verdict=verdict,
         lead=lead,
-        cards="".join(_card(metrics, name, label) for name, label in _CARDS),
-        legend=_legend(metrics),
-        sections="".join(sections),
+        cards=cards,
+        legend=legend,
+        sections=sections,
         footer=f"ragtune {escape(__version__)}. Intervals: paired bootstrap by groups of questions, 95 %.",
     )
     with atomic_file(path) as stream:

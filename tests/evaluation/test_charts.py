@@ -3,7 +3,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ragtune.evaluation.charts import Series, bar_chart, dumbbell, line_chart, percent, plain, thinned
+from ragtune.evaluation.bootstrap import Interval
+from ragtune.evaluation.charts import (
+    Series,
+    bar_chart,
+    dumbbell,
+    interval_chart,
+    line_chart,
+    percent,
+    plain,
+    thinned,
+)
 
 LINES = [Series("before", "before", [(1, 0.2), (2, 0.4)]), Series("after", "after", [(1, 0.5), (2, 0.9)])]
 
@@ -69,3 +79,16 @@ def test_a_long_log_is_thinned_by_averages():
 
 def test_numbers_are_short():
     assert (percent(0.7484), plain(1500), plain(0.25)) == ("74.8\N{NO-BREAK SPACE}%", "1,500", "0.25")
+
+
+def test_intervals_are_drawn_to_scale_around_their_differences():
+    svg = interval_chart("EM gained", "points", {"a & b": Interval(0.1, -0.05, 0.25), "c": Interval(0.0, 0.0, 0.0)})
+    root = ElementTree.fromstring(svg)
+    (zero,) = (float(line.get("x1")) for line in root.findall("line") if line.get("class") == "diagonal")
+    first, second = root.findall("g")
+    ends = [float(point.split(",")[0]) for point in first.find("polyline").get("points").split()]
+    middle = float(first.find("circle").get("cx"))
+    assert (middle - zero) / (ends[1] - ends[0]) == pytest.approx(1 / 3, abs=0.01)
+    assert ends[0] < zero < middle < ends[1]
+    assert float(second.find("circle").get("cx")) == pytest.approx(zero, abs=0.1)
+    assert {"a & b", "c", "0", "+10", "points"} <= set(texts(svg))

@@ -128,3 +128,10 @@ def test_equal_answers_still_say_what_a_difference_would_take():
 def test_other_questions_on_both_sides_are_an_error():
     with pytest.raises(EvaluationError, match="the same questions"):
         compare([1, 0], [1])
+
+
+def test_worse_is_better_with_the_sides_changed():
+    ours, theirs = [0.0] * 6 + [1.0], [1.0] * 7
+    assert compare(ours, theirs).worse and not compare(ours, theirs).better
+    assert compare(theirs, ours).better and not compare(theirs, ours).worse
+    assert not compare(ours[:4], theirs[:4]).worse  # four losses are unlikely by the bootstrap alone
