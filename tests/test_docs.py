@@ -1,5 +1,7 @@
 import json
 import runpy
+import shlex
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +43,19 @@ def test_the_page_of_scale_says_what_was_measured():
         row = [f"{size * millions / 1e3:.0f} GB" for size in sizes]
         lite = row[1] if millions < 21 else "–"
         assert f"| {millions} million | {row[0]} | {lite} | {row[2]} |" in page
+
+
+def test_the_commands_of_a_federation_are_ones_that_flower_knows():
+    from flwr.superlink.cli.flower_superlink import _parse_args_run_superlink
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+
+    page = (ROOT / "docs" / "federation.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in page.splitlines() if line.startswith(("flower-", "flwr "))]
+    parsers = {"flower-superlink": _parse_args_run_superlink, "flower-supernode": _parse_args_run_supernode}
+    assert [command[0] for command in commands] == [*parsers, "flwr"]
+    for name, *words in commands[:2]:
+        parsers[name]().parse_args(words)
+    app = tomllib.loads((ROOT / "deploy" / "federation" / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]
+    run, folder, _, option, settings, *_ = commands[2][1:]
+    assert (run, folder, option) == ("run", "deploy/federation", "--run-config")
+    assert {each.partition("=")[0] for each in settings.split()} == set(app["app"]["config"])

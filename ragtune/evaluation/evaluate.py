@@ -34,7 +34,7 @@ _KEPT_SCORES = (
     "answer_recall@1_",
     "answer_recall@5_",
 )  # what a question's line of predictions.jsonl has, for each model
-_TRAINING_LOG = "training_log.json"
+_TRAINING_LOG, _FEDERATION = "training_log.json", "federation.json"
 # What KFP's page shows, and its REST API hands out by way of the log; all figures are in metrics.json.
 HEADLINES = (
     *(f"{name}_{side}" for name in ("em", "f1", "recall@5") for side in ("before", "after")),
@@ -171,7 +171,8 @@ def evaluate(
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     facts = {
         "title": title or f"{_last_name(base_parts[2])} with {_last_name(base_parts[0])}",
-        "training_log": _training_log(model_folder),
+        "training_log": _read_json(model_folder, _TRAINING_LOG) or [],
+        "federation": _read_json(model_folder, _FEDERATION) or {},
         "rejected": _rejected_by_reason(rejected_path),
         "champion": told,
         "deciding_metric": metric,
@@ -215,9 +216,9 @@ def _records(
         yield record | {name: float(score) for name, score in scores.items()}
 
 
-def _training_log(model_folder: str | Path) -> list[dict[str, float]]:
-    path = Path(model_folder) / _TRAINING_LOG
-    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+def _read_json(model_folder: str | Path, name: str) -> Any:
+    path = Path(model_folder) / name
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def _rejected_by_reason(path: str | Path) -> dict[str, int]:

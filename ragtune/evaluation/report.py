@@ -14,6 +14,7 @@ from ragtune.errors import EvaluationError
 from ragtune.evaluation.champion_section import IN_WORDS, champion_section
 from ragtune.evaluation.charts import dumbbell, percent, plain, points
 from ragtune.evaluation.examples import drawn, example_html, lost, won
+from ragtune.evaluation.federation_section import federation_section
 from ragtune.evaluation.figures import evidence
 from ragtune.files import atomic_file
 
@@ -38,6 +39,7 @@ def write_report(
     *,
     title: str = "ragtune",
     training_log: Sequence[Mapping[str, float]] = (),
+    federation: Mapping[str, Any] | None = None,
     champion: Mapping[str, str] | None = None,
     deciding_metric: str = "em",
     rejected: Mapping[str, int] | None = None,
@@ -54,6 +56,7 @@ def write_report(
         passages: passage id to {"title", "text"}, for the examples.
         title: what the page is called: a model, a run, a day.
         training_log: {"step", "loss", "em", …} each; steps that lack a name are left out of its curve.
+        federation: rounds and sites of one, see `federation_section`.
         champion: its `version`, and the `problem` that kept it from being evaluated; empty where there was none.
         deciding_metric: the score per question by which a model may become champion.
         rejected: how many questions were rejected, by reason.
@@ -63,6 +66,7 @@ def write_report(
     headline, lead = verdict(metrics, deciding_metric)
     sections = [
         evidence(metrics, predictions, training_log),
+        federation_section(federation or {}),
         _tables(metrics),
         champion_section(metrics, predictions, champion or {}, deciding_metric),
         _examples("won", "Won: wrong before, right after", [row for row in predictions if won(row)], passages),

@@ -30,6 +30,8 @@ def make_client_app(sites: Sequence[Site] = ()) -> ClientApp:
         """Train for a round; a site that cannot raises, and the round goes on without it."""
         site = _site(context, sites)
         weights, settings, average = _read(message)
+        if _round(message) == 1:
+            site.forget()
         trained, metrics = site.train(weights, settings, average)
         arrays = ArrayRecord({name: Array(weight) for name, weight in trained.items()})
         return _reply(message, site, metrics, {"train_loss": metrics["train_loss"]}, {ARRAYS: arrays})
@@ -38,6 +40,8 @@ def make_client_app(sites: Sequence[Site] = ()) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         """Evaluate the averaged weights on the site's validation questions."""
         site = _site(context, sites)
+        if _round(message) == 0:
+            site.forget()
         return _reply(message, site, site.evaluate(*_read(message)), {}, {})
 
     return app
@@ -71,6 +75,11 @@ def _read(message: Message) -> tuple[dict[str, np.ndarray], dict[str, Any], str]
         settings["proximal_mu"] = mu
     weights = {name: array.numpy() for name, array in message.content.array_records[ARRAYS].items()}
     return weights, settings, str(config["average"])
+
+
+def _round(message: Message) -> int:
+    """The round's number, which Flower's strategies add; 0 before the first."""
+    return int(str(message.content.config_records[CONFIG]["server-round"]))
 
 
 def _reply(message: Message, site: Site, metrics: dict[str, Any], told: dict[str, float], records: dict) -> Message:

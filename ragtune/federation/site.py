@@ -79,6 +79,12 @@ class Site:
             own = site_settings(settings, json.loads(self.settings))
             return self._call("evaluate", own, str(self._take_over(received, own, average)))
 
+    def forget(self) -> None:
+        """Drop what an earlier federation has left in the work folder: weights that did not travel."""
+        for name in ("own", "start"):
+            if Path(self.work, name).is_dir():
+                remove_folder(Path(self.work, name))
+
     def _call(self, function: str, settings: Mapping[str, Any], *folders: str) -> dict[str, Any]:
         return in_own_process(call, function, asdict(self), dict(settings), *folders, imports=_IMPORTS)
 

@@ -14,13 +14,14 @@ from ragtune.federation.local import shared_settings
 from ragtune.federation.rounds import Plan, weights_of_round
 from ragtune.federation.server import federate
 from ragtune.federation.site import Site
-from ragtune.federation.weights import read_weights, travelling
+from ragtune.federation.weights import read_weights, travelling, write_weights
 from ragtune.models.checkpoint import load_model, save_model
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods.federated import FederatedOptions
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 ONE_FILE = {"train": 1, "validation": 1}  # of an empty split too
+STALE = "generator/shared.weight"
 TRAINED = frozenset({"question_encoder", "generator"})
 PARAMETERS = {"max_steps": 2, "n_docs": 3, "temperature": 0.05, "retrieval": "exact", "learning_rate": 3e-3}
 PARAMETERS |= {"per_device_train_batch_size": 4, "warmup_steps": 0, "logging_steps": 1, "report_to": "none"}
@@ -55,13 +56,16 @@ def test_two_sites_train_in_turn_with_an_average_between(run, sites):
 
 
 def test_what_is_not_averaged_stays_at_its_site_from_round_to_round(run, sites, base_model):
-    before, after, _ = run(sites, rounds=2, average="retriever")
+    shutil.copytree(base_model, f"{sites[0].work}/own")
+    write_weights(f"{sites[0].work}/own", {STALE: np.full_like(read_weights(base_model, [STALE])[STALE], 9.0)})
+    before, after, _ = run(sites, {**PARAMETERS, "max_steps": 4}, rounds=2, average="retriever")
     assert {name.partition("/")[0] for name in after} == {"question_encoder"} and moved(before, after, "question") > 0
     names = travelling(base_model, "generator", TRAINED)
     start, *own = (read_weights(folder, names) for folder in (base_model, *(f"{site.work}/own" for site in sites)))
     assert moved(start, own[0], "generator/") > 0 and moved(own[0], own[1], "generator/") > 0
     received = read_weights(f"{sites[0].work}/received", names)
     assert moved(received, own[0], "generator/") == 0
+    assert moved(start, own[0], STALE) < 1  # an earlier federation's is forgotten
 
 
 def test_adapters_alone_travel(run, sites, tmp_path, base_model):
