@@ -9,7 +9,7 @@ from ragtune.models.checkpoint import save_model
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.pairs import open_pairs
-from ragtune.training.prepare import _check_writable, base_model
+from ragtune.training.prepare import _check_positions, _check_writable, base_model
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,14 @@ def test_an_attention_that_cannot_be_had_is_told_with_the_way_out(still_world, p
 def test_a_kernel_of_the_hub_which_is_code_is_no_attention():
     with pytest.raises(ParameterError, match="attn_implementation"):
         arguments(attn_implementation="kernels-community/flash-attn")
+
+
+def test_prompts_longer_than_the_generator_has_positions_are_refused(still_world, pairs):
+    model = base_model(files(still_world), arguments(), pairs)
+    _check_positions(model)  # T5 has distances
+    model.generator.backbone.config.max_position_embeddings = 299
+    with pytest.raises(TrainingError, match=r"max_input_tokens=300: .* set max_input_tokens=299 or lower"):
+        _check_positions(model)
 
 
 def test_a_place_that_cannot_be_written_is_known_before_training(tmp_path):

@@ -186,6 +186,15 @@ def test_prompts_end_where_the_answer_begins_and_padding_without_a_pad_token_is_
     assert generator.tokenizer.pad_token is None, "the tokenizer stays as it is"
 
 
+@pytest.mark.parametrize(("architecture", "most"), [("gpt2", 124), ("bloom", 0)])
+def test_prompt_and_answer_share_the_positions_that_there_are(architecture, most):
+    generator = generator_of(architecture)
+    assert generator.most_prompt_tokens(4) == most
+    prompts = {"input_ids": torch.full((1, most or 300), 40), "attention_mask": torch.ones(1, most or 300).long()}
+    with torch.no_grad():
+        assert generator.log_likelihoods(**prompts, labels=labels_of(ANSWERS[2:3])).isfinite().all()
+
+
 def test_a_tokenizer_without_an_end_token_is_an_error_that_says_what_to_do():
     tokenizer = bart_tokenizer()
     backbone = llama(tokenizer)
