@@ -1,6 +1,7 @@
 """Hard negatives mined while training goes on: once before the first step, and again from every refreshed base."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,13 @@ _QUESTIONS_AT_ONCE = 256
 
 
 def mine(
-    trainer: "RagTrainer", rows: Any, relevance: Relevance, pairs: MinedPairs, k: int, margin: float
+    trainer: "RagTrainer",
+    rows: Any,
+    numbers: Sequence[int],
+    relevance: Relevance,
+    pairs: MinedPairs,
+    k: int,
+    margin: float,
 ) -> Counter[str]:
     """Search the knowledge base for questions, and keep what may serve as hard negatives; every process must call it.
 
@@ -28,6 +35,7 @@ def mine(
     Args:
         trainer: encodes the questions with the live question encoder, and has the knowledge base.
         rows: tokenised questions, in the order of their numbers.
+        numbers: of those to search for.
         relevance: of these questions, and perhaps more.
         pairs: of the same; gets positives and negatives of these.
         k: passages searched for, for a question.
@@ -37,14 +45,14 @@ def mine(
         All found passages by what became of them.
     """
     args = trainer.args
-    own = range(args.process_index, len(rows), args.world_size)
+    own = numbers[args.process_index :: args.world_size]
     mined: list[tuple[int, list[int], list[int], Counter[str]]] = []
     with gathered(trainer.model):
-        for start in range(0, -(-len(rows) // args.world_size), _QUESTIONS_AT_ONCE):
+        for start in range(0, -(-len(numbers) // args.world_size), _QUESTIONS_AT_ONCE):
             asked = list(own[start : start + _QUESTIONS_AT_ONCE])
             queries = np.empty((0, trainer.rag.question_encoder.dimension), np.float32)
             if asked:
-                batch = trainer.data_collator([rows[place] for place in asked])
+                batch = trainer.data_collator([rows[number] for number in asked])
                 (queries,) = trainer.encode_questions([batch])
             assert trainer.knowledge is not None
             found = trainer.knowledge.search(queries, k)

@@ -4,7 +4,7 @@ Sources: Karpukhin et al. 2020, https://arxiv.org/abs/2004.04906; negatives mine
 2021 (ANCE), https://arxiv.org/abs/2007.00808; positive-aware, Moreira et al. 2024, https://arxiv.org/abs/2407.15831
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -128,7 +128,7 @@ class Retriever(Method):
         texts = [row["question"] for row in asked]
         self.pairs = MinedPairs(texts, len(self._rows), self.options.hardest, trainer.args.seed)
         self.pairs.positives = [self.relevance.positives(number) for number in range(len(asked))]
-        self._mine(trainer, asked)
+        self._mine(trainer, asked, range(len(asked)))
         known = [number for number in range(len(self._rows)) if self.pairs.positives[number]]
         if not known:
             raise TrainingError(
@@ -149,7 +149,8 @@ class Retriever(Method):
     def mine_again(self, trainer: "RagTrainer", base_step: int) -> None:
         """Mine for the questions that are trained on, from the base of a snapshot's step; every process calls it."""
         self.pairs.base_step = base_step
-        self._mine(trainer, self._rows)
+        known = [number for number in range(len(self._rows)) if self.pairs.positives[number]]
+        self._mine(trainer, self._rows, known)
 
     def similarity(self) -> float | None:
         """The mean cosine of validation questions and their positives since the last call, over all processes."""
@@ -224,14 +225,14 @@ class Retriever(Method):
 
         return [Mining(self, trainer)]
 
-    def _mine(self, trainer: "RagTrainer", rows: Any) -> None:
+    def _mine(self, trainer: "RagTrainer", rows: Any, numbers: Sequence[int]) -> None:
         from ragtune.training.methods.hard_negatives import KEPT
         from ragtune.training.methods.mining import mine, told
         from ragtune.training.telemetry.progress_lines import say
 
         options, pairs = self.options, self.pairs
         if options.negatives or not all(pairs.positives):
-            counts = mine(trainer, rows, self.relevance, pairs, options.candidates, options.margin)
+            counts = mine(trainer, rows, numbers, self.relevance, pairs, options.candidates, options.margin)
         if not options.negatives:
             self.mined = {"Dataset/Total_Size": float(pairs.size)}
             return

@@ -176,6 +176,9 @@ def test_of_questions_without_gold_those_are_trained_on_whose_answer_was_found(m
     ]
     assert trainer.method.pairs.positives[:5] == [[n] for n in range(5)]
     trainer.train()
+    trainer.method.relevance.answers[20] = [CITIES[20]]
+    trainer.method.mine_again(trainer, 2)
+    assert trainer.method.pairs.positives[20] == [], "it is not trained on, and no pair of it is counted"
 
 
 def test_titles_ask_for_texts_without_them(make):
