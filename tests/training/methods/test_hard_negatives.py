@@ -85,3 +85,17 @@ def test_in_a_pool_right_passages_repetitions_and_padding_are_no_negatives():
     pool = np.array([0, 4, 5, 2, 5, -1])  # two positives, then the negatives of the two
     excluded = relevance.excluded([0, 1], np.array([0, 1]), pool)
     assert excluded.tolist() == [[False, False, False, True, True, True], [False, False, False, False, True, True]]
+
+
+def test_a_pool_is_judged_as_each_passage_is_alone():
+    """Of any script, answers of one letter, of none that is a letter, and of a lone surrogate among them."""
+    texts = ["他在北京工作。", "Βερολίνο, 1 of 2", "the “Café” at 5–7", "a \ud800 b", "", "x", "THE café.", *TEXTS]
+    passages = [Passage(f"p{row}", "", text, (f"p{row}",)) for row, text in enumerate(texts)]
+    answers = [("北京",), ("2", "x"), ("Café", "the"), ("\ud800",), ("βερολίνο",), ("$", "5"), ()]
+    gold = [("p3",), ("p1", "gone"), ("p6",), ("p4",), ("p12", "p7"), (), ("p5",)]
+    relevance = Relevance(passages, gold, answers)
+    rows = np.array([*range(len(texts)), -1])
+    pool = np.concatenate([np.full(len(gold), -1), rows])
+    found = relevance.excluded(range(len(gold)), np.arange(len(gold)), pool)[:, len(gold) :]
+    alone = [[row == -1 or bool(relevance.why_right(n, row)) for row in rows.tolist()] for n in range(len(gold))]
+    assert found.tolist() == alone and 5 < np.sum(alone) < np.size(alone) / 2

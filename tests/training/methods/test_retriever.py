@@ -273,6 +273,29 @@ def test_validation_questions_that_nothing_answers_choose_no_step_by_their_loss(
         make_trainer(**settings, max_steps=1)
 
 
+@pytest.mark.parametrize("loss", ["infonce", "contrastive"])
+def test_an_evaluation_leaves_out_questions_without_a_positive(make, loss):
+    method = (trainer := make(max_steps=1, method_options={"loss": loss})).method
+    method.pairs.positives[49] = []
+    trainer.model.eval()
+
+    def loss_of(*rows):
+        batch = trainer.data_collator([trainer.eval_dataset[row] for row in rows])
+        with torch.no_grad():
+            return trainer.model(**method.inputs(batch, None, trainer.tokens)).loss.item()
+
+    assert loss_of(0, 1, 2, 3) == pytest.approx(loss_of(0, 2, 3), rel=1e-5) and loss_of(0, 2, 3) > 0
+    assert loss_of(1) == 0
+
+
+def test_each_step_draws_anew_of_the_hard_negatives(make):
+    method = (trainer := make(max_steps=1)).method
+    batch, drawn = trainer.data_collator([trainer.train_dataset[n] for n in range(8)]), []
+    for method.step in (0, 1, 0):
+        drawn.append(method.inputs(batch, None, trainer.tokens)["passage_rows"].tolist())
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
 def test_a_batch_of_questions_without_positives_reads_a_passage_that_there_is(make):
     method = (trainer := make(max_steps=1)).method
     method.pairs.positives = [[] for _ in range(60)]
