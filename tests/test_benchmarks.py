@@ -112,7 +112,7 @@ def test_generation_beside_transformers(results):
 
 
 @pytest.mark.slow
-def test_an_overlapped_search_beside_one_that_is_waited_for(results):
+def test_an_overlapped_search_beside_one_that_is_waited_for(results, training_here):
     import overlap
 
     overlap.main(["--steps", "2", "--questions", "20", "--pairs", "1"])

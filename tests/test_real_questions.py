@@ -14,8 +14,8 @@ from ragtune.sample.copying import copying_generator
 from ragtune.sample.word_tokenizer import build_word_tokenizer
 
 ROOT = Path(__file__).parents[1]
-TRAIN_QUESTIONS, TEST_QUESTIONS = 80, 40
-EVERY = 200  # so many passages apart, for the others
+TRAIN_QUESTIONS, TEST_QUESTIONS = 48, 24
+EVERY = 400  # so many passages apart, for the others
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,11 @@ def test_the_pipeline_runs_on_real_questions_and_finds_their_passages(cut, minil
         "workspace": str(cut / "workspace"),
         "temperature": 0.05,
         "max_answer_tokens": 12,
-        "max_steps": 4,
+        "max_steps": 2,
         "batch_size": 8,
         "learning_rate": 1e-3,
         "question_encoder_learning_rate": 2e-5,
-        "eval_steps": 4,
+        "eval_steps": 2,
         "closed_book_steps": 0,
         "num_beams": 1,
     }

@@ -24,7 +24,7 @@ def cut(shared_data, tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_both_methods_are_measured_from_the_same_start(cut, minilm, monkeypatch, capsys):
+def test_both_methods_are_measured_from_the_same_start(cut, minilm, training_here, monkeypatch, capsys):
     monkeypatch.syspath_prepend(BENCHMARKS)
     import measured
     import refresh

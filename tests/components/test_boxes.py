@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+import pipeline
+from ragtune.__main__ import main as ragtune
 from ragtune.knowledge.pointers import resolve
 from ragtune.kubeflow.run_folder import box_folder, box_metrics
 from ragtune.models.encoders import Encoder
@@ -37,11 +39,28 @@ SHORT = {
 }
 
 
-def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProcess:
+def words(folder: Path, output: str, **parameters) -> list[str]:
+    """The arguments of `pipeline.py` for a short run."""
     values = {**SHORT, "workspace": folder / "workspace", **parameters}
     sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    command = [sys.executable, "pipeline.py", "run", "--params", "params/demo.yaml", "--output", folder / output, *sets]
-    return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    return ["run", "--params", "params/demo.yaml", "--output", str(folder / output), *map(str, sets)]
+
+
+def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProcess:
+    command = [sys.executable, "pipeline.py", *words(folder, output, **parameters)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """What `pipeline.py run` says in this process, for runs that never begin."""
+    monkeypatch.chdir(ROOT)
+
+    def start_here(folder: Path, output: str, **parameters) -> str:
+        assert pipeline.main(words(folder, output, **parameters)) == 1
+        return capsys.readouterr().err
+
+    return start_here
 
 
 @pytest.fixture(scope="module")
@@ -114,21 +133,16 @@ def test_a_summary_is_beside_the_report(run):
     assert "# The run succeeded" in summary and "version 1 of ragtune-demo: forced" in summary
 
 
-def test_a_second_run_into_the_same_folder_is_refused(run):
+def test_a_second_run_into_the_same_folder_is_refused(run, refused):
     folder, _ = run
     stood = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    result = start(folder.parent, "first", seed=1)
-    assert result.returncode == 1
-    assert f"error: {folder}: holds a finished run" in result.stderr
+    assert f"error: {folder}: holds a finished run" in refused(folder.parent, "first", seed=1)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stood
 
 
-def test_ask_answers_from_the_run_folder(run):
-    command = [sys.executable, "-m", "ragtune", "ask", "--json", "--model", run[0] / "model"]
-    command.append("what is the capital of Norway ?")
-    result = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    answer = json.loads(result.stdout)
+def test_ask_answers_from_the_run_folder(run, capsys):
+    assert ragtune(["ask", "--json", "--model", str(run[0] / "model"), "what is the capital of Norway ?"]) == 0
+    answer = json.loads(capsys.readouterr().out)
     assert len(answer["passages"]) == 5
     assert sum(passage["probability"] for passage in answer["passages"]) == pytest.approx(1, abs=1e-4)
 
@@ -187,7 +201,7 @@ def test_a_second_run_writes_no_passage_again(second):
     assert (figures["written"], figures["embedded"]) == (0, 0)
 
 
-def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask_use(run, second):
+def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask_use(run, second, capsys):
     before, after = (resolve(folder / "knowledge_base") for folder in (run[0], second))
     assert before[0].parent.name == "demo"
     assert after[0].parent.name.startswith("demo-")
@@ -198,9 +212,7 @@ def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask
     facts = json.loads((box_folder(second / "boxes", "evaluate_rag") / "evaluation" / "facts.json").read_text())
     assert facts["knowledge_base"]["encoder_fingerprint"] == after[1].encoder_fingerprint
     assert json.loads((second / "metrics.json").read_text())["training_refreshes"] >= 1
-    command = [sys.executable, "-m", "ragtune", "ask", "--json", "--model", second / "model", "who ?"]
-    result = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert ragtune(["ask", "--json", "--model", str(second / "model"), "who ?"]) == 0, capsys.readouterr()
 
 
 @pytest.mark.parametrize(
@@ -211,11 +223,10 @@ def test_a_trained_passage_encoder_gets_a_knowledge_base_that_evaluation_and_ask
         ({"milvus_uri": "http://127.0.0.1:9"}, "error: http://127.0.0.1:9: no Milvus answers there"),
     ],
 )
-def test_what_is_not_there_is_told_before_a_run_begins(tmp_path, parameters, message):
-    result = start(tmp_path, "bad", **parameters)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_what_is_not_there_is_told_before_a_run_begins(tmp_path, refused, parameters, message):
+    told = refused(tmp_path, "bad", **parameters)
+    assert message in told
+    assert "Traceback" not in told
     assert not (tmp_path / "bad").exists()
 
 
