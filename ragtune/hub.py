@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import normalizers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
 from ragtune.errors import ModelError
@@ -116,11 +116,7 @@ def generator_family(name_or_path: str | Path, trust_remote_code: bool = False) 
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    name, revision = split_revision(name_or_path)
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{name_or_path}: its config.json cannot be read as a generator's: {error}") from error
+    config = generator_config(name_or_path, trust_remote_code)
     if config.is_encoder_decoder:
         return "seq2seq"
     known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
@@ -131,6 +127,46 @@ def generator_family(name_or_path: str | Path, trust_remote_code: bool = False) 
         f"{name_or_path}: holds {', '.join(held)}, which writes no text: a generator is an encoder-decoder, such as "
         "BART or T5, or a decoder-only model, such as Llama or Qwen, saved with its output layer"
     )
+
+
+def generator_config(name_or_path: str | Path, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """Load a generator's config.json; arguments as of `generator_family`.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    name, revision = split_revision(name_or_path)
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name_or_path}: its config.json cannot be read as a generator's: {error}") from error
+
+
+def check_positions(
+    config: PreTrainedConfig, name_or_path: str | Path, max_input_tokens: int, max_answer_tokens: int
+) -> None:
+    """Refuse inputs and answers that are longer than what a generator was made for, if its config.json tells.
+
+    Args:
+        config: from `generator_config`.
+        name_or_path: of the generator, for the error.
+        max_input_tokens, max_answer_tokens: of the run; a decoder-only model reads both in a row.
+
+    Raises:
+        ModelError: it has no positions for so many.
+    """
+    asked = {"max_input_tokens": max_input_tokens, "max_answer_tokens": max_answer_tokens}
+    needs = {"encoder": ["max_input_tokens"], "decoder": ["max_answer_tokens"]}
+    for side, names in needs.items() if config.is_encoder_decoder else [("decoder", list(asked))]:
+        own = getattr(config, side, config) if config.is_encoder_decoder else config.get_text_config()
+        most = getattr(own, f"max_{side}_position_embeddings", None) or getattr(own, "max_position_embeddings", None)
+        needed = sum(asked[name] for name in names)
+        if most is not None and needed > most:
+            given = " and ".join(f"{name}={asked[name]}" for name in names)
+            raise ModelError(
+                f"{name_or_path}: has {most} positions, and {given} need {needed}: lower {names[0]} to "
+                f"{most - needed + asked[names[0]]} or less, or take another generator"
+            )
 
 
 def load_prompt(name_or_path: str | Path, role: str) -> str:

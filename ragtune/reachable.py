@@ -11,7 +11,15 @@ from transformers.utils.hub import extract_commit_hash
 
 from ragtune.errors import ModelError, RegistryError, StorageError, UnavailableError
 from ragtune.files import content_hash, open_uri
-from ragtune.hub import find_file, generator_family, load_tokenizer, read_json, split_revision
+from ragtune.hub import (
+    check_positions,
+    find_file,
+    generator_config,
+    generator_family,
+    load_tokenizer,
+    read_json,
+    split_revision,
+)
 from ragtune.knowledge.address import wait_until_listening
 from ragtune.knowledge.claims import check_free
 from ragtune.questions.hub_dataset import HubDataset
@@ -40,6 +48,8 @@ def check_reachable(values: Mapping[str, Any]) -> None:
             _check_source(values[name])
     _check_writable(values["workspace"])
     check_models(values["question_encoder"], values["passage_encoder"], values["generator"])
+    lengths = (values["max_input_tokens"], values["max_answer_tokens"])
+    check_positions(generator_config(values["generator"]), values["generator"], *lengths)
     if values["when_busy"] == REFUSE:
         check_free(Path(values["workspace"]) / "knowledge_bases" / values["knowledge_base"])
     if values["milvus_uri"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ragtune.errors import ModelError
-from ragtune.hub import load_prompt, load_tokenizer, read_json, split_revision
+from ragtune.hub import check_positions, generator_config, load_prompt, load_tokenizer, read_json, split_revision
 
 ROOT = Path(__file__).parents[1]
 ENCODER = ROOT / "ragtune" / "sample" / "base" / "encoder"
@@ -130,3 +130,43 @@ def test_a_hub_repository_is_loaded_at_its_revision_and_one_without_safetensors_
     assert pickled.startswith("error: made/encoder: its weights are only there as pytorch_model.bin, a pickle")
     assert 'BertModel.from_pretrained("made/encoder")' in pickled or "AutoModel.from_pretrained" in pickled
     assert absent.startswith("error: made/nothing: there is no such folder, and the hub has no such model")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"model_type": "gpt2", "n_positions": 128},
+            "has 128 positions, and max_input_tokens=100 and",
+        ),
+        ({"model_type": "gpt2", "n_positions": 132}, ""),
+        ({"model_type": "llama", "max_position_embeddings": 64}, "lower max_input_tokens to 32 or less"),
+        ({"model_type": "bloom"}, ""),
+        ({"model_type": "bart", "max_position_embeddings": 64}, "and max_input_tokens=100 need 100: lower"),
+        ({"model_type": "bart", "max_position_embeddings": 100}, ""),
+        ({"model_type": "t5"}, ""),
+        (
+            {"model_type": "led", "max_encoder_position_embeddings": 100, "max_decoder_position_embeddings": 16},
+            "has 16 positions, and max_answer_tokens=32 need 32: lower max_answer_tokens to 16 or less",
+        ),
+        (
+            {
+                "model_type": "encoder-decoder",
+                "encoder": {"model_type": "bert", "max_position_embeddings": 64},
+                "decoder": {"model_type": "bert"},
+                "is_encoder_decoder": True,
+            },
+            "has 64 positions",
+        ),
+    ],
+    ids=lambda value: value.get("model_type") if isinstance(value, dict) else "",
+)
+def test_inputs_that_a_generator_has_no_positions_for_are_refused(tmp_path, config, message):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = generator_config(tmp_path)
+    if not message:
+        check_positions(found, tmp_path, 100, 32)
+        return
+    with pytest.raises(ModelError) as raised:
+        check_positions(found, tmp_path, 100, 32)
+    assert message in str(raised.value) and str(tmp_path) in str(raised.value)

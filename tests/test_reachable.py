@@ -119,3 +119,8 @@ def test_a_model_on_the_hub_is_told_by_its_commit(tmp_path, monkeypatch):
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setattr(reachable, "find_file", lambda name, file: snapshot / file)
     assert model_fingerprint("owner/name@main") == f"owner/name@{commit}"
+
+
+def test_an_input_that_is_longer_than_the_generators_positions_is_refused(values):
+    told = message(values, generator=str(BASE / "causal"), max_input_tokens=501, max_answer_tokens=12)
+    assert "base/causal: has 512 positions, and max_input_tokens=501 and max_answer_tokens=12 need 513" in told

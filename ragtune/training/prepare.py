@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ragtune.errors import TrainingError
+from ragtune.hub import check_positions
 from ragtune.knowledge.manifest import Manifest
 from ragtune.models.checkpoint import load_model
 from ragtune.models.pretrained import set_attention
@@ -82,10 +83,12 @@ def base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells:
     """The model to start from, with the run's settings where they were given; `tells` where a folder's own differ.
 
     Raises:
-        ModelError: a part cannot be loaded, or does not have the attention that is asked for.
+        ModelError: a part cannot be loaded, or does not have the attention or the positions that are asked for.
         TrainingError: that attention does not compute in the run's precision.
     """
     model = _loaded(files, args, pairs, tells)
+    generator, config = model.generator, model.config
+    check_positions(generator.backbone.config, generator.name, config.max_input_tokens, config.max_answer_tokens)
     for name, parts in _ATTENTION.items():
         kind = getattr(args, name)
         if kind.startswith("flash") and not args.bf16:
