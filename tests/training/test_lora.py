@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ragtune.errors import TrainingError
 from ragtune.models.checkpoint import load_model, save_model
@@ -32,6 +33,36 @@ def test_a_run_with_lora_trains_the_adapter_and_the_question_encoder(make_traine
     assert all(torch.equal(weight, after[name]) for name, weight in weights(loaded).items())
     further = make_trainer(model=load_model(tmp_path / "model"), folder="further", lora_rank=2, **SMALL)
     assert all(torch.equal(weight, after[name]) for name, weight in weights(further.rag.generator).items())
+
+
+def test_a_killed_run_resumes_exactly_from_checkpoints_without_the_frozen_weights(make_trainer, tmp_path, monkeypatch):
+    parameters = {"max_steps": 4, "eval_steps": 4, "save_steps": 2, "report_to": "none", "learning_rate": 1e-2}
+    parameters |= {"lora_rank": 2, "lora_dropout": 0.5, "n_docs": 2, "temperature": 1.0, "max_eval_questions": 4}
+    whole, killed, resumed = (make_trainer(folder=folder, **parameters) for folder in ("whole", "run", "run"))
+    base = weights(whole.rag.generator)
+    torch.manual_seed(0)
+    whole.fit()
+    step = killed.training_step
+
+    def die(*args, **kwargs):
+        if killed.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(killed, "training_step", die)
+    torch.manual_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    for folder in ("checkpoint-2", "best-0"):
+        written = load_file(tmp_path / "run" / folder / "model.safetensors")
+        assert all(".lora_" in name for name in written if name.startswith("generator."))
+        assert any(".lora_" in name for name in written)
+    resumed.fit()
+    after = weights(whole.rag.generator)
+    assert any(not torch.equal(after[name], base[name]) for name in after if "lora_" in name)
+    for part in ("question_encoder", "generator"):
+        one, other = (weights(getattr(trainer.rag, part)) for trainer in (whole, resumed))
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_an_adapter_that_a_model_came_with_is_merged_where_all_weights_are_trained(make_trainer, tmp_path):

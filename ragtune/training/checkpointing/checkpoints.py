@@ -21,7 +21,7 @@ CLOCK = "clock.json"
 _PARTIAL = ".partial-"
 _LEFT_BEHIND = (f"{_PARTIAL}*", ".checkpoint-*", ".best-*")  # half written, and half removed
 _NAME = re.compile(r"checkpoint-(\d+)$")
-_COPIES_OF_WEIGHTS = 4  # the weights, AdamW's two moments, and the weights of the best step that a checkpoint names
+_COPIES_OF_WEIGHTS = 4  # trained weights, AdamW's two moments, and the weights of the best step of a checkpoint
 
 
 def partial_of(whole: Path) -> Path:
@@ -108,7 +108,8 @@ def load_weights(module: nn.Module, folder: str | Path) -> None:
         load_full_state(module, state)
     except (KeyError, RuntimeError) as error:
         raise TrainingError(
-            f"{path}: is of another model ({error}); delete {Path(folder).parent} to start over"
+            f"{path}: is of another model, or of a run that trained other parts of it ({error}); delete "
+            f"{Path(folder).parent} to start over"
         ) from error
 
 
@@ -124,8 +125,8 @@ def check_space(module: nn.Module, folder: str | Path, kept: int) -> None:
     Raises:
         TrainingError: it cannot.
     """
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-    needed = weights * _COPIES_OF_WEIGHTS * (kept + 1)
+    trained = sum(weight.numel() * weight.element_size() for weight in module.parameters() if weight.requires_grad)
+    needed = trained * _COPIES_OF_WEIGHTS * (kept + 1)
     held = (file.stat() for file in Path(folder).glob("*-*/*"))
     free = shutil.disk_usage(folder).free + sum(file.st_size for file in held if file.st_nlink == 1)
     if free < needed:

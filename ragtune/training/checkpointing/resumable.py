@@ -204,7 +204,7 @@ class ResumableTrainer(Trainer):
     def _save_best(self) -> None:
         best = checkpoints.best_folder(self.folder, self.state.global_step)
         partial = checkpoints.partial_of(best)
-        weights = full_state(self.model, keep=self.args.should_save)
+        weights = full_state(self.model, keep=self.args.should_save, frozen=False)
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
             with checkpoints.writing(partial):
@@ -223,7 +223,7 @@ class ResumableTrainer(Trainer):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        weights = full_state(self.model, keep=self.args.should_save)
+        weights = full_state(self.model, keep=self.args.should_save, frozen=False)
         optimizer = full_optimizer_state(self.optimizer, keep=self.args.should_save)
         with checkpoints.writing(partial):
             if self.args.should_save:

@@ -61,18 +61,20 @@ def gathered(module: nn.Module) -> Iterator[None]:
             unit.reshard()
 
 
-def full_state(module: nn.Module, keep: bool = True) -> dict[str, Tensor]:
-    """As `state_dict`, with whole tensors and tied ones once.
+def full_state(module: nn.Module, keep: bool = True, frozen: bool = True) -> dict[str, Tensor]:
+    """As `state_dict`, with whole tensors and tied ones once; without `frozen`, only what learns and buffers.
 
     Every process must call it for a sharded module; those that do not `keep` it get nothing to fill their memory.
     """
-    tied = _tied(module)
-    whole = ((name, _full(value)) for name, value in module.state_dict().items() if name not in tied)
+    left_out = _tied(module) | (set() if frozen else _frozen(module))
+    whole = ((name, _full(value)) for name, value in module.state_dict().items() if name not in left_out)
     return {name: value.contiguous() for name, value in whole if keep}
 
 
 def load_full_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     """Take over, in place, what `full_state` gave: of a sharded module, each process its own part.
+
+    Frozen weights that are not in `state` stay as they are.
 
     Raises:
         KeyError: names are missing or unknown.
@@ -80,9 +82,10 @@ def load_full_state(module: nn.Module, state: dict[str, Tensor]) -> None:
     """
     tied = _tied(module)
     own = {name: value for name, value in module.state_dict().items() if name not in tied}
-    if own.keys() != state.keys():
-        raise KeyError(*sorted(own.keys() ^ state.keys())[:3])
-    for name, value in own.items():
+    if differing := (own.keys() - _frozen(module)) - state.keys() | state.keys() - own.keys():
+        raise KeyError(*sorted(differing)[:3])
+    for name in state:
+        value = own[name]
         if value.shape != state[name].shape:
             raise RuntimeError(f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}")
         value.copy_(_cut(state[name], value) if isinstance(value, DTensor) else state[name])
@@ -92,6 +95,10 @@ def _tied(module: nn.Module) -> set[str]:
     """Further names of tensors that have one already."""
     everything, once = (dict(module.named_parameters(remove_duplicate=remove)) for remove in (False, True))
     return everything.keys() - once.keys()
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
 
 
 def make_whole(parts: TrainedParts) -> None:

@@ -43,6 +43,24 @@ def test_weights_of_another_model_are_refused(tmp_path):
         checkpoints.load_weights(Tied(), tmp_path)
 
 
+def test_frozen_weights_are_neither_written_nor_changed(tmp_path):
+    saved, loaded = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    for module in (saved, loaded):
+        module[0].weight.requires_grad_(False)
+    frozen = loaded[0].weight.clone()
+    state = full_state(saved, frozen=False)
+    assert "0.weight" not in state and {"0.bias", "1.weight", "1.running_mean"} <= state.keys()
+    checkpoints.save_weights(state, tmp_path)
+    checkpoints.load_weights(loaded, tmp_path)
+    assert loaded[0].weight.equal(frozen) and loaded[0].bias.equal(saved[0].bias)
+    loaded.requires_grad_(True)
+    with pytest.raises(TrainingError, match=r"or of a run that trained other parts of it \('0\.weight'\)"):
+        checkpoints.load_weights(loaded, tmp_path)
+    checkpoints.save_weights(full_state(saved), tmp_path)  # as earlier versions wrote them
+    checkpoints.load_weights(loaded, tmp_path)
+    assert loaded[0].weight.equal(saved[0].weight)
+
+
 def test_the_last_checkpoint_is_the_one_with_the_most_steps(tmp_path):
     for step in (5, 20, 100):
         checkpoints.checkpoint_folder(tmp_path, step).mkdir()
@@ -67,6 +85,8 @@ def test_too_little_space_is_known_before_training(tmp_path):
         huge = nn.Linear(10**6, 10**7)  # 40 TB
     with pytest.raises(TrainingError, match=r"3 checkpoints need 480000\.\d GB, but the disk has"):
         checkpoints.check_space(huge, tmp_path, kept=2)
+    huge.weight.requires_grad_(False)  # as with an adapter: its weights are not written
+    checkpoints.check_space(huge, tmp_path, kept=2)
 
 
 def test_a_resumed_run_needs_no_room_for_what_is_there_already(tmp_path, monkeypatch):
