@@ -117,11 +117,11 @@ def evaluate(
     k = max(*RECALL_AT, answerable_k)
     generation = {"num_beams": num_beams, "batch_size": batch_size}
     model = load_model(model_folder)
-    config = model.config
     after = evaluate_side("after", model, knowledge_base_folder, questions, k, generation, retrieval=retrieval)
-    del model  # before the next one is loaded: a GPU may hold one of them only
-    base = RagModel.from_parts(*base_parts, config)
-    moved = moved_parts(base, model_folder)
+    model.to("cpu")  # before the next one is moved there: a GPU may hold one of them only
+    base = RagModel.from_parts(*base_parts, model.config)
+    moved = moved_parts(base, model)
+    del model
     before = evaluate_side(
         "before",
         base,

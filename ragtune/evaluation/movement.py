@@ -1,24 +1,21 @@
 """The distance that a training has moved each part of a model: a part that stood still has learnt nothing."""
 
 import math
-from pathlib import Path
 
 from ragtune.errors import ModelError
-from ragtune.models.checkpoint import load_model
 from ragtune.models.rag import RagModel
 from ragtune.models.weights import relative_distance
 
 PARTS = ("question_encoder", "passage_encoder", "generator")
 
 
-def moved_parts(base: RagModel, model_folder: str | Path) -> dict[str, float]:
+def moved_parts(base: RagModel, model: RagModel) -> dict[str, float]:
     """‖W' − W‖ / ‖W‖ of each part, as `moved_<part>`; NaN where the two are of different architectures.
 
     Args:
         base: the model before, as loaded: its W in float32.
-        model_folder: the model after.
+        model: the model after.
     """
-    model = load_model(model_folder)
     return {f"moved_{part}": _distance(base, model, part) for part in PARTS}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ragtune.errors import RegistryError
 from ragtune.evaluation.champion import Champion
 from ragtune.files import content_hash
-from ragtune.registry.connection import connected, database_file, local_folder
+from ragtune.registry.connection import connected, is_unused, local_folder
 from ragtune.registry.kept_models import keep_model, kept_model
 from ragtune.registry.pins import logged_knowledge_base
 
@@ -123,8 +123,7 @@ def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None
 
 
 def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
-    database = database_file(tracking_uri)
-    if database is not None and not database.exists():  # nothing is made by those who only look
+    if is_unused(tracking_uri):
         return None
     with connected(tracking_uri) as client:
         return find_champion(client, name)

@@ -137,6 +137,16 @@ def _open_database(database: Path) -> "MlflowClient":
     return client
 
 
+def is_unused(tracking_uri: str) -> bool:
+    """Tell that an embedded registry has no database yet: those who only look then make none.
+
+    Raises:
+        RegistryError: as `database_file`.
+    """
+    database = database_file(tracking_uri)
+    return database is not None and not database.exists()
+
+
 def check_tracking_uri(tracking_uri: str) -> None:
     """Raises RegistryError for plain files, which MLflow keeps no more; nothing is opened or made."""
     database_file(tracking_uri)

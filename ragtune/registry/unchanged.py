@@ -8,7 +8,7 @@ from ragtune import __version__
 from ragtune.errors import KnowledgeBaseError
 from ragtune.knowledge.pointers import pointer_from
 from ragtune.registry.champion import find_champion
-from ragtune.registry.connection import connected, database_file, local_folder, registry_uri
+from ragtune.registry.connection import connected, is_unused, local_folder, registry_uri
 from ragtune.registry.evaluated import hash_of
 from ragtune.registry.mlflow import COMPARED_TAG, EVIDENCE_TAG, NO_CHAMPION, REASON_TAG, RUN_TAG
 from ragtune.registry.pins import find_knowledge_base
@@ -88,8 +88,7 @@ def version_of_run(name: str, tracking_uri: str, key: str, workspace: str) -> st
     Raises:
         RegistryError: the registry cannot be reached.
     """
-    database = database_file(tracking_uri)
-    if database is not None and not database.exists():  # nothing is made by those who only look
+    if is_unused(tracking_uri):
         return ""
     with connected(tracking_uri) as client:
         found = client.search_model_versions(f"name='{name}' and tags.`{RUN_TAG}` = '{key}'")

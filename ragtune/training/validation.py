@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch.distributed as dist
 
 from ragtune.errors import TrainingError
 from ragtune.knowledge.passages import Passage
 from ragtune.questions.normalization import exact_match, normalize_for_matching
 from ragtune.questions.relevance import are_gold, first_rank, hold_answer
+from ragtune.training.distributed.all_processes import of_all_processes
 
 _RECALL_AT = (1, 5)
 
@@ -49,10 +49,7 @@ class Score:
 
     def over_all_processes(self) -> "Score":
         """The sum of all processes' scores; every process must call it."""
-        if not dist.is_initialized():
-            return self
-        everyone: list[Score] = [Score()] * dist.get_world_size()
-        dist.all_gather_object(everyone, self)
+        everyone = of_all_processes(self)
         cutoffs = {k for score in everyone for k in score.hits}
         return Score(
             sum(score.questions for score in everyone),

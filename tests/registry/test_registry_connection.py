@@ -11,7 +11,15 @@ from ragtune.registry.connection import (
     check_tracking_uri,
     database_file,
     is_server,
+    is_unused,
 )
+
+
+def test_a_registry_without_a_database_is_unused_and_stays_so(tmp_path):
+    assert is_unused(str(tmp_path)) and not list(tmp_path.iterdir())
+    (tmp_path / "mlflow.db").touch()
+    assert not is_unused(str(tmp_path))
+    assert not is_unused("https://mlflow.example.org")
 
 
 def test_places_that_mlflow_may_be_kept_at():

@@ -103,6 +103,8 @@ def run_inputs(
     parameters = {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT}
     questions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     parameters |= {"questions_per_step": questions, "exact_search": args.retrieval == "exact"}
+    if args.make_method().loss_by_batch:
+        parameters["per_device_eval_batch_size"] = args.per_device_eval_batch_size
     return {
         "ragtune": ragtune.__version__,
         "dataset": pairs_hash(Path(dataset_folder)),

@@ -63,6 +63,10 @@ class Alternate(Lsr):
         """The generator, or the encoders."""
         return frozenset({"generator"}) if self.turn(step) == "ralt" else self.encoders
 
+    def computes_at(self, step: int) -> frozenset[str]:
+        """The generator alone in its own turn."""
+        return frozenset({"generator"}) if self.turn(step) == "ralt" else self.parts
+
     def check(self, parameters: Mapping[str, Any]) -> None:
         """As `Lsr.check`; no part may be frozen."""
         super().check(parameters)

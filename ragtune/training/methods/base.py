@@ -59,6 +59,8 @@ class Method(ABC):
         marginalization: how the trained model marginalises over passages at inference: "sequence", "token" or "none",
             see `RagConfig`; "" leaves the base model's own.
         needs_search: passages for a step's questions are searched for before it; False gives `inputs` None.
+        loss_by_batch: a question's loss depends on the questions beside it, so that two validation losses can be
+            compared only where as many were evaluated at once.
         best_by: the validation metric that chooses the best step, unless `metric_for_best_model` says another: "em",
             which takes a generator among the parts, "recall@1", "recall@5", "recall@<n_docs>", or "loss".
         trained_by: module whose `train_model(prepared)` trains the model of a run, by name as it may be of a room below
@@ -70,6 +72,7 @@ class Method(ABC):
     uses: frozenset[str] = frozenset()
     marginalization: str = "sequence"
     needs_search: bool = True
+    loss_by_batch: bool = False
     best_by: str = "em"
     trained_by: ClassVar[str] = ""
 
@@ -96,6 +99,10 @@ class Method(ABC):
     def trains_at(self, step: int) -> frozenset[str]:
         """Of `trains`, the parts that learn in a step, counted from 0; the others are in evaluation mode in it."""
         return self.trains
+
+    def computes_at(self, step: int) -> frozenset[str]:
+        """Of `parts`, those that a step's loss computes with."""
+        return self.parts
 
     def check(self, parameters: Mapping[str, Any]) -> None:  # noqa: B027
         """Refuse settings of the training that do not go with this method; those that are not given are passed over.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ragtune.training.distributed.all_processes import of_all_processes
 from ragtune.training.distributed.fsdp import gathered
 from ragtune.training.methods.hard_negatives import KEPT, Relevance, judge
 from ragtune.training.methods.mined_pairs import MinedPairs
@@ -60,12 +60,8 @@ def mine(
                 positives = pairs.positives[number] or relevance.positives(number, its.tolist())
                 judged = judge(relevance, number, positives, its, scores, margin)
                 mined.append((number, positives, judged.negatives, judged.counts))
-    everyone = [mined]
-    if dist.is_initialized():
-        everyone = [[] for _ in range(args.world_size)]
-        dist.all_gather_object(everyone, mined)
     counts: Counter[str] = Counter()
-    for number, positives, negatives, told in (each for part in everyone for each in part):
+    for number, positives, negatives, told in (each for part in of_all_processes(mined) for each in part):
         pairs.positives[number] = positives
         pairs.replace(number, negatives)
         counts += told

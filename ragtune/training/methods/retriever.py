@@ -72,6 +72,7 @@ class Retriever(Method):
     trains = frozenset({"question_encoder", "passage_encoder"})
     marginalization = ""
     needs_search = False
+    loss_by_batch = True
     best_by = "loss"  # of validation: its recall is against a knowledge base that is some steps old
     options: RetrieverOptions
 
@@ -155,14 +156,13 @@ class Retriever(Method):
     def similarity(self) -> float | None:
         """The mean cosine of validation questions and their positives since the last call, over all processes."""
         import torch
-        import torch.distributed as dist
+
+        from ragtune.training.distributed.all_processes import of_all_processes
 
         own = torch.cat(self._similarities) if self._similarities else torch.empty(0)
         self._similarities = []
-        everyone = [(own.sum().item(), len(own))]  # batches and processes have unequal numbers of questions
-        if dist.is_initialized():
-            everyone = everyone * dist.get_world_size()
-            dist.all_gather_object(everyone, everyone[dist.get_rank()])
+        # Batches and processes have unequal numbers of questions.
+        everyone = of_all_processes((own.sum().item(), len(own)))
         total, count = (sum(part) for part in zip(*everyone, strict=True))
         return total / count if count else None
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ragtune.knowledge.retrieved import PADDING_ROW
 from ragtune.models.inputs import PassageRows
 from ragtune.questions.relevance import are_gold
+from ragtune.training.distributed.all_processes import of_all_processes
 from ragtune.training.telemetry.throughput import Work
 
 _JUDGED_QUESTIONS = 16  # fewer say nothing about a collapse
@@ -122,7 +122,7 @@ class Window:
         )
         rows = np.unique(np.concatenate(self.rows)) if self.rows else np.empty(0, np.int64)
         own_metrics = {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
-        everyone = _all_gather((own, rows, own_metrics))
+        everyone = of_all_processes((own, rows, own_metrics))
         questions, gold_known, gold_found, tokens = (sum(part[0][i] for part in everyone) for i in range(4))
         flops, seconds, search_seconds, mean_entropy = (
             float(np.mean([part[0][i] for part in everyone])) for i in range(4, 8)
@@ -183,11 +183,3 @@ def collapse_warnings(questions: int, distinct: int, mean_entropy: float, n_docs
             "in score; try a lower temperature, about 0.05 where the encoders' vectors have length 1"
         )
     return found
-
-
-def _all_gather(value: tuple) -> list[tuple]:
-    if not dist.is_initialized():
-        return [value]
-    everyone: list[tuple] = [()] * dist.get_world_size()
-    dist.all_gather_object(everyone, value)
-    return everyone

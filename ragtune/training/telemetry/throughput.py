@@ -13,6 +13,7 @@ from ragtune.models.generators.base import linear_weights
 from ragtune.training.trained import TrainedParts
 
 _FORWARD = 2  # FLOPs a weight and token; the backward pass takes as many for inputs, and as many for trained weights
+_ENCODERS = {"question_encoder": "question_attention_mask", "passage_encoder": "passage_attention_mask"}
 # Dense bfloat16 FLOPs a second, from NVIDIA's data sheets; the first name that stands in the device's counts.
 _PEAKS = {
     "H200": 989e12,
@@ -41,18 +42,16 @@ class WorkCounter:
     """Counts by the weights of the linear layers, each multiplied with the tokens that it sees."""
 
     def __init__(self, parts: TrainedParts):
-        """Take the counts of the weights; a frozen part has no backward pass."""
-        self._by_prompt, self._by_label, self._flops = 0, 0, 0.0
+        """Take the counts of the weights; a part that does not learn in a step has no backward pass there."""
+        self._parts = parts
+        self._by_prompt, self._by_label = 0, 0
         self._n_docs = parts.rag.config.n_docs
         if "generator" in parts.method.parts:
             self._by_prompt, self._by_label = parts.rag.generator.weights_per_token()
-            self._flops = _flops(parts.rag.generator)
-        encoders = (("question", "question_encoder"), ("passage", "passage_encoder"))
         self._encoders = {
-            f"{text}_attention_mask": linear_weights(part) * _flops(part)
-            for text, name in encoders
-            if (part := getattr(parts, name, None)) is not None
+            name: linear_weights(part) for name in _ENCODERS if (part := getattr(parts, name, None)) is not None
         }
+        self._learning = {name: _flops(part) for name, part in parts.named_children()}
 
     def count(self, inputs: Mapping[str, Tensor]) -> Work:
         """The work in one batch of `TrainedParts.forward`'s arguments; cheapest while they are on the CPU."""
@@ -63,9 +62,18 @@ class WorkCounter:
             if docs > self._n_docs:  # candidates, of which so many are read
                 contexts, docs = contexts * self._n_docs // docs, self._n_docs
             labels = int((inputs["labels"] >= 0).sum()) * docs
-        flops = self._flops * (contexts * self._by_prompt + labels * self._by_label)
-        flops += sum(cost * int(inputs[mask].sum()) for mask, cost in self._encoders.items() if mask in inputs)
+        flops = self._per_token("generator") * (contexts * self._by_prompt + labels * self._by_label)
+        for name, weights in self._encoders.items():
+            if (mask := _ENCODERS[name]) in inputs:
+                flops += self._per_token(name) * weights * int(inputs[mask].sum())
         return Work(contexts + labels, float(flops))
+
+    def _per_token(self, name: str) -> float:
+        """FLOPs a weight and token of a part in this step."""
+        method, step = self._parts.method, self._parts.step
+        if name not in method.computes_at(step):
+            return 0.0
+        return self._learning[name] if name in method.trains_at(step) else _FORWARD
 
 
 def peak_flops(device: torch.device) -> float:

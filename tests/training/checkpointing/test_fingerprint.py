@@ -63,6 +63,12 @@ def test_what_saves_memory_or_time_does_not_count(world, model, parameters):
     assert of(model, world.pairs, **parameters) == of(model, world.pairs)
 
 
+def test_the_size_of_a_validation_batch_counts_where_its_questions_are_each_others_negatives(world, model):
+    settings = {"method": "retriever", "per_device_train_batch_size": 8}
+    one, other = (of(model, world.pairs, per_device_eval_batch_size=size, **settings) for size in (8, 16))
+    assert one != other
+
+
 def test_processes_do_not_count_where_a_step_has_as_many_questions(world, model, monkeypatch):
     one = of(model, world.pairs, per_device_train_batch_size=8)
     monkeypatch.setattr(RagTrainingArguments, "world_size", 2)

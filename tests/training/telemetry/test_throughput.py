@@ -6,6 +6,7 @@ from world import PASSAGES
 
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
+from ragtune.training.methods.alternate import Alternate, AlternateOptions
 from ragtune.training.methods.end2end import RagEnd2End
 from ragtune.training.methods.rag import Rag
 from ragtune.training.telemetry.throughput import WorkCounter, peak_of
@@ -30,10 +31,10 @@ def two_berts():
 
 @pytest.fixture
 def make_parts(still_world):
-    def make(generator=None, end_to_end=False):
+    def make(generator=None, method=None):
         model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=3))
         model.generator.backbone = generator or model.generator.backbone
-        return TrainedParts(model, RagEnd2End() if end_to_end else Rag())
+        return TrainedParts(model, method or Rag())
 
     return make
 
@@ -63,7 +64,7 @@ def test_flops_are_those_that_pytorch_counts_but_for_attentions_own_products(mak
 
 
 def test_a_passage_encoder_that_is_trained_counts_too(make_parts):
-    parts = make_parts(end_to_end=True)
+    parts = make_parts(method=RagEnd2End())
     inputs = batch_of(parts)
     without = WorkCounter(parts).count(inputs).flops
     passages = torch.full((6, 9), 5)
@@ -73,6 +74,25 @@ def test_a_passage_encoder_that_is_trained_counts_too(make_parts):
     flops = WorkCounter(parts).count(inputs).flops
     assert flops > without
     assert flops == pytest.approx(pytorchs_count(parts, inputs), rel=0.05)
+
+
+@pytest.mark.parametrize("passages", [False, True], ids=["question side", "both sides"])
+def test_in_each_turn_of_alternate_the_part_that_learns_alone_has_a_backward_pass(make_parts, passages):
+    options = AlternateOptions(alternate_every=1, train_passage_encoder=passages)
+    parts = make_parts(method=Alternate(options))
+    inputs = batch_of(parts) | {"doc_mask": torch.ones(2, 3, dtype=torch.bool)}
+    if passages:
+        texts = torch.full((6, 9), 5)
+        del inputs["doc_embeddings"]
+        inputs |= {"passage_input_ids": texts, "passage_attention_mask": torch.ones_like(texts)}
+        inputs |= {"passage_places": torch.arange(6).view(2, 3)}
+    counted = {}
+    for parts.step in (0, 1):
+        parts.train()
+        turn = parts.method.turn(parts.step)
+        counted[turn] = WorkCounter(parts).count(inputs).flops
+        assert counted[turn] == pytest.approx(pytorchs_count(parts, inputs), rel=0.06)  # two idle poolers
+    assert counted["lsr"] < counted["ralt"]
 
 
 def test_of_candidates_those_count_that_the_generator_reads(make_parts):
