@@ -128,8 +128,6 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
     pairs.check_tokenizers(model)
     if args.eval_strategy != "no" and not len(pairs.validation):
         raise TrainingError(f"{pairs.folder}/validation: holds no question; give some, or set eval_strategy to no")
-    if "generator" in args.make_method().parts:
-        _check_positions(model)
     if args.process_index == 0 and model.question_encoder.normalizes and args.temperature > _HIGH_TEMPERATURE:
         say(
             f"warning: temperature={args.temperature:g} with vectors of length 1 makes p(z | x) almost uniform, and "
@@ -149,17 +147,6 @@ def _check(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, model: Rag
         if args.process_index == 0:
             _check_writable(trained)
     return base_folder, manifest
-
-
-def _check_positions(model: RagModel) -> None:
-    """Now, rather than at the first passage that is long enough."""
-    config, generator = model.config, model.generator
-    most = generator.most_prompt_tokens(config.max_answer_tokens)
-    if 0 < most < config.max_input_tokens:
-        raise TrainingError(
-            f"max_input_tokens={config.max_input_tokens}: {generator.name} has positions for prompts of {most} tokens "
-            f"beside answers of {config.max_answer_tokens}; set max_input_tokens={most} or lower"
-        )
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,5 +1,8 @@
 """The base model of a run, and what is known to be wrong before anything is trained; whole runs are in test_run.py."""
 
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +12,7 @@ from ragtune.models.checkpoint import save_model
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.pairs import open_pairs
-from ragtune.training.prepare import _check_positions, _check_writable, base_model
+from ragtune.training.prepare import _check_writable, base_model
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +91,12 @@ def test_a_kernel_of_the_hub_which_is_code_is_no_attention():
         arguments(attn_implementation="kernels-community/flash-attn")
 
 
-def test_prompts_longer_than_the_generator_has_positions_are_refused(still_world, pairs):
-    model = base_model(files(still_world), arguments(), pairs)
-    _check_positions(model)  # T5 has distances
-    model.generator.backbone.config.max_position_embeddings = 299
-    with pytest.raises(TrainingError, match=r"max_input_tokens=300: .* set max_input_tokens=299 or lower"):
-        _check_positions(model)
+def test_prompts_longer_than_the_generator_has_positions_are_refused(still_world, pairs, tmp_path):
+    generator = Path(shutil.copytree(still_world.parts["generator"], tmp_path / "generator"))
+    config = json.loads((generator / "config.json").read_text())  # of T5, whose positions are distances
+    (generator / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 299}))
+    with pytest.raises(ModelError, match=r"max_input_tokens=300 need 300: lower max_input_tokens to 299 or less"):
+        base_model(files(still_world, generator=str(generator)), arguments(), pairs)
 
 
 def test_a_place_that_cannot_be_written_is_known_before_training(tmp_path):

@@ -168,14 +168,6 @@ class Generator(nn.Module, ABC):
     def weights_per_token(self) -> tuple[int, int]:
         """Weights of linear layers that a prompt's token, and an answer's, are multiplied with; for counting FLOPs."""
 
-    def most_prompt_tokens(self, answer_tokens: int) -> int:
-        """Tokens of the longest prompt that it has positions for, with an answer that long; 0 where nothing bounds it.
-
-        T5's and Bloom's positions are distances, which have no end.
-        """
-        config = self.backbone.config
-        return getattr(getattr(config, "encoder", config), "max_position_embeddings", None) or 0
-
     def decode(self, tokens: Sequence[int]) -> str:
         """An answer's text, special tokens removed."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

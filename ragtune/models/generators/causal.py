@@ -141,11 +141,6 @@ class CausalGenerator(Generator):
         of_prompt = linear_weights(self.backbone, without=output)
         return of_prompt, of_prompt + output.weight.numel()
 
-    def most_prompt_tokens(self, answer_tokens: int) -> int:
-        """As `Generator.most_prompt_tokens`: the answer takes positions behind the prompt's."""
-        positions = super().most_prompt_tokens(answer_tokens)
-        return max(1, positions - answer_tokens) if positions else 0
-
     def _positions(self, attention_mask: Tensor) -> dict[str, Tensor]:
         """Positions that padding on the left does not count in, for a transformer that takes any."""
         if "position_ids" not in inspect.signature(self.backbone.forward).parameters:

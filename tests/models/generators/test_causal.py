@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from ragtune.errors import ModelError
+from ragtune.hub import check_positions
 from ragtune.models.generators import likelihood
 from ragtune.models.generators.causal import CausalGenerator
 from ragtune.models.generators.loading import load_generator
@@ -186,11 +187,11 @@ def test_prompts_end_where_the_answer_begins_and_padding_without_a_pad_token_is_
     assert generator.tokenizer.pad_token is None, "the tokenizer stays as it is"
 
 
-@pytest.mark.parametrize(("architecture", "most"), [("gpt2", 124), ("bloom", 0)])
-def test_prompt_and_answer_share_the_positions_that_there_are(architecture, most):
+@pytest.mark.parametrize(("architecture", "length"), [("gpt2", 124), ("bloom", 300)])
+def test_prompt_and_answer_share_the_positions_that_there_are(architecture, length):
     generator = generator_of(architecture)
-    assert generator.most_prompt_tokens(4) == most
-    prompts = {"input_ids": torch.full((1, most or 300), 40), "attention_mask": torch.ones(1, most or 300).long()}
+    check_positions(generator.backbone.config, architecture, length, 4)
+    prompts = {"input_ids": torch.full((1, length), 40), "attention_mask": torch.ones(1, length).long()}
     with torch.no_grad():
         assert generator.log_likelihoods(**prompts, labels=labels_of(ANSWERS[2:3])).isfinite().all()
 
