@@ -122,7 +122,7 @@ class Window:
         )
         rows = np.unique(np.concatenate(self.rows)) if self.rows else np.empty(0, np.int64)
         own_metrics = {name: torch.stack(values).mean().item() for name, values in self.metrics.items()}
-        everyone = of_all_processes((own, rows, own_metrics))
+        everyone: list[tuple] = of_all_processes((own, rows, own_metrics))
         questions, gold_known, gold_found, tokens = (sum(part[0][i] for part in everyone) for i in range(4))
         flops, seconds, search_seconds, mean_entropy = (
             float(np.mean([part[0][i] for part in everyone])) for i in range(4, 8)
