@@ -1,6 +1,6 @@
 """Positives and hard negatives of a run's questions, and each step's draw among them."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,18 @@ class MinedPairs:
         base_step: step of the snapshot whose vectors the negatives were mined from.
     """
 
-    def __init__(self, questions: Sequence[str], trained: int, hardest: int, seed: int):
+    def __init__(self, questions: Sequence[Hashable], trained: int, hardest: int, seed: int):
         """Set up; nothing is known of any question.
 
         Args:
-            questions: n texts; the first `trained` of them are trained on, the others validate.
+            questions: n of them, by whatever tells them apart; the first `trained` are trained on, the others validate.
             trained: see above.
             hardest: negatives kept for a question.
             seed: random seed of the draws.
         """
-        self._numbers: dict[str, int] = {}
-        for number, text in enumerate(questions):
-            self._numbers.setdefault(text, number)
+        self._numbers: dict[Hashable, int] = {}
+        for number, question in enumerate(questions):
+            self._numbers.setdefault(question, number)
         self.trained, self.hardest, self.seed = trained, hardest, seed
         self.positives: list[list[int]] = [[] for _ in questions]
         self.negatives: Rows = np.full((len(questions), hardest), PADDING_ROW, np.int64)
@@ -41,9 +41,9 @@ class MinedPairs:
         """Pairs that were trained on so far: question and positive, question and negative."""
         return sum(map(len, self.positives[: self.trained])) + len(self._seen)
 
-    def numbers(self, questions: Sequence[str]) -> list[int]:
-        """The numbers of questions by their texts."""
-        return [self._numbers[text] for text in questions]
+    def numbers(self, questions: Iterable[Hashable]) -> list[int]:
+        """The numbers of questions."""
+        return [self._numbers[question] for question in questions]
 
     def replace(self, number: int, negatives: Sequence[int]) -> None:
         """Take other negatives for a question, the hardest first."""

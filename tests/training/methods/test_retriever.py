@@ -194,6 +194,22 @@ def test_titles_ask_for_texts_without_them(make):
     assert len(losses(trainer)) == 3
 
 
+def test_a_validation_question_that_is_a_title_too_is_judged_by_its_own_passage(make_trainer, monkeypatch):
+    def keywords(folder):
+        splits = datasets.load_from_disk(folder)
+        rows = splits["validation"].to_dict() | {"question": COUNTRIES[:12]}  # the gold passages stay p48 to p59
+        return {**splits, "validation": datasets.Dataset.from_dict(rows, splits["validation"].features)}
+
+    monkeypatch.setitem(make_trainer.__globals__, "load_from_disk", keywords)
+    trainer = make_trainer(**SETTINGS, method_options=OPTIONS | {"pairs": "titles"}, max_steps=1)
+    batch = trainer.data_collator([trainer.eval_dataset[n] for n in range(12)])
+    inputs = trainer.method.inputs(batch, None, trainer.tokens)
+    assert inputs["passage_rows"][:, 0].tolist() == list(range(48, 60))
+    titled = trainer.rag.passage_encoder.tokenize_passages([PASSAGES[48]])[0]
+    place = inputs["passage_places"][0, 0]
+    assert inputs["passage_input_ids"][place, : len(titled)].tolist() == titled
+
+
 def test_where_no_candidate_is_left_it_says_so_and_trains_on(make, capsys):
     trainer = make(max_steps=2, method_options={"margin": 1.0})
     assert (trainer.method.pairs.negatives == -1).all()
