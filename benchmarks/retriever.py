@@ -51,6 +51,7 @@ from ragtune.questions.question import read_kept_questions
 from ragtune.questions.tokenization import tokenize_pairs
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.launch import finetune
+from ragtune.training.methods.mined_pairs import key_of
 from ragtune.training.trainer import RagTrainer
 
 SHOWN = ("recall@1", "recall@5", "mrr@10")
@@ -181,9 +182,10 @@ def speed(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[str, 
     sizes = {"per_device_train_batch_size": options.batch_size, "max_steps": options.speed_steps}
     mined = make_trainer(files, vectors, work, pool, rows.select(range(2 * count)), method_options=method, **sizes)
     pairs = mined.method.pairs
-    asked = [row for row in mined.train_dataset if (pairs.negatives[pairs.numbers([row["question"]])[0]] >= 0).any()]
+    numbers = pairs.numbers(map(key_of, mined.train_dataset["question"], mined.train_dataset["gold_ids"]))
+    asked = [row for n, row in zip(numbers, mined.train_dataset, strict=True) if (pairs.negatives[n] >= 0).any()]
     chosen = datasets.Dataset.from_list(asked[:count], features=mined.train_dataset.features)
-    drawn = pairs.draw(pairs.numbers(chosen["question"]), 1, 0)
+    drawn = pairs.draw(pairs.numbers(map(key_of, chosen["question"], chosen["gold_ids"])), 1, 0)
     texts = {"anchor": list(chosen["question"])}
     for at, name in enumerate(("positive", "negative")):
         texts[name] = [text_of(pool, row) for row in drawn[:, at].tolist()]
@@ -243,7 +245,8 @@ def mining(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[str,
         seconds = time.perf_counter() - started
         pairs = trainer.method.pairs
         questions = rows.select(known)["question"]
-        found = zip(questions, (pairs.negatives[number, 0] for number in pairs.numbers(questions)), strict=True)
+        numbers = pairs.numbers(map(key_of, questions, rows.select(known)["gold_ids"]))
+        found = zip(questions, (pairs.negatives[number, 0] for number in numbers), strict=True)
         return counted(seconds, [(question, passages[row].text) for question, row in found if row >= 0], answers)
 
     def theirs() -> dict[str, float]:

@@ -9,6 +9,11 @@ from ragtune.knowledge.retrieved import PADDING_ROW
 from ragtune.training.methods.hard_negatives import Rows
 
 
+def key_of(question: str, gold_ids: Iterable[str]) -> Hashable:
+    """The key that tells questions of a run apart: a title may be a validation question too, about another passage."""
+    return (question, *gold_ids)
+
+
 class MinedPairs:
     """By question, its positive passages and its hard negatives; the latter change whenever they are mined.
 
@@ -22,7 +27,7 @@ class MinedPairs:
         """Set up; nothing is known of any question.
 
         Args:
-            questions: n of them, by whatever tells them apart; the first `trained` are trained on, the others validate.
+            questions: n of them, by their keys; the first `trained` are trained on, the others validate.
             trained: see above.
             hardest: negatives kept for a question.
             seed: random seed of the draws.

@@ -4,7 +4,7 @@ Sources: Karpukhin et al. 2020, https://arxiv.org/abs/2004.04906; negatives mine
 2021 (ANCE), https://arxiv.org/abs/2007.00808; positive-aware, Moreira et al. 2024, https://arxiv.org/abs/2407.15831
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,7 +116,7 @@ class Retriever(Method):
         """Find each question's positives, mine the first hard negatives, and leave out questions without a positive."""
         from ragtune.training.methods.hard_negatives import Relevance
         from ragtune.training.methods.live_passages import PassageTokens
-        from ragtune.training.methods.mined_pairs import MinedPairs
+        from ragtune.training.methods.mined_pairs import MinedPairs, key_of
         from ragtune.training.methods.title_pairs import Untitled, title_pairs
 
         passages, rag = trainer.prompts.passages, trainer.rag
@@ -126,7 +126,7 @@ class Retriever(Method):
             self._tokens = PassageTokens(rag.passage_encoder, Untitled(passages))
         asked = [row for split in (self._rows, trainer.eval_dataset or ()) for row in split]
         self.relevance = Relevance(passages, [row["gold_ids"] for row in asked], [row["answers"] for row in asked])
-        questions = [_key(row["question"], row["gold_ids"]) for row in asked]
+        questions = [key_of(row["question"], row["gold_ids"]) for row in asked]
         self.pairs = MinedPairs(questions, len(self._rows), self.options.hardest, trainer.args.seed)
         self.pairs.positives = [self.relevance.positives(number) for number in range(len(asked))]
         self._mine(trainer, asked, range(len(asked)))
@@ -179,7 +179,9 @@ class Retriever(Method):
         import numpy as np
         import torch
 
-        numbers = self.pairs.numbers(map(_key, batch["question"], batch["gold_ids"]))
+        from ragtune.training.methods.mined_pairs import key_of
+
+        numbers = self.pairs.numbers(map(key_of, batch["question"], batch["gold_ids"]))
         rows = self.pairs.draw(numbers, self.options.negatives, self.step)
         trained = numbers[0] < self.pairs.trained
         some = rows if (rows >= 0).any() else np.zeros_like(rows)
@@ -255,11 +257,6 @@ class Retriever(Method):
         pool = gathered_rows(rows).T.reshape(-1).cpu().numpy()
         own = dist.get_rank() * len(rows) + torch.arange(len(rows))
         return torch.from_numpy(self.relevance.excluded(numbers.tolist(), own.numpy(), pool)).to(rows.device)
-
-
-def _key(question: str, gold_ids: Iterable[str]) -> tuple[str, ...]:
-    """A title may be a validation question too, and the same question be asked of two passages."""
-    return (question, *gold_ids)
 
 
 def _same_weights(question: "Encoder", passage: "Encoder") -> bool:

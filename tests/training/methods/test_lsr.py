@@ -13,7 +13,7 @@ from ragtune.knowledge.retrieved import Retrieved
 from ragtune.models.inputs import PromptBuilder
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.methods.base import InputTokens
-from ragtune.training.methods.candidates import live_scores
+from ragtune.training.methods.candidates import best_candidates, live_scores
 from ragtune.training.methods.live_passages import PassageTokens
 from ragtune.training.methods.lsr import Lsr, LsrOptions
 from ragtune.training.rules import check_training
@@ -164,6 +164,18 @@ def test_of_more_candidates_the_best_by_the_encoders_as_they_are_now_are_kept(ma
     assert of_ours.keys() == of_expected.keys()
     for name, gradient in of_ours.items():
         torch.testing.assert_close(gradient, of_expected[name], rtol=1e-5, atol=1e-9, msg=name)
+
+
+def test_the_best_are_chosen_without_dropout_and_padding_is_none_of_them_however_it_scores(make_parts):
+    parts = make_parts(n_candidates=5).train()
+    inputs = inputs_of(parts, np.array([[11, 7, 5, 0, 4], [8, 4, 2, 1, 6], [2, 9, 3, -1, -1]]))
+    asked = parts.rag.question_encoder(inputs["question_input_ids"], inputs["question_attention_mask"]).detach()
+    inputs["doc_embeddings"] = inputs["doc_embeddings"].clone()
+    inputs["doc_embeddings"][2, 3:] = 100 * asked[2].to(inputs["doc_embeddings"].dtype)
+    modes = []
+    parts.rag.question_encoder.register_forward_hook(lambda encoder, *_: modes.append(encoder.training))
+    assert sorted(best_candidates(parts.rag, inputs, 3)[2].tolist()) == [0, 1, 2]
+    assert modes == [False] and parts.rag.question_encoder.training
 
 
 def test_an_evaluation_takes_the_candidates_that_its_answers_rest_on(make_parts):
