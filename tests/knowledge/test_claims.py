@@ -131,6 +131,20 @@ def test_of_two_runs_that_begin_when_a_third_has_ended_one_alone_goes_on(tmp_pat
     assert len(went_on) == 1
 
 
+def test_of_two_runs_that_find_a_dead_ones_claim_the_quicker_takes_it_over(tmp_path, monkeypatch):
+    of_another_machine(tmp_path, "dead", age=91)
+    is_dead = claims._is_dead
+
+    def judged(folder, holder):
+        found = is_dead(folder, holder)
+        of_another_machine(tmp_path, "quicker")
+        return found
+
+    monkeypatch.setattr(claims, "_is_dead", judged)
+    with pytest.raises(KnowledgeBaseError, match="quicker"), claimed(tmp_path, "slower"):
+        pass
+
+
 def test_a_volume_that_cannot_be_read_for_a_moment_ends_no_claim(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(claims, "_TOUCHED_EVERY_SECONDS", 0.02)
     with claimed(tmp_path):

@@ -99,6 +99,15 @@ def test_a_resumed_run_goes_on_in_the_right_turn_and_ends_with_the_same_weights(
     assert ["lsr_loss" in entry for entry in logged] == [step // 3 % 2 == 1 for step in range(8)]
 
 
+def test_of_more_candidates_the_generator_reads_those_that_the_search_ranks_first(make_trainer):
+    losses = []
+    for method, options in (("ralt", {}), ("alternate", {"alternate_every": 1, "n_candidates": 6})):
+        trainer = make_trainer(method=method, method_options=options, max_steps=1, folder=method, **SETTINGS)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_an_evaluation_adds_both_losses_whoevers_turn_it_is(make_trainer):
     losses = []
     supported = {"examples": "supported"}
