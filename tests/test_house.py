@@ -12,8 +12,8 @@ LIBRARY = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in 
 LONGEST = 300
 # Modules without a test file of their own, and the one that tests them.
 TESTED_BY = {
-    "federation/outcome.py": "federation/test_simulation.py",
-    "federation/simulate.py": "federation/test_simulation.py",  # the two halves of one run
+    "federation/outcome.py": "federation/test_simulate.py",
+    "federation/simulation.py": "test_sample_parameters.py",
     "federation/site.py": "federation/test_client_app.py",  # whose answers they are
     "federation/site_training.py": "federation/test_client_app.py",
     "models/ray_embedding.py": "models/test_ray_encoder.py",  # processes and actors of one Ray

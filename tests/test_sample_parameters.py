@@ -61,7 +61,8 @@ def test_a_parameter_file_trains_the_parts_of_its_method(name, made, tmp_path):
     values["method_options"] = values.get("method_options", {}) | CUT.get(name, {})
     own = {SHORT_NAMES.get(key, key): values[key] for key in settings_of(Training) | {"batch_size": 0} if key in values}
     files = RunFiles(str(made / "pairs"), str(made / "base"), str(tmp_path / "model"), str(tmp_path), **parts)
-    run(files, RagTrainingArguments(**own, report_to="none", retrieval="exact", eval_strategy="no"))
+    own |= {"report_to": "none", "retrieval": "exact", "eval_strategy": "no"}
+    run(files, RagTrainingArguments(**own))
     before, after = RagModel.from_parts(**parts), load_model(tmp_path / "model")
     moved = {part for part in parts if relative_distance(getattr(before, part), getattr(after, part)) > 1e-6}
     assert moved == LEARN[name]

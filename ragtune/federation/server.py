@@ -77,12 +77,15 @@ def _next_round(grid: Grid, plan: Plan, strategy: Any, rounds: Rounds, names: di
     if len(replies) < options.min_sites:
         raise TrainingError(
             f"round {number}: {len(replies)} sites gave weights back, and min_sites={options.min_sites}; "
-            + "; ".join(failed.values())
+            + "; ".join(failed[name] for name in sorted(failed))
             + f". The same start resumes behind round {rounds.number}"
         )
     arrays, _ = strategy.aggregate_train(number, replies)
     if arrays is None:
-        raise TrainingError(f"round {number}: strategy={options.strategy} made no average of {len(replies)} sites")
+        raise TrainingError(
+            f"round {number}: strategy={options.strategy} made no average of {len(replies)} sites, as Flower's log "
+            "above says; it needs more of them, or other strategy_options"
+        )
     weights = {name: np.ascontiguousarray(array.numpy(), np.float32) for name, array in arrays.items()}
     done = Rounds(number, weights, state_of(strategy), rounds.history)
     entry = _evaluated(grid, plan, strategy, done, names, sites, failed)
@@ -149,6 +152,9 @@ def _ask(
     good = [reply for reply in replies if not reply.has_error()]
     for reply in good:
         names[reply.metadata.src_node_id] = _site_of(reply)[0]
+    called = [names[reply.metadata.src_node_id] for reply in good]
+    if twice := sorted(name for name in set(called) if called.count(name) > 1):
+        raise TrainingError(f"{what}: two sites are called {twice[0]}; give each SuperNode a site of its own name")
     failed = {}
     for message in asked:
         node = message.metadata.dst_node_id

@@ -33,12 +33,14 @@ def simulate(
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
+        log.setLevel(logging.WARNING)
         outcome.append(federate(grid, plan, start, on_round))
 
     gpus = torch.cuda.device_count()
     cpus = cpu_count()
     share = {"num_cpus": max(1, cpus // max(1, gpus)), "num_gpus": min(1, gpus)}
-    logging.getLogger("flwr").setLevel(logging.ERROR)  # it tells every message, and that simulations go by `flwr run`
+    log = logging.getLogger("flwr")
+    log.setLevel(logging.ERROR)  # it wants simulations to go by `flwr run`, whose SuperLink outlives a run
     with own_cluster(cpus, gpus, _OBJECT_STORE_BYTES) as ray, connected(ray["address"], ray["token"]):
         run_simulation(server, make_client_app(sites), len(sites), backend_config={"client_resources": share})
     return outcome[0]

@@ -28,7 +28,8 @@ def train(site: Site, settings: Mapping[str, Any], start: str, trained: str) -> 
     parameters = {**settings, "report_to": "none"} | ({} if len(pairs.validation) else {"eval_strategy": "no"})
     files = _files(site, start, trained)
     if site.processes > 1:
-        results = finetune(**vars(files) | {"processes": site.processes} | parameters)
+        given = {name: value for name, value in vars(files).items() if name != "outcome_file"}  # finetune's own
+        results = finetune(**given, processes=site.processes, **parameters)
     else:
         results = run(files, RagTrainingArguments(**parameters))
     log = json.loads(Path(trained, TRAINING_LOG).read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from world import ingest, make_world
@@ -16,6 +17,8 @@ from ragtune.models.checkpoint import save_model
 from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.arguments import RunFiles
 from ragtune.training.pairs import open_pairs
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

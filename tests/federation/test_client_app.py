@@ -1,6 +1,7 @@
 """The sites' answers, by their real training on the tiny world."""
 
 import dataclasses
+import inspect
 import shutil
 
 import numpy as np
@@ -9,13 +10,15 @@ from datasets import DatasetDict, load_from_disk
 from direct_grid import DirectGrid
 
 from ragtune.errors import ParameterError, TrainingError
+from ragtune.federation import site_training
 from ragtune.federation.client_app import make_client_app, read_site
-from ragtune.federation.local import shared_settings
+from ragtune.federation.local import round_settings, shared_settings
 from ragtune.federation.rounds import Plan, weights_of_round
 from ragtune.federation.server import federate
 from ragtune.federation.site import Site
 from ragtune.federation.weights import read_weights, travelling, write_weights
 from ragtune.models.checkpoint import load_model, save_model
+from ragtune.training import launch
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.methods.federated import FederatedOptions
 
@@ -130,3 +133,17 @@ def test_a_sites_configuration_is_checked_by_name():
         read_site({**config, "knowlege-base": "/base"})
     with pytest.raises(ParameterError, match="model is missing; a site needs site, dataset, knowledge-base"):
         read_site({name: value for name, value in config.items() if name != "model"})
+
+
+def test_a_site_of_several_gpus_starts_its_processes_with_what_finetune_knows(sites, base_model, monkeypatch, tmp_path):
+    def finetune(**given):
+        bound = inspect.signature(launch.finetune).bind(**given).arguments
+        launch._long_names(bound["parameters"])  # refuses what is no parameter of a training
+        raise TrainingError(f"{bound['processes']} processes of {bound['parameters']['method']}")
+
+    monkeypatch.setattr(site_training, "finetune", finetune)
+    shared = shared_settings(RagTrainingArguments(**PARAMETERS).to_dict())
+    settings = round_settings(shared, FederatedOptions(rounds=1), 1)
+    with pytest.raises(TrainingError, match="2 processes of rag"):
+        site = dataclasses.replace(sites[0], processes=2)
+        site_training.train(site, settings, str(base_model), str(tmp_path / "out"))

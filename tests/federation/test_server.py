@@ -115,3 +115,15 @@ def test_too_few_sites_end_the_round_which_a_restarted_server_repeats(tmp_path):
 def test_a_server_without_its_sites_says_so(tmp_path):
     with pytest.raises(TrainingError, match=r"1 of 3 sites are connected after 0\.1 seconds; start flower-supernode"):
         federate(DirectGrid(app_of_sites(), [1]), plan(tmp_path), START, lambda _: None)
+
+
+def test_two_sites_of_one_name_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(NAMES, 2, "berlin")
+    with pytest.raises(TrainingError, match="evaluation of round 0: two sites are called berlin; give each SuperNode"):
+        federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path), START, lambda _: None)
+
+
+def test_a_strategy_that_cannot_average_so_few_sites_says_so(tmp_path):
+    options = {"strategy": "Bulyan", "strategy_options": {"num_malicious_nodes": 1}}
+    with pytest.raises(TrainingError, match="round 1: strategy=Bulyan made no average of 3 sites, as Flower"):
+        federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path, **options), START, lambda _: None)

@@ -1,11 +1,15 @@
-"""`method: federated` as a run's training, by Flower's simulation engine on a Ray of its own."""
+"""`method: federated` as a run's training; Flower's engine with its Ray runs in tests/test_sample_parameters.py."""
 
 import json
 
 import pytest
+from direct_grid import DirectGrid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragtune.errors import TrainingError
+from ragtune.federation import simulation
+from ragtune.federation.client_app import make_client_app
+from ragtune.federation.server import federate
 from ragtune.federation.simulate import train_model
 from ragtune.models.checkpoint import load_model, read_description
 from ragtune.questions.learnt import read_learnt
@@ -28,8 +32,15 @@ def arguments(tmp_path, **options):
     return RagTrainingArguments(**PARAMETERS, **own, tensorboard_folder=str(tmp_path / "curves"))
 
 
-@pytest.mark.slow
-def test_a_run_trains_its_sites_by_rounds(files, tmp_path):
+@pytest.fixture
+def without_ray(monkeypatch, in_this_process):
+    def simulate(plan, sites, start, on_round):
+        return federate(DirectGrid(make_client_app(sites), range(1, len(sites) + 1)), plan, start, on_round)
+
+    monkeypatch.setattr(simulation, "simulate", simulate)
+
+
+def test_a_run_trains_its_sites_by_rounds(files, tmp_path, without_ray):
     results = run(files, arguments(tmp_path))
     assert {"rounds": 2, "best_round": 2, "steps": 8, "failed_sites": 0}.items() <= results.items()
     model = load_model(tmp_path / "model")
