@@ -50,6 +50,13 @@ def test_a_new_one_stands_before_the_old_one_of_its_name_is_retired(server, make
     ]
 
 
+def test_a_new_one_runs_where_one_of_several_old_ones_did(server, make):
+    running, stopped = make().recurring_run_id, "another"
+    server.schedules[stopped] = server.schedules[running] | {"recurring_run_id": stopped, "status": "DISABLED"}
+    new = make(cron="0 4 * * *")
+    assert sorted(new.retired) == sorted([running, stopped]) and not new.paused
+
+
 def test_one_of_its_name_that_runs_another_pipeline_is_left_alone(server, make):
     other = make()
     server.schedules[other.recurring_run_id]["pipeline_version_reference"]["pipeline_id"] = "another"

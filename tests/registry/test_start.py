@@ -72,6 +72,16 @@ def test_a_champion_in_a_servers_artifacts_is_downloaded_into_the_workspace_once
     assert find_start(values) == start
 
 
+def test_a_champion_that_is_not_whole_is_an_error_too(values, tmp_path):
+    (tmp_path / "half" / "question_encoder").mkdir(parents=True)
+    with connected(values["tracking_uri"]) as client:
+        client.create_registered_model(NAME)
+        version = client.create_model_version(NAME, str(tmp_path / "half"))
+        client.set_registered_model_alias(NAME, "champion", version.version)
+    with pytest.raises(RegistryError, match=r"half: the model is gone, or not whole.*or set start_from=base"):
+        find_start(values)
+
+
 @pytest.mark.parametrize("source", ["models-elsewhere://bucket/1", "/nowhere/model"])
 def test_a_champion_whose_model_is_gone_is_an_error_with_the_way_out(values, source):
     with connected(values["tracking_uri"]) as client:

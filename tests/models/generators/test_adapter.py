@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from test_causal import ANSWERS, generator_of, labels_of, prompts_of
 from tiny_parts import rag_model
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -68,6 +69,8 @@ def test_an_adapter_is_saved_beside_the_weights_as_they_were_and_reloads_exactly
     assert torch.equal(likelihoods(load_generator(tmp_path)), expected)
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")}
     assert names == {"model.safetensors", "adapter/adapter_model.safetensors"}
+    with safe_open(tmp_path / "model.safetensors", "pt") as saved:
+        assert not [name for name in saved.keys() if "lora" in name or "base_layer" in name]  # noqa: SIM118
     plain = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
     untouched = generator_of(architecture).backbone.state_dict()
     assert all(torch.equal(weight, untouched[name]) for name, weight in plain.items())
