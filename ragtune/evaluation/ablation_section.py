@@ -125,7 +125,7 @@ def _score(arm: Arm, score: str) -> str:
     if score not in arm.scores:
         return ""
     runs = arm.by_run(score)
-    spread = f" ({100 * min(runs):.1f} to {100 * max(runs):.1f})" if len(runs) > 1 else ""
+    spread = f" ({100 * min(runs):.1f} to {100 * max(runs):.1f})" if min(runs) < max(runs) else ""
     return f"{percent(arm.mean(score))}{spread}"
 
 

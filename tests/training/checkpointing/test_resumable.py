@@ -9,9 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from ragtune.errors import TrainingError
+from ragtune.models.generators.causal import CausalGenerator
+from ragtune.models.rag import RagConfig, RagModel
 from ragtune.training.checkpointing import checkpoints
 
 QUIET = {"report_to": "none", "n_docs": 3, "temperature": 0.05, "learning_rate": 3e-3, "logging_steps": 1}
@@ -296,3 +298,30 @@ def files_no_larger_than(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("method", ["rag", "rag-end2end"])
+def test_a_decoder_only_generators_run_resumes_exactly(still_world, make_trainer, tmp_path, method):
+    parameters = {"method": method, "max_steps": 4, "eval_steps": 4, "save_steps": 2, "max_eval_questions": 4, **QUIET}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+    def trainer_in(folder, callbacks=()):
+        model = RagModel.from_parts(*still_world.parts.values(), RagConfig(n_docs=3, temperature=0.05))
+        torch.manual_seed(0)
+        tokenizer = model.generator.tokenizer
+        ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": None}
+        backbone = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.3, **sizes, **ends))
+        model.generator = CausalGenerator(backbone.eval(), tokenizer)
+        return make_trainer(folder=folder, model=model, callbacks=[*callbacks], **parameters)
+
+    whole = trainer_in("whole")
+    before = weights(whole.rag.generator)
+    whole.fit()
+    with pytest.raises(TrainingError, match="was stopped after step 3 of 4"):
+        trainer_in("run", [StopAt(3)]).fit()
+    resumed = trainer_in("run")
+    resumed.fit()
+    assert resumed.state.global_step == 4
+    assert not torch.equal(weights(whole.rag.generator), before)
+    for part in ("question_encoder", "passage_encoder", "generator"):
+        assert torch.equal(weights(getattr(resumed.rag, part)), weights(getattr(whole.rag, part))), part
