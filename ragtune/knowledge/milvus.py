@@ -25,8 +25,9 @@ CALL_SECONDS = 120.0  # one call, its retries included
 FLUSH_SECONDS = 3600.0  # an embedded database merges its segments first, a million rows in minutes
 _INDEX_STALL_SECONDS = 600.0
 _SYSTEM_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-# pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up.
-_CHANNEL = {"grpc.keepalive_time_ms": 310_000}
+# pymilvus pings every ten seconds; Milvus Lite takes more than one in five minutes for an attack, and hangs up. With a
+# pool of its own a channel does not share the failures of an ended database whose port the new one happens to get.
+_CHANNEL = {"grpc.keepalive_time_ms": 310_000, "grpc.use_local_subchannel_pool": 1}
 
 # Both log each failure with a traceback before they raise it; the KnowledgeBaseError says it once, and clearer.
 for _name in ("pymilvus", "milvus_lite"):

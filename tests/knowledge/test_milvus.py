@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from elsewhere import answer_from_elsewhere, open_and_ingest_as_nobody
 from real_milvus import free_port
@@ -34,6 +36,34 @@ def test_an_unreachable_server_is_named_after_a_bounded_wait(impatient):
 
 def test_a_server_that_starts_late_is_waited_for(tmp_path, lite_server):
     connect_server(lite_server(tmp_path / "milvus.db"), "").close()
+
+
+def test_a_new_server_on_the_port_of_an_ended_one_is_reached_at_once():
+    """As channels stand, one that is never closed leaves its failures to others with the same address and options."""
+
+    def serve(port):
+        server = grpc.server(ThreadPoolExecutor(1))
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+        return server, port
+
+    def ask():
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}", list(milvus._CHANNEL.items()))
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary("/nothing/nothing")(b"", timeout=5)
+        return channel, error.value.code()
+
+    server, port = serve(0)
+    left, code = ask()
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    server.stop(0).wait()
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError):
+            left.unary_unary("/nothing/nothing")(b"", timeout=5)
+        time.sleep(0.3)
+    server, _ = serve(port)
+    assert ask()[1] == grpc.StatusCode.UNIMPLEMENTED
+    server.stop(0)
 
 
 def test_ingestion_into_an_unreachable_server_embeds_nothing_first(tmp_path, corpus, encoder, impatient):
