@@ -87,9 +87,10 @@ def of_two(request, still_world, start_folder, tmp_path_factory):
 def of_ray(still_world, start_folder, tmp_path_factory):
     """The same run, with a Ray actor that searches."""
     folder = tmp_path_factory.mktemp("ray")
-    files = {"dataset_folder": still_world.pairs, "knowledge_base_folder": start_folder, **still_world.parts}
-    files |= {"output_folder": folder / "model", "work_folder": folder / "work"}
-    finetune(**files, **PARAMETERS, retrieval="ray", trained_knowledge_base_folder=folder / "trained")
+    files = {"dataset_folder": still_world.pairs, "knowledge_base_folder": str(start_folder), **still_world.parts}
+    files |= {"output_folder": str(folder / "model"), "work_folder": str(folder / "work")}
+    files |= {"trained_knowledge_base_folder": str(folder / "trained")}
+    run(RunFiles(**files), RagTrainingArguments(retrieval="ray", **PARAMETERS))
     return folder
 
 
