@@ -72,7 +72,7 @@ def test_ingestion_into_an_unreachable_server_embeds_nothing_first(tmp_path, cor
     assert encoder.embedded == 0
 
 
-def test_something_else_that_listens_there_is_no_milvus(impatient, http_server):
+def test_something_else_that_listens_there_is_no_milvus(http_server):
     with pytest.raises(KnowledgeBaseError, match="Milvus does not answer"):
         connect_server(http_server, "")
 
