@@ -13,7 +13,6 @@ All answer the validation questions of all sites, and the test questions, whose 
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
@@ -62,19 +61,8 @@ def measure(model: Path, splits: dict[str, Path], base: Path) -> dict[str, float
     return figures
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure, and write results/federation.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="longer: together, all sites' steps")
-    parser.add_argument("--sites", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=240, help="of each site, over all rounds")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--test-questions", type=int, default=0, help="0 means all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, help="folder that keeps what is trained; empty means a temporary one")
-    options = parser.parse_args(arguments)
-    work = options.work or Path(tempfile.mkdtemp())
+def measure_arms(work: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The figures of each arm's models, and the names of the splits that they are of."""
     work.mkdir(parents=True, exist_ok=True)
     made = prepared(work, options.test_questions)
     held_out = work / "held_out"
@@ -99,12 +87,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = train(pairs, base, work / name.replace(", ", "-").replace(" ", "-"), steps, options, **settings)
         figures[name] = measure(model, splits, base)
         say(f"{name}: {figures[name]}")
+    return figures, list(splits)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, and write results/federation.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="longer: together, all sites' steps")
+    parser.add_argument("--sites", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=240, help="of each site, over all rounds")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--test-questions", type=int, default=0, help="0 means all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder that keeps what is trained; empty means a temporary one")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as own:
+        figures, splits = measure_arms(options.work or Path(own), options)
     shown = [f"{split}_{metric}" for split in splits for metric in METRICS]
     rows = [["", *shown], *([name, *(f"{found[key]:.3f}" for key in shown)] for name, found in figures.items())]
     settings = {name: value for name, value in vars(options).items() if name != "work"}
     report("federation", rows, settings | figures, VERSIONS)
-    if not options.work:
-        shutil.rmtree(work)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def federation_section(federation: Mapping[str, Any]) -> str:
     """The section as HTML; "" where there was no federation.
 
     Args:
-        federation: what `ragtune.federation.outcome.write_history` has left: `round`, that of the model, and `rounds`.
+        federation: what `ragtune.federation.outcome.write_outcome` has left: `round`, that of the model, and `rounds`.
     """
     if not federation:
         return ""

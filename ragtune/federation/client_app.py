@@ -17,7 +17,8 @@ from ragtune.errors import ParameterError
 from ragtune.federation.site import Site
 from ragtune.settings.setting import unknown
 
-ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
+ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
+SITE = "site"  # record of a site's name and metrics, beside what the strategy reads
 _PARTITION = "partition-id"  # of a simulated node
 
 

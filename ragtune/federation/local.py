@@ -74,7 +74,7 @@ def round_settings(shared: Mapping[str, Any], options: FederatedOptions, number:
 
 
 def site_settings(received: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What the server sent, each of its type and bounds, with what the site has chosen for itself.
+    """Check the server's settings, each for its type and bounds, and add those that the site has chosen for itself.
 
     Raises:
         ParameterError: there is no such setting, or the site may not choose it.

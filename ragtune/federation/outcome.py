@@ -1,4 +1,4 @@
-"""What a federation leaves: the averaged model, and in its folder the log and the history of its rounds."""
+"""The outcome of a federation: the averaged model, and in its folder the log and the history of its rounds."""
 
 import json
 import shutil
@@ -7,48 +7,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ragtune.federation.rounds import Entry
-from ragtune.federation.weights import Weights, write_weights
+from ragtune.federation.rounds import Entry, Plan, weights_of_round
+from ragtune.federation.weights import write_weights
 from ragtune.models.checkpoint import load_model, save_model
+from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.run import TRAINING_LOG
 
 FEDERATION = "federation.json"
 
 
-def write_model(
-    target: Path, start: str | Path, weights: Weights, lineage: Mapping[str, Any], merge: bool, trust: bool = False
+def write_outcome(
+    folder: Path,
+    start: str | Path,
+    plan: Plan,
+    best: int,
+    history: Sequence[Entry],
+    lineage: Mapping[str, Any],
+    args: RagTrainingArguments,
+    trust: bool = False,
 ) -> None:
-    """Write the averaged model: the base model's folder with other weights, and fingerprints to match.
+    """Write the averaged model, and the rounds into its folder: by site for the report, and as a training's curve.
 
     Args:
-        target: the model's folder.
-        start: the base model's.
-        weights: averaged.
+        folder: for the model.
+        start: the base model's folder, of which all is taken but the weights.
+        plan: of the federation.
+        best: the round whose weights the model gets.
+        history: of all rounds.
         lineage: of the model, for `save_model`.
-        merge: add a LoRA adapter to the weights.
+        args: of the run; `lora_merge` adds a LoRA adapter to the weights.
         trust: run code that comes with the model.
 
     Raises:
         ModelError, StorageError: with the way out.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        shutil.copytree(start, Path(folder, "model"))
-        write_weights(Path(folder, "model"), weights)
-        model = load_model(Path(folder, "model"), trust_remote_code=trust)
-        if merge:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        averaged = Path(temporary, "model")
+        shutil.copytree(start, averaged)
+        write_weights(averaged, weights_of_round(plan.folder, best))
+        model = load_model(averaged, trust_remote_code=trust)
+        if args.lora_rank and args.lora_merge:
             model.generator.merge_adapter()
-        save_model(model, target, lineage)
-
-
-def write_history(folder: Path, history: Sequence[Entry], best: int, steps: int) -> None:
-    """Write the rounds into a model's folder, by site for the report, and as the curve of a training.
-
-    Args:
-        folder: the model's.
-        history: of all rounds.
-        best: the round that the model is of.
-        steps: of a site in a round.
-    """
+        save_model(model, folder, lineage)
+    steps = args.max_steps // plan.options.rounds
     names = {"train_loss": "loss", "loss": "validation_loss"}
     curve = [
         {"step": entry["round"] * steps, **{names.get(name, name): value for name, value in entry["metrics"].items()}}

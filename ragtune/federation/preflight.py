@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from ragtune.errors import ClusterError, ParameterError, RagtuneError
+from ragtune.errors import ClusterError, ParameterError
 from ragtune.federation.client_app import read_site
 from ragtune.federation.own_process import in_own_process
-from ragtune.federation.site import Site, call
+from ragtune.federation.site import IMPORTS, Site, call, named
 
 _ANSWER_WITHIN_SECONDS = 10.0
 
@@ -25,10 +25,8 @@ def check_site(file: str | Path) -> Site:
     except (OSError, ValueError) as error:
         raise ParameterError(f"{file}: cannot be read as TOML ({error}); see docs/federation.md for one") from error
     site = read_site(config)
-    try:
-        in_own_process(call, "check", vars(site), {}, imports=("ragtune.federation.site_training",))
-    except RagtuneError as error:
-        raise type(error)(f"site {site.name}: {error}") from error
+    with named(site.name):
+        in_own_process(call, "check", vars(site), {}, imports=IMPORTS)
     return site
 
 

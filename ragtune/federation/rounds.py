@@ -28,7 +28,7 @@ metrics, the means over the sites."""
 
 @dataclass(frozen=True)
 class Plan:
-    """What a federation does.
+    """The plan of a federation.
 
     Attributes:
         options: of `method: federated`.
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass
 class Rounds:
-    """What is known after a round.
+    """The state of a federation after a round.
 
     Attributes:
         number: of the round, 0 before the first.

@@ -16,13 +16,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from ragtune.errors import TrainingError
+from ragtune.federation.client_app import SITE
 from ragtune.federation.local import round_settings
 from ragtune.federation.rounds import Entry, Plan, Rounds, best_round, last_round, same_plan, write_round
 from ragtune.federation.strategies import make_strategy, restore, state_of
 from ragtune.federation.weights import Weights
 from ragtune.progress import say
 
-SITE = "site"  # record of a site's name and metrics, beside what the strategy reads
 _POLL_SECONDS = 0.5
 _REASON = re.compile(r"(?:Message: |^<class '[\w.]+'>:<')(.*?)'?>?$", re.S)  # Flower's words around an exception
 

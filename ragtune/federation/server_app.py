@@ -12,16 +12,16 @@ from flwr.serverapp import Grid, ServerApp
 from ragtune.errors import ParameterError
 from ragtune.federation.curves import Curves
 from ragtune.federation.local import shared_settings
-from ragtune.federation.outcome import write_history, write_model
-from ragtune.federation.rounds import Plan, weights_of_round
+from ragtune.federation.outcome import write_outcome
+from ragtune.federation.rounds import Plan
 from ragtune.federation.server import federate
 from ragtune.federation.weights import read_weights, travelling
 from ragtune.files import atomic_path
-from ragtune.models.checkpoint import load_model, read_description, save_model
+from ragtune.models.checkpoint import read_description
 from ragtune.settings.setting import settings_of
 from ragtune.settings.training import SHORT_NAMES, Training, read_options
 from ragtune.training.arguments import RagTrainingArguments
-from ragtune.training.lora import begin_adapter
+from ragtune.training.lora import copy_with_adapter
 from ragtune.training.methods.federated import Federated
 from ragtune.training.trained import frozen_parts
 
@@ -66,9 +66,7 @@ def serve(grid: Grid, model: str, parameters: Mapping[str, Any], output: Path) -
         best, history = federate(grid, plan, read_weights(start, names), curves.add)
     lineage = description["lineage"] | {"parameters": {"method": "federated", **parameters}}
     with atomic_path(output / "model") as folder:
-        merge = bool(args.lora_rank and args.lora_merge)
-        write_model(folder, start, weights_of_round(plan.folder, best), lineage, merge)
-        write_history(folder, history, best, args.max_steps // method.options.rounds)
+        write_outcome(folder, start, plan, best, history, lineage, args)
 
 
 def read_parameters(path: str) -> dict[str, Any]:
@@ -105,7 +103,5 @@ def _start(model: str, args: RagTrainingArguments, output: Path) -> Path:
         return folder
     start = output / "start"
     if not start.is_dir():
-        whole = load_model(folder)
-        begin_adapter(whole.generator, args)
-        save_model(whole, start, read_description(folder)["lineage"])
+        copy_with_adapter(folder, start, args, trust=False)
     return start

@@ -11,8 +11,8 @@ from pathlib import Path
 from ragtune.errors import TrainingError
 from ragtune.federation.curves import Curves
 from ragtune.federation.local import shared_settings
-from ragtune.federation.outcome import results, write_history, write_model
-from ragtune.federation.rounds import Plan, weights_of_round
+from ragtune.federation.outcome import results, write_outcome
+from ragtune.federation.rounds import Plan
 from ragtune.federation.sites import divide
 from ragtune.federation.weights import read_weights, travelling
 from ragtune.files import atomic_path
@@ -54,11 +54,8 @@ def train_model(prepared: Prepared) -> None:
     plan = Plan(method.options, shared_settings(args.to_dict()), metric, keeps_best, folder / "rounds")
     with closing(Curves(args.tensorboard_folder or prepared.work / "tensorboard")) as curves:
         best, history = simulate(plan, sites, read_weights(start, names), curves.add)
-    weights = weights_of_round(plan.folder, best)
     with atomic_path(prepared.work / MODEL) as temporary:
-        merge = bool(args.lora_rank and args.lora_merge)
-        write_model(temporary, start, weights, prepared.lineage, merge, files.trust_remote_code)
-        write_history(temporary, history, best, args.max_steps // method.options.rounds)
+        write_outcome(temporary, start, plan, best, history, prepared.lineage, args, files.trust_remote_code)
         asked = (split["question"] for split in (prepared.pairs.train, prepared.pairs.validation))
         write_learnt(temporary, itertools.chain.from_iterable(asked), files.model_folder)
         figures = json.dumps(results(history, best, metric, keeps_best))

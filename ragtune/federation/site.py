@@ -18,7 +18,7 @@ from ragtune.federation.weights import Weights, check_same, read_weights, shapes
 from ragtune.files import atomic_path, remove_folder
 from ragtune.training.methods.options import make_method
 
-_IMPORTS = ("ragtune.federation.site_training",)
+IMPORTS = ("ragtune.federation.site_training",)  # of a process for `call`
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Site:
         Raises:
             RagtuneError: with the site's name and the way out.
         """
-        with _named(self.name):
+        with named(self.name):
             own = site_settings(settings, json.loads(self.settings))
             start, trained = self._take_over(received, own, average), Path(self.work, "trained")
             metrics = self._call("train", own, str(start), str(trained))
@@ -75,7 +75,7 @@ class Site:
         Raises:
             RagtuneError: with the site's name and the way out.
         """
-        with _named(self.name):
+        with named(self.name):
             own = site_settings(settings, json.loads(self.settings))
             return self._call("evaluate", own, str(self._take_over(received, own, average)))
 
@@ -86,7 +86,7 @@ class Site:
                 remove_folder(Path(self.work, name))
 
     def _call(self, function: str, settings: Mapping[str, Any], *folders: str) -> dict[str, Any]:
-        return in_own_process(call, function, asdict(self), dict(settings), *folders, imports=_IMPORTS)
+        return in_own_process(call, function, asdict(self), dict(settings), *folders, imports=IMPORTS)
 
     def _take_over(self, received: Weights, settings: Mapping[str, Any], average: str) -> Path:
         """A model's folder with the received weights, and what else the site has trained itself."""
@@ -117,7 +117,7 @@ def _trained(settings: Mapping[str, Any]) -> frozenset[str]:
 
 
 @contextmanager
-def _named(site: str) -> Iterator[None]:
+def named(site: str) -> Iterator[None]:
     """Have errors begin with the site's name."""
     try:
         yield

@@ -7,10 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from ragtune.federation.site import Site
-from ragtune.models.checkpoint import load_model, read_description, save_model
 from ragtune.training.arguments import RagTrainingArguments, RunFiles
 from ragtune.training.launch import finetune
-from ragtune.training.lora import begin_adapter
+from ragtune.training.lora import copy_with_adapter
 from ragtune.training.pairs import open_pairs
 from ragtune.training.prepare import prepare
 from ragtune.training.run import TRAINING_LOG, evaluate_model, run
@@ -56,14 +55,12 @@ def evaluate(site: Site, settings: Mapping[str, Any], folder: str) -> dict[str, 
 
 
 def add_adapter(site: Site, settings: Mapping[str, Any], folder: str, target: str) -> dict[str, Any]:
-    """Copy a model, with a new adapter in its generator, which is the same wherever it is made.
+    """As `copy_with_adapter`.
 
     Raises:
         RagtuneError: with the way out.
     """
-    model = load_model(folder, trust_remote_code=site.trust_remote_code)
-    begin_adapter(model.generator, RagTrainingArguments(**{**settings, "report_to": "none"}))
-    save_model(model, target, read_description(folder)["lineage"])
+    copy_with_adapter(folder, target, RagTrainingArguments(**{**settings, "report_to": "none"}), site.trust_remote_code)
     return {}
 
 

@@ -53,7 +53,7 @@ def start(folder: Path, output: str, **parameters) -> subprocess.CompletedProces
 
 @pytest.fixture
 def refused(monkeypatch, capsys):
-    """What `pipeline.py run` says in this process, for runs that never begin."""
+    """The errors of `pipeline.py run`, called in this process, for runs that never begin."""
     monkeypatch.chdir(ROOT)
 
     def start_here(folder: Path, output: str, **parameters) -> str:
