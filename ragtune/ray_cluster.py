@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ragtune.knowledge.address import wait_until_listening
 from ragtune.locks import IN_USE, locked
 
 NAMESPACE = "ragtune"
+_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
 ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own: of a cluster that is there already
 _ANSWER_WITHIN_SECONDS = 10.0  # Ray itself tries for minutes
 _OWN_RAY = {
@@ -32,19 +34,28 @@ _OWN_RAY = {
 
 
 def own_ray(token: str) -> dict[str, str]:
-    """The environment in which Ray, imported after it is set, keeps to loopback and to those who know the token.
+    """The environment in which Ray, imported after it is set, keeps to loopback and to those who know the token."""
+    return _OWN_RAY | {_TOKEN_VARIABLE: token}
 
-    Ray remembers a process's first token, and takes no other.
-    """
-    return _OWN_RAY | {"RAY_AUTH_TOKEN": token}
+
+@cache
+def _own_token() -> str:
+    """One for all clusters of this process, one after another: Ray remembers a process's first, and takes no other."""
+    if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":  # Ray would try for minutes
+        raise ClusterError(
+            "Ray: it was imported before it was told to ask for a token, so this process cannot belong to a cluster of "
+            f"its own; import it later, or set RAY_AUTH_MODE=token before, or {ADDRESS_VARIABLE} to one that runs"
+        )
+    return os.environ.get(_TOKEN_VARIABLE) or secrets.token_hex(32)
 
 
 def own_cluster(cpus: int, gpus: int, object_store_bytes: int) -> AbstractContextManager[dict[str, Any]]:
     """Start a Ray of one's own for the context; yields its `address` and `token`.
 
     Raises:
-        ClusterError: it cannot be started.
+        ClusterError: it cannot be started, or Ray was imported before.
     """
+    os.environ.update(own_ray(_own_token()))  # which the companion inherits
     return companion("ragtune.ray_cluster", str(cpus), str(gpus), str(object_store_bytes))
 
 
@@ -107,7 +118,7 @@ def connected(address: str, token: str = "") -> Iterator[None]:
 
 def main(cpus: int, gpus: int, object_store_bytes: int) -> None:
     """Start Ray, announce `address` and `token`, and wait for the end."""
-    token = secrets.token_hex(32)
+    token = _own_token()
     with (
         tempfile.TemporaryDirectory(prefix="ragtune-ray-", ignore_cleanup_errors=True) as temporary,
         locked(Path(temporary) / IN_USE),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
@@ -13,11 +14,11 @@ import pytest
 from backends_process import QUERIES, SHARES
 from real_milvus import TOKEN, Server
 
-from ragtune.errors import TrainingError
+from ragtune.errors import ClusterError, TrainingError
 from ragtune.knowledge.feature_repo import TOKEN_VARIABLE
 from ragtune.knowledge.knowledge_base import KnowledgeBase, ingest_passages
 from ragtune.models.encoders import Encoder
-from ragtune.ray_cluster import ADDRESS_VARIABLE, own_cluster, own_ray
+from ragtune.ray_cluster import ADDRESS_VARIABLE, _own_token, own_cluster, own_ray
 from ragtune.training.launch import finetune
 from ragtune.training.retrieval.ray_retrieval import check_ray
 
@@ -133,6 +134,15 @@ def test_an_actor_says_why_it_cannot_open_the_base(tmp_path):
         "message": f"{tmp_path}: no knowledge base there (no served.json); run ingest_passages first",
     }
     assert json.loads(ended.stdout) == error
+    assert cluster["token"] == _own_token()  # the next cluster's, too: Ray takes no other in this process
+
+
+def test_a_ray_that_was_imported_before_its_token_is_refused_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr("ragtune.ray_cluster._own_token", _own_token.__wrapped__)  # as in a process that had none yet
+    with pytest.raises(ClusterError, match="Ray: it was imported before it was told to ask for a token"):
+        own_cluster(cpus=1, gpus=0, object_store_bytes=80 * 2**20)
 
 
 def test_processes_on_several_machines_need_a_cluster(monkeypatch):
