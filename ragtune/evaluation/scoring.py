@@ -38,7 +38,7 @@ def score_answers(questions: Sequence[Question], answers: Sequence[str], suffix:
 
 
 class Hits:
-    """Which retrieved passages help, by gold id and by answer string.
+    """The retrieved passages that help, by gold id and by answer string.
 
     Attributes:
         gold, answer: (n, k) bool, whether the passage at each rank is (a piece of) a gold passage; holds an answer.

@@ -1,4 +1,4 @@
-"""Which questions the knowledge base can answer: a reference answer stands in a passage retrieved for them."""
+"""The questions that the knowledge base can answer: a reference answer stands in a passage retrieved for them."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache

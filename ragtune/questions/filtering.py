@@ -1,4 +1,4 @@
-"""Which questions are fit to train and evaluate on, and in which split each of them belongs."""
+"""The questions that are fit to train and evaluate on, and the split of each."""
 
 import contextlib
 import hashlib

@@ -38,7 +38,7 @@ def read_learnt(folder: str | Path) -> Keys | None:
 
 
 def among(questions: Iterable[str], keys: Keys) -> npt.NDArray[np.bool_]:
-    """Which of the questions are among them, (n,)."""
+    """Mark the questions that are among them, (n,)."""
     return np.isin(np.fromiter((_key(question) for question in questions), np.uint64), keys)
 
 

@@ -1,4 +1,4 @@
-"""Which questions a step sees, the same for every number of processes, and how they become one batch."""
+"""The questions of a step, the same for every number of processes, and the batch that they become."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -88,7 +88,7 @@ def first_hit(passages: Sequence[Passage], gold_ids: Sequence[str], answers: Seq
 
 
 def chosen_questions(available: int, at_most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Which validation questions are answered: all, or the same random ones at every evaluation, in order."""
+    """Choose the validation questions that are answered: all, or the same random ones at every evaluation, in order."""
     if not at_most or at_most >= available:
         return np.arange(available)
     return np.sort(np.random.default_rng(seed).permutation(available)[:at_most])
