@@ -22,7 +22,7 @@ from ragtune.knowledge.address import wait_until_listening
 from ragtune.locks import IN_USE, locked
 
 NAMESPACE = "ragtune"
-_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
+_TOKEN_VARIABLE = "RAY_AUTH_TOKEN"  # noqa: S105 (the name of the variable)
 ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own: of a cluster that is there already
 _ANSWER_WITHIN_SECONDS = 10.0  # Ray itself tries for minutes
 _OWN_RAY = {
