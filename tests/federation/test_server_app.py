@@ -45,6 +45,9 @@ def test_a_server_leaves_a_model_its_curves_and_its_rounds(sites, parameters, ba
     parameters.write_text(PARAMETERS.replace("3.0e-3", "1.0e-3"))
     with pytest.raises(TrainingError, match="a federation that differs in settings; give its own"):
         serve(grid, str(base_model), read_parameters(str(parameters)), output)
+    parameters.write_text(PARAMETERS.replace("lora_rank: 2", "lora_rank: 2, lora_merge: false"))
+    serve(grid, str(base_model), read_parameters(str(parameters)), tmp_path / "apart")
+    assert load_model(tmp_path / "apart" / "model").generator.adapters
 
 
 def test_parameters_are_those_of_a_federation(parameters, tmp_path):
