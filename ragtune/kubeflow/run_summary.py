@@ -1,6 +1,5 @@
 """The summary that a run's exit handler leaves: how the run ended, its boxes, its metrics, or what failed and why."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from ragtune.kubeflow.box_log import last_exception
 from ragtune.kubeflow.client import get_run
 from ragtune.kubeflow.connection import Connection, connect
 from ragtune.kubeflow.run_folder import EXECUTOR_OUTPUT, box_metrics, table
-from ragtune.kubeflow.watching import failure_of, log_of_box, metrics_of, rows_of
+from ragtune.kubeflow.watching import failure_of, log_of_box, metrics_of, rows_of, seconds_of
 from ragtune.registry.unchanged import UNCHANGED
 
 BOXES = (
@@ -34,6 +33,7 @@ class Ended:
 
     Attributes:
         boxes: state of each box that was begun, by name.
+        seconds: that a box took, by name, of those where it is known.
         failure: the box that failed, and what ended it; "" for none.
         told: lines that say what the run started from and led to.
         metrics: of the evaluation.
@@ -41,6 +41,7 @@ class Ended:
     """
 
     boxes: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     failure: str = ""
     told: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -76,17 +77,20 @@ def _from_folder(boxes: Path) -> Ended:
     failed = [box for box, state in states.items() if state == "failed"]
     failure = f"the box {failed[0]} failed: {last_exception(log) or 'see its log'}" if failed else ""
     metrics = box_metrics(boxes.parent, "evaluate_rag") if states.get("evaluate_rag") == "succeeded" else {}
-    return Ended(states, failure, _told(log), metrics)
+    return Ended(states, failure=failure, told=_told(log), metrics=metrics)
 
 
 def _from_cluster(connection: Connection, run_id: str) -> Ended:
     run = get_run(connection, run_id)
     names = {box.replace("_", "-"): box for box in BOXES}
-    states = {names[row.display_name]: str(row.state).lower() for row in rows_of(run) if row.display_name in names}
+    rows = {names[row.display_name]: row for row in rows_of(run) if row.display_name in names}
+    states = {box: str(row.state).lower() for box, row in rows.items()}
+    seconds = {box: took for box, row in rows.items() if (took := seconds_of(row)) is not None}
     told = [line for box in ("check-inputs", "register-model") for line in _told(log_of_box(connection, run, box))]
     silent: list[str] = []
     metrics = metrics_of(connection, run, silent.append) if states.get("evaluate_rag") == "succeeded" else {}
-    return Ended(states, failure_of(connection, run, list(names)), told, metrics, "; ".join(silent))
+    failure = failure_of(connection, run, list(names))
+    return Ended(states, seconds, failure, told, metrics, "; ".join(silent))
 
 
 def _told(log: str) -> list[str]:
@@ -99,7 +103,7 @@ def _markdown(state: str, ended: Ended) -> str:
     if ended.metrics:
         parts.append(f"```\n{table(ended.metrics)}\n```")
     if ended.boxes:
-        parts.append("\n".join(["| box | state |", "|---|---|", *_rows(ended.boxes)]))
+        parts.append("\n".join(_rows(ended)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,8 +115,15 @@ def _outcome(state: str, ended: Ended) -> str:
     return "was not needed" if any(line.startswith(UNCHANGED) for line in ended.told) else "succeeded"
 
 
-def _rows(boxes: Mapping[str, str]) -> list[str]:
-    return [f"| {box} | {boxes[box]} |" for box in BOXES if box in boxes]
+def _rows(ended: Ended) -> list[str]:
+    rows = [["box", "state", "seconds"], ["---", "---", "--:"]]
+    rows += [
+        [box, ended.boxes[box], f"{ended.seconds[box]:,.0f}" if box in ended.seconds else ""]
+        for box in BOXES
+        if box in ended.boxes
+    ]
+    columns = 3 if ended.seconds else 2
+    return ["| " + " | ".join(row[:columns]) + " |" for row in rows]
 
 
 def _read(log: Path) -> str:

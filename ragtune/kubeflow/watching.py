@@ -83,6 +83,13 @@ def rows_of(run: Any) -> list[Any]:
     return (run.run_details.task_details if run.run_details else None) or []
 
 
+def seconds_of(row: Any) -> float | None:
+    """Seconds that a task took, its wait for a node included; None where the API does not tell, as of one that runs."""
+    if not (row.start_time and row.end_time) or row.end_time < row.start_time:  # 1970 for one that has not ended
+        return None
+    return float((row.end_time - row.start_time).total_seconds())
+
+
 def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str], None]) -> None:
     """Say what has changed since the last look: a line when a box begins, and one when it has ended."""
     rows = [row for row in rows_of(run) if row.display_name in boxes]
@@ -92,8 +99,8 @@ def _tell(run: Any, boxes: list[str], told: dict[str, str], say: Callable[[str],
             continue
         told[row.display_name] = row.state
         number = sum(state in ENDED for state in told.values()) + (not ended)
-        timed = ended and row.end_time and row.start_time
-        took = f"{(row.end_time - row.start_time).total_seconds():7.1f} s" if timed else " " * 8 + "…"
+        seconds = seconds_of(row) if ended else None
+        took = " " * 8 + "…" if seconds is None else f"{seconds:7.1f} s"
         name = row.display_name.replace("-", "_")
         say(f"[{number}/{len(boxes)}] {name:<20} {took}   {row.state.lower()}")
 

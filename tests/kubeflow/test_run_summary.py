@@ -81,6 +81,7 @@ def test_a_run_on_a_cluster_that_succeeded(server, connection, run_id, tmp_path)
     text = summarize("COMPLETE", run_id, tmp_path / "a" / "summary", connection)
     assert text.startswith(f"# The run succeeded\n\n{START}\n\n{DECISION}\n")
     assert "EM              0.500    0.500   +0.000" in text
+    assert "| register_model | succeeded | 9 |" in text
 
 
 def test_a_run_on_a_cluster_that_failed_whatever_kfp_calls_its_state(server, connection, run_id, tmp_path):
@@ -88,7 +89,7 @@ def test_a_run_on_a_cluster_that_failed_whatever_kfp_calls_its_state(server, con
     server.logs["rag-x-system-container-impl-9"] = FAILURE
     text = summarize("RUNNING", run_id, tmp_path / "a" / "summary", connection)
     assert text.startswith("# The run failed\n\nthe box finetune_rag failed: n_docs=9: the knowledge base has")
-    assert "| check_inputs | succeeded |\n| finetune_rag | failed |" in text
+    assert "| check_inputs | succeeded | 2 |\n| finetune_rag | failed | 3 |" in text
 
 
 def test_where_kfps_api_refuses_the_pod_its_state_and_the_reason_are_left(server, connection, run_id, tmp_path):
