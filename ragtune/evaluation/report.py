@@ -206,9 +206,10 @@ def _table(metrics: Metrics, prefix: str, caption: str) -> str:
     if metrics.get("gold_questions"):
         groups.append(("Passages, by gold passage", _RANKING_ROWS, ""))
     groups.append(("Passages, by answer in the text", _RANKING_ROWS, "answer_"))
-    head = "".join(f"<th scope=col>{name}</th>" for name in ("", "before", "after", "change", "closed book"))
+    columns = ["", "before", "after", "change", *(["closed book"] if "em_closed_book" in metrics else [])]
+    head = "".join(f"<th scope=col>{name}</th>" for name in columns)
     body = "".join(
-        f"<tbody><tr><th class=group colspan=5 scope=rowgroup>{heading}</th></tr>"
+        f"<tbody><tr><th class=group colspan={len(columns)} scope=rowgroup>{heading}</th></tr>"
         + "".join(_row(metrics, f"{prefix}{kind}{name}", label) for name, label in rows.items())
         + "</tbody>"
         for heading, rows, kind in groups
@@ -222,12 +223,13 @@ def _table(metrics: Metrics, prefix: str, caption: str) -> str:
 def _row(metrics: Metrics, key: str, label: str) -> str:
     if f"{key}_after" not in metrics:
         return ""
-    before, after, closed_book = metrics[f"{key}_before"], metrics[f"{key}_after"], metrics.get(f"{key}_closed_book")
+    before, after = metrics[f"{key}_before"], metrics[f"{key}_after"]
+    by_heart = metrics.get(f"{key}_closed_book")
+    closed_book = f"<td>{'' if by_heart is None else percent(by_heart)}</td>" if "em_closed_book" in metrics else ""
     direction = "up" if after > before else "down" if after < before else "same"
     return (
         f"<tr><th scope=row>{label}</th><td>{percent(before)}</td><td>{percent(after)}</td>"
-        f"<td class={direction}>{points(after - before)}</td>"
-        f"<td>{'' if closed_book is None else percent(closed_book)}</td></tr>"
+        f"<td class={direction}>{points(after - before)}</td>{closed_book}</tr>"
     )
 
 

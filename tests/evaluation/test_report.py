@@ -167,7 +167,7 @@ def test_a_run_without_closed_book_or_training_log_still_has_a_report(report_inp
     write_report(tmp_path / "report.html", metrics, predictions, {})
     html = (tmp_path / "report.html").read_text()
     assert "Training loss" not in html
-    assert "trained without passages" not in html
+    assert "trained without passages" not in html and "closed book" not in html
 
 
 def test_infinity_has_a_place_in_the_report(report_inputs, tmp_path):
