@@ -14,7 +14,13 @@ QUERIES = np.random.default_rng(1).normal(size=(9, 32)).astype(np.float32)
 SHARES = (7, 2)  # of the two processes
 
 
-def main(world, base, output):
+def main(world, *places):
+    for base, output in zip(places[::2], places[1::2], strict=True):
+        Path(output).mkdir(exist_ok=True)
+        ask_all(world, base, output)
+
+
+def ask_all(world, base, output):
     folder, manifest = resolve(Path(base))
     files = RunFiles(world, base, "out", "work", model_folder=world)
     for retrieval in RETRIEVALS:

@@ -30,28 +30,28 @@ PARAMETERS |= {"learning_rate": 3e-3, "report_to": "none", "per_device_train_bat
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["embedded", "server"])
-def backends(request, still_world, still_knowledge_base, tmp_path_factory):
-    """The passages that two processes got of each backend, and those that one gets alone."""
-    folder = tmp_path_factory.mktemp("backends")
-    base, environment, server = still_knowledge_base, dict(os.environ), None
-    if request.param == "server":
-        server = Server(tmp_path_factory.mktemp("milvus"))
-        environment[TOKEN_VARIABLE] = TOKEN
-        base = folder / "base"
-        encoder = Encoder.from_pretrained(still_world.encoder, "passage")
-        ingest_passages(still_world.passages_file, base, encoder, uri=server.uri, index="FLAT", token=TOKEN)
-    script = str(HERE / "backends_process.py")
-    subprocess.run([*TORCHRUN, script, still_world.pairs, base, str(folder)], env=environment, check=True)
-    with KnowledgeBase.open(base, token=TOKEN if server else "") as alone:
-        yield folder, alone.search(QUERIES, 3)
-    if server:
-        server.end()
+@pytest.fixture(scope="module")
+def backends(still_world, still_knowledge_base, tmp_path_factory):
+    """By kind of Milvus the folder of what two processes got of each backend, and the passages that one gets alone."""
+    folder, server = tmp_path_factory.mktemp("backends"), Server(tmp_path_factory.mktemp("milvus"))
+    bases = {"embedded": Path(still_knowledge_base), "server": folder / "base"}
+    encoder = Encoder.from_pretrained(still_world.encoder, "passage")
+    ingest_passages(still_world.passages_file, bases["server"], encoder, uri=server.uri, index="FLAT", token=TOKEN)
+    places = [str(place) for kind, base in bases.items() for place in (base, folder / kind)]
+    command = [*TORCHRUN, str(HERE / "backends_process.py"), still_world.pairs, *places]
+    subprocess.run(command, env=os.environ | {TOKEN_VARIABLE: TOKEN}, check=True)
+    alone = {}
+    for kind, base in bases.items():
+        with KnowledgeBase.open(base, token=TOKEN if kind == "server" else "") as opened:
+            alone[kind] = folder / kind, opened.search(QUERIES, 3)
+    server.end()
+    return alone
 
 
+@pytest.mark.parametrize("kind", ["embedded", "server"])
 @pytest.mark.parametrize("retrieval", ["direct", "gather", "ray"])
-def test_every_backend_gives_each_process_its_own_passages(backends, retrieval):
-    folder, expected = backends
+def test_every_backend_gives_each_process_its_own_passages(backends, kind, retrieval):
+    folder, expected = backends[kind]
     found = [np.load(folder / f"{retrieval}-{rank}.npz") for rank in range(2)]
     assert tuple(len(part["rows"]) for part in found) == SHARES
     for name in ("rows", "scores", "embeddings"):
