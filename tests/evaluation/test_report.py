@@ -161,6 +161,13 @@ def test_every_chart_has_a_title_and_a_description(page):
     assert all("<title>" in chart and "<desc>" in chart for chart in charts)
 
 
+def test_each_row_of_figures_has_a_cell_under_every_heading(report_inputs, tmp_path):
+    write_report(tmp_path / "report.html", **report_inputs)
+    rows = re.findall(r"<tr><th scope=row>.*?</tr>", (tmp_path / "report.html").read_text())
+    figures = [row for row in rows if "<td class=" in row]
+    assert figures and {row.count("<td") for row in figures} == {4}  # before, after, change, closed book
+
+
 def test_a_run_without_closed_book_or_training_log_still_has_a_report(report_inputs, tmp_path):
     metrics = {name: value for name, value in report_inputs["metrics"].items() if "closed_book" not in name}
     predictions = [row | {"prediction_closed_book": None} for row in report_inputs["predictions"]]

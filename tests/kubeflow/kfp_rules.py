@@ -60,7 +60,8 @@ def task_row(name, fact):
     state, child, seconds = fact if isinstance(fact, tuple) else (fact, "", 2)
     start = datetime(2026, 11, 21, 12, tzinfo=UTC)
     row = {"task_id": new_id(), "display_name": name, "state": state, "start_time": start.isoformat()}
-    row["end_time"] = (start + timedelta(seconds=seconds)).isoformat()
+    ended = start + timedelta(seconds=seconds) if state != "RUNNING" else datetime(1970, 1, 1, tzinfo=UTC)  # as KFP
+    row["end_time"] = ended.isoformat()
     return row | ({"child_tasks": [{"pod_name": child}]} if child else {})
 
 

@@ -85,11 +85,13 @@ def test_a_run_on_a_cluster_that_succeeded(server, connection, run_id, tmp_path)
 
 
 def test_a_run_on_a_cluster_that_failed_whatever_kfp_calls_its_state(server, connection, run_id, tmp_path):
-    server.play(("RUNNING", {"check-inputs": "SUCCEEDED", "finetune-rag": ("FAILED", "rag-x-9", 3)}))
+    server.play(
+        ("RUNNING", {"check-inputs": "SUCCEEDED", "finetune-rag": ("FAILED", "rag-x-9", 3), "evaluate-rag": "RUNNING"})
+    )
     server.logs["rag-x-system-container-impl-9"] = FAILURE
     text = summarize("RUNNING", run_id, tmp_path / "a" / "summary", connection)
     assert text.startswith("# The run failed\n\nthe box finetune_rag failed: n_docs=9: the knowledge base has")
-    assert "| check_inputs | succeeded | 2 |\n| finetune_rag | failed | 3 |" in text
+    assert "| check_inputs | succeeded | 2 |\n| finetune_rag | failed | 3 |\n| evaluate_rag | running |  |" in text
 
 
 def test_where_kfps_api_refuses_the_pod_its_state_and_the_reason_are_left(server, connection, run_id, tmp_path):

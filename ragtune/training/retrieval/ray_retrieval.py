@@ -86,7 +86,7 @@ def check_ray(processes_here: int, processes: int) -> None:
 def ray_connection(args: RagTrainingArguments) -> Iterator[None]:
     """Belong to the Ray cluster at RAY_ADDRESS, or to one of the run's own; every process must enter it.
 
-    A process can belong to one only, once: who opens several knowledge bases enters it around them all.
+    A process can belong to one at a time: who opens several knowledge bases at once enters it around them all.
 
     Raises:
         TrainingError: Ray cannot be started or reached.
