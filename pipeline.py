@@ -157,6 +157,7 @@ def rag_finetuning(
                 run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
                 workspace_volume=cluster_workspace_volume,
                 embed_on=knowledge_embed_on,
+                tracking_uri=registry_tracking_uri,
             ).set_caching_options(False)  # a cached pointer may name a version that is gone or damaged by now
             travels = mounts_none(cluster_workspace_volume)
             files = {"knowledge_base_files": ingested.outputs["knowledge_base"]} if travels else {}
@@ -166,6 +167,7 @@ def rag_finetuning(
                 question_encoder=start["question_encoder"],
                 question_encoder_fingerprint=fingerprints["question_encoder_fingerprint"],
                 answerable_k=knowledge_answerable_k,
+                tracking_uri=registry_tracking_uri,
                 **files,
             )
             tokenized = tokenize_pairs(
@@ -177,6 +179,7 @@ def rag_finetuning(
                 generator_fingerprint=fingerprints["generator_fingerprint"],
                 max_question_tokens=model_max_question_tokens,
                 max_answer_tokens=model_max_answer_tokens,
+                tracking_uri=registry_tracking_uri,
             )
             finetuned = finetune_rag(
                 pairs=tokenized.outputs["pairs"],

@@ -13,6 +13,7 @@ def check_answerability(
     question_encoder: str,
     question_encoder_fingerprint: str,
     answerable_k: int = 10,
+    tracking_uri: str = "",
     knowledge_base_files: dsl.Input[dsl.Artifact] | None = None,
 ):
     """Keep the questions whose answer stands in a passage that the knowledge base retrieves for them."""
@@ -21,8 +22,10 @@ def check_answerability(
     from ragtune.models.devices import best_device
     from ragtune.models.encoders import Encoder
     from ragtune.questions.answerability import split_by_answerability
+    from ragtune.registry.downloads import models_here
 
-    encoder = Encoder.from_pretrained(question_encoder, role="question").to(best_device())
+    with models_here(tracking_uri, question_encoder) as (model,):
+        encoder = Encoder.from_pretrained(model, role="question").to(best_device())
     place = knowledge_base_files.path if knowledge_base_files else from_text(knowledge_base)
     with open_to_read(place) as base:
         counts = split_by_answerability(

@@ -123,4 +123,4 @@ def check_inputs(
     do, told = what_to_do(values, key, start)
     print(told)
     fingerprints = (models[part] for part in start.parts)
-    return (do, told, *sources, *start.parts, *fingerprints, start.folder, key, *training_pod(values))
+    return (do, told, *sources, *start.handed_on(), *fingerprints, start.model, key, *training_pod(values))

@@ -29,12 +29,16 @@ def evaluate_rag(
     from ragtune.evaluation.evaluate import HEADLINES, evaluate
     from ragtune.registry.champion import todays_champion
     from ragtune.registry.connection import registry_uri
+    from ragtune.registry.downloads import models_here
 
     title = f"{model_name}, trained further" if model_folder else ""  # a champion's parts have no names to show
-    with todays_champion(model_name, registry_uri(tracking_uri, workspace)) as champion:
+    with (
+        models_here(tracking_uri, question_encoder, passage_encoder, generator) as (question, passage, writer),
+        todays_champion(model_name, registry_uri(tracking_uri, workspace)) as champion,
+    ):
         figures = evaluate(
             model_folder=model.path,
-            base_parts=(question_encoder, passage_encoder, generator),
+            base_parts=(question, passage, writer),
             closed_book_folder=closed_book_model.path,
             champion=champion,
             questions_path=test.path,

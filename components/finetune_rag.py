@@ -65,6 +65,7 @@ def finetune_rag(
     from ragtune.knowledge.pointers import from_text, point_at, resolve
     from ragtune.models.checkpoint import knowledge_base_of
     from ragtune.registry.connection import connected
+    from ragtune.registry.downloads import models_here
     from ragtune.training.launch import finetune
     from ragtune.training.launchers.torchrun import Torchrun
     from ragtune.training.launchers.trainjob.launcher import TrainJob
@@ -72,7 +73,6 @@ def finetune_rag(
     if tracking_uri:
         with connected(tracking_uri):  # makes MLflow's tables, if need be, before several processes could
             pass
-    base, _ = resolve(knowledge_base_files.path if knowledge_base_files else from_text(knowledge_base))
     job = TrainJob(
         nodes=nodes,
         gpus=int(gpus),
@@ -86,44 +86,46 @@ def finetune_rag(
     )
     if model_folder:  # a whole model, whose parts these are
         question_encoder = passage_encoder = generator = ""
-    results = finetune(
-        model_folder=model_folder,
-        question_encoder=question_encoder,
-        passage_encoder=passage_encoder,
-        generator=generator,
-        dataset_folder=pairs.path,
-        knowledge_base_folder=base,
-        output_folder=model.path,
-        closed_book_folder=closed_book_model.path,
-        trained_knowledge_base_folder=trained_knowledge_base.path if knowledge_base_files else "",
-        tensorboard_folder=tensorboard.path,
-        work_folder=f"{workspace}/training",
-        tracking_uri=tracking_uri,
-        processes=processes or int(gpus),
-        launcher=job if launcher == "trainjob" else Torchrun(train_env),
-        method=method,
-        method_options=method_options,
-        retrieval=retrieval,
-        n_docs=n_docs,
-        temperature=temperature,
-        prompt=prompt,
-        max_input_tokens=max_input_tokens,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        question_encoder_learning_rate=question_encoder_learning_rate,
-        passage_encoder_learning_rate=passage_encoder_learning_rate,
-        refresh_every=refresh_every,
-        max_staleness=max_staleness,
-        refresh_device=refresh_device,
-        adam_beta2=adam_beta2,
-        warmup_steps=warmup_steps,
-        eval_steps=eval_steps,
-        closed_book_steps=closed_book_steps,
-        seed=seed,
-        **training_options,
-    )
+    with models_here(tracking_uri, model_folder) as (start,):
+        base, _ = resolve(knowledge_base_files.path if knowledge_base_files else from_text(knowledge_base))
+        results = finetune(
+            model_folder=start,
+            question_encoder=question_encoder,
+            passage_encoder=passage_encoder,
+            generator=generator,
+            dataset_folder=pairs.path,
+            knowledge_base_folder=base,
+            output_folder=model.path,
+            closed_book_folder=closed_book_model.path,
+            trained_knowledge_base_folder=trained_knowledge_base.path if knowledge_base_files else "",
+            tensorboard_folder=tensorboard.path,
+            work_folder=f"{workspace}/training",
+            tracking_uri=tracking_uri,
+            processes=processes or int(gpus),
+            launcher=job if launcher == "trainjob" else Torchrun(train_env),
+            method=method,
+            method_options=method_options,
+            retrieval=retrieval,
+            n_docs=n_docs,
+            temperature=temperature,
+            prompt=prompt,
+            max_input_tokens=max_input_tokens,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            learning_rate=learning_rate,
+            question_encoder_learning_rate=question_encoder_learning_rate,
+            passage_encoder_learning_rate=passage_encoder_learning_rate,
+            refresh_every=refresh_every,
+            max_staleness=max_staleness,
+            refresh_device=refresh_device,
+            adam_beta2=adam_beta2,
+            warmup_steps=warmup_steps,
+            eval_steps=eval_steps,
+            closed_book_steps=closed_book_steps,
+            seed=seed,
+            **training_options,
+        )
     point_at(trained_knowledge_base.path, knowledge_base_of(model.path))
     for name, value in results.items():
         if math.isfinite(value):  # a loss that went to infinity is in the log; KFP keeps JSON, which has none

@@ -19,14 +19,19 @@ def ingest_passages(
     run: str = "",
     workspace_volume: str = "ragtune-workspace",
     embed_on: str = "here",
+    tracking_uri: str = "",
 ) -> NamedTuple("Ingested", pointer=str):
     """Embed the passages and write them through Feast into Milvus; a second run writes only what changed."""
     from ragtune.knowledge.pointers import as_text
     from ragtune.knowledge.workspace import ingest_into_workspace
     from ragtune.models.encoders import Encoder
     from ragtune.models.ray_encoder import encoder_on
+    from ragtune.registry.downloads import models_here
 
-    with encoder_on(embed_on, Encoder.from_pretrained(passage_encoder, role="passage")) as encoder:
+    with (
+        models_here(tracking_uri, passage_encoder) as (model,),
+        encoder_on(embed_on, Encoder.from_pretrained(model, role="passage")) as encoder,
+    ):
         counts = ingest_into_workspace(
             passages.path,
             knowledge_base.path,

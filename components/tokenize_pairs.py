@@ -15,21 +15,24 @@ def tokenize_pairs(
     generator_fingerprint: str,
     max_question_tokens: int = 32,
     max_answer_tokens: int = 32,
+    tracking_uri: str = "",
 ):
     """Tokenise questions for the question encoder and answers for the generator, and check them by decoding back."""
     from ragtune.hub import generator_family, load_prompt, load_tokenizer
     from ragtune.questions.tokenization import tokenize_pairs
+    from ragtune.registry.downloads import models_here
 
-    counts = tokenize_pairs(
-        train.path,
-        validation.path,
-        load_tokenizer(question_encoder),
-        load_tokenizer(generator),
-        pairs.path,
-        max_question_tokens=max_question_tokens,
-        max_answer_tokens=max_answer_tokens,
-        question_prompt=load_prompt(question_encoder, "question"),
-        decoder_only=generator_family(generator) == "causal",
-    )
+    with models_here(tracking_uri, question_encoder, generator) as (encoder, writer):
+        counts = tokenize_pairs(
+            train.path,
+            validation.path,
+            load_tokenizer(encoder),
+            load_tokenizer(writer),
+            pairs.path,
+            max_question_tokens=max_question_tokens,
+            max_answer_tokens=max_answer_tokens,
+            question_prompt=load_prompt(encoder, "question"),
+            decoder_only=generator_family(writer) == "causal",
+        )
     for name, count in counts.items():
         metrics.log_metric(name, count)

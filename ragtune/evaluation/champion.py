@@ -22,12 +22,14 @@ class Champion:
         folder: its model folder; None where it cannot be had.
         problem: why not, in words.
         knowledge_base: its own, where a registry keeps it; None for the one that its lineage names.
+        source: the URI of its model, as the registry names it.
     """
 
     version: str
     folder: Path | None
     problem: str = ""
     knowledge_base: Path | None = None
+    source: str = ""
 
 
 def deciding_metric(model_folder: str | Path, scores: Container[str]) -> str:

@@ -63,11 +63,6 @@ def check_volume(values: Mapping[str, Any]) -> None:
             f"tracking_uri={values['tracking_uri']}: {place}, nor does SQLite; give the http(s):// address of an "
             "MLflow server that keeps artifacts, or name a volume"
         )
-    if values["start_from"] == "champion":
-        raise ParameterError(
-            f"start_from=champion: {place}, nor does the champion, on its way to the boxes; set start_from=base, "
-            "or name a volume"
-        )
     if values["launcher"] == TRAINJOB:
         raise ParameterError(
             f"launcher={TRAINJOB}: {place}, and nodes of a TrainJob see no other files; set launcher=torchrun, or name "

@@ -11,6 +11,7 @@ from ragtune.errors import RegistryError
 from ragtune.evaluation.champion import Champion
 from ragtune.files import content_hash
 from ragtune.registry.connection import connected, is_unused, local_folder
+from ragtune.registry.downloads import download, downloading
 from ragtune.registry.kept_models import keep_model, kept_model
 from ragtune.registry.pins import logged_knowledge_base
 
@@ -91,7 +92,7 @@ def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as downloads:
-        yield _here(version) or _downloaded(version, tracking_uri, downloads)
+        yield _here(version) or _downloaded(version, tracking_uri, downloads, with_knowledge_base=True)
 
 
 def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None:
@@ -112,14 +113,14 @@ def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None
     if champion := _here(version):
         return champion
     if kept := kept_model(models, version.tags.get("model_hash", "")):
-        return Champion(str(version.version), kept)
+        return Champion(str(version.version), kept, source=str(version.source))
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=models) as downloads:  # links are made within one volume
         champion = _downloaded(version, tracking_uri, downloads)
         if champion.folder is None:
             return champion
         kept = keep_model(champion.folder, models, content_hash(champion.folder))
-        return replace(champion, folder=kept, knowledge_base=None)  # its download ends here
+        return replace(champion, folder=kept)
 
 
 def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
@@ -132,17 +133,18 @@ def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
 def _here(version: "ModelVersion") -> Champion | None:
     """The champion where its model is in a folder."""
     folder = local_folder(str(version.source))
-    return Champion(str(version.version), folder) if folder else None
+    return Champion(str(version.version), folder, source=str(version.source)) if folder else None
 
 
-def _downloaded(version: "ModelVersion", tracking_uri: str, downloads: str) -> Champion:
-    from mlflow.artifacts import download_artifacts
-
-    number, source = str(version.version), str(version.source)
+def _downloaded(
+    version: "ModelVersion", tracking_uri: str, downloads: str, with_knowledge_base: bool = False
+) -> Champion:
+    number, source, base = str(version.version), str(version.source), None
     try:
-        folder = download_artifacts(source, dst_path=downloads, tracking_uri=tracking_uri)
-        with connected(tracking_uri) as client:
-            base = logged_knowledge_base(client, version.run_id, downloads) if version.run_id else None
-        return Champion(number, Path(folder), knowledge_base=base)
-    except Exception as error:  # every store has a client with exceptions of its own; no champion is lost by it
-        return Champion(number, None, f"{source}: cannot be downloaded ({' '.join(str(error).split())})")
+        folder = download(source, tracking_uri, downloads)
+        if with_knowledge_base and version.run_id:
+            with downloading(f"the knowledge base of {source}"), connected(tracking_uri) as client:
+                base = logged_knowledge_base(client, version.run_id, downloads)
+    except RegistryError as error:  # no champion is lost by it
+        return Champion(number, None, str(error), source=source)
+    return Champion(number, folder, knowledge_base=base, source=source)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ragtune.errors import RegistryError
 from ragtune.registry.champion import keep_champion
-from ragtune.registry.connection import registry_uri
+from ragtune.registry.connection import local_folder, registry_uri
 
 PARTS = ("question_encoder", "passage_encoder", "generator")
 
@@ -17,14 +17,19 @@ class Start:
     """A model to train further.
 
     Attributes:
-        parts: names or folders of question encoder, passage encoder and generator.
-        folder: of the champion; "" for the base model.
+        parts: names or folders of question encoder, passage encoder and generator, in this pod.
+        model: the champion for all boxes, a folder, or its URI in the registry's artifact store where no volume is
+            mounted; "" for the base model.
         told: which model it is, in words.
     """
 
     parts: tuple[str, ...]
-    folder: str
+    model: str
     told: str
+
+    def handed_on(self) -> tuple[str, ...]:
+        """The parts for all boxes, as `models_here` takes them."""
+        return tuple(f"{self.model}/{part}" for part in PARTS) if self.model else self.parts
 
 
 def find_start(values: Mapping[str, Any]) -> Start:
@@ -54,4 +59,6 @@ def find_start(values: Mapping[str, Any]) -> Start:
             "its folder back, or set start_from=base"
         )
     parts = tuple(str(champion.folder / part) for part in PARTS)
-    return Start(parts, str(champion.folder), f"the champion, version {champion.version} of {name}, {champion.folder}")
+    stays = values["workspace_volume"] or local_folder(champion.source)
+    place = str(champion.folder) if stays else champion.source
+    return Start(parts, place, f"the champion, version {champion.version} of {name}, {place}")

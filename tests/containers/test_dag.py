@@ -85,11 +85,12 @@ def test_pods_that_mount_one_volume_give_the_metrics_of_processes(in_containers,
     assert {name: told[name] for name in in_processes} == pytest.approx(in_processes, abs=1e-6)
 
 
-def test_pods_without_a_volume_give_them_too_and_the_next_run_meets_the_champion(
+def test_pods_without_a_volume_give_them_too_and_the_next_run_starts_from_the_champion(
     in_containers, in_processes, servers, tmp_path
 ):
     told = metrics(in_containers, tmp_path / "first", *servers, "promote=force")
     assert {name: told[name] for name in in_processes} == pytest.approx(in_processes, abs=1e-6)
-    again = metrics(in_containers, tmp_path / "second", *servers, "max_steps=10")
+    again = metrics(in_containers, tmp_path / "second", *servers, "max_steps=10", "start_from=champion")
     assert again["ingestion_written"] == 0  # the collection is there
     assert again["em_champion"] == told["em_after"]  # its model and knowledge base come from MLflow
+    assert again["em_before"] == told["em_after"]  # and so does the model to start from, in each box

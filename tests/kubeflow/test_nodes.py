@@ -69,7 +69,10 @@ def test_a_pod_without_the_secret_is_told_how_to_make_it(tmp_path, monkeypatch):
 SERVERS = {"workspace_volume": "", "milvus_uri": "http://milvus:19530", "tracking_uri": "https://mlflow.example.org"}
 
 
-@pytest.mark.parametrize("given", [{}, SERVERS, {"workspace_volume": "scratch", "launcher": "trainjob"}])
+@pytest.mark.parametrize(
+    "given",
+    [{}, SERVERS, SERVERS | {"start_from": "champion"}, {"workspace_volume": "scratch", "launcher": "trainjob"}],
+)
 def test_a_volume_or_servers_keep_what_outlives_a_pod(given):
     check_volume(values(**given))
 
@@ -80,7 +83,6 @@ def test_a_volume_or_servers_keep_what_outlives_a_pod(given):
         ({"milvus_uri": ""}, "milvus_uri: workspace_volume is empty.*give a server's URI, or name a volume"),
         ({"tracking_uri": ""}, r"tracking_uri=: workspace_volume is empty.*http\(s\):// address of an MLflow server"),
         ({"tracking_uri": "sqlite:////workspace/mlflow.db"}, "nor does SQLite"),
-        ({"start_from": "champion"}, "start_from=champion: workspace_volume is empty.*set start_from=base, or name"),
         ({"launcher": "trainjob"}, "launcher=trainjob: workspace_volume is empty.*set launcher=torchrun, or name"),
     ],
 )
