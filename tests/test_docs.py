@@ -32,6 +32,7 @@ def test_the_page_of_scale_says_what_was_measured():
         *(f"{disk[name]:,}" for name in disk if name.endswith("_bytes")),
         f"{result('embedding')['ragtune_bfloat16_passages_per_s']} passages/s",
         f"{result('ingestion')['ours_rows_per_s']:,} rows/s",
+        f"{result('ingestion')['unchanged_seconds']:.1f} s",
         f"{exact['questions_per_s']:,.0f} questions/s",
         f"{result('retrieval')['ours_16_at_once_per_s']:.0f} questions/s",
         f"{result('overlap')['overlapped_search_fraction']:.1%}".replace("%", " %"),
