@@ -24,6 +24,7 @@ from ragtune.federation.weights import Weights
 from ragtune.progress import say
 
 _POLL_SECONDS = 0.5
+_REJOIN_SECONDS = 60.0  # within which sites come back to a server that was started again
 _REASON = re.compile(r"(?:Message: |^<class '[\w.]+'>:<')(.*?)'?>?$", re.S)  # Flower's words around an exception
 
 
@@ -50,13 +51,15 @@ def federate(
     names: dict[int, str] = {}
     rounds = last_round(plan.folder)
     if rounds is None:
-        _wait_for(grid, options.sites, options.round_seconds)
+        _wait_for(grid, options.sites, options.round_seconds, options.sites)
         rounds = Rounds(0, start)
         rounds.history.append(_evaluated(grid, plan, strategy, rounds, names, {}, {}))
         write_round(plan.folder, rounds, 0)
     else:
         say(f"federation: resuming behind round {rounds.number} of {options.rounds}")
         restore(strategy, rounds.strategy)
+        if rounds.number < options.rounds:
+            _wait_for(grid, options.sites, min(options.round_seconds, _REJOIN_SECONDS), 0)
     for entry in rounds.history:
         on_round(entry)
     while rounds.number < options.rounds:
@@ -69,7 +72,7 @@ def federate(
 
 def _next_round(grid: Grid, plan: Plan, strategy: Any, rounds: Rounds, names: dict[int, str]) -> Rounds:
     options, number = plan.options, rounds.number + 1
-    _wait_for(grid, options.min_sites, options.round_seconds)
+    _wait_for(grid, options.min_sites, options.round_seconds, options.min_sites)
     config = _config(plan, number)
     messages = strategy.configure_train(number, _record(rounds.weights), config, grid)
     replies, failed = _ask(grid, messages, names, options.round_seconds, f"round {number}")
@@ -184,14 +187,21 @@ def _site_of(reply: Message) -> tuple[str, dict[str, float]]:
     return str(record["name"]), json.loads(str(record["metrics"]))
 
 
-def _wait_for(grid: Grid, sites: int, seconds: float) -> None:
+def _wait_for(grid: Grid, sites: int, seconds: float, needed: int) -> None:
     """Wait until enough sites are connected; Flower's own strategies would wait for ever.
 
+    Args:
+        sites: how many are waited for.
+        seconds: how long at most.
+        needed: how many of them will do then.
+
     Raises:
-        TrainingError: they were not in time.
+        TrainingError: fewer are connected.
     """
     end, told = time.monotonic() + seconds, False
     while (connected := len(list(grid.get_node_ids()))) < sites:
+        if time.monotonic() > end and connected >= needed:
+            return
         if time.monotonic() > end:
             raise TrainingError(
                 f"{connected} of {sites} sites are connected after {seconds:g} seconds; start flower-supernode at the "

@@ -17,6 +17,7 @@ from ragtune.federation.rounds import Plan
 from ragtune.federation.server import federate
 from ragtune.federation.weights import read_weights, travelling
 from ragtune.files import atomic_path
+from ragtune.locks import locked
 from ragtune.models.checkpoint import read_description
 from ragtune.settings.setting import settings_of
 from ragtune.settings.training import SHORT_NAMES, Training, read_options
@@ -34,7 +35,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds, and leave `rounds/`, `tensorboard/` and `model/` in the output folder.
 
-    The same start again resumes behind the last whole round.
+    The same start again resumes behind the last whole round; one at a time writes into an output folder, since a
+    ServerApp may outlive its SuperLink, and go on with the next one.
 
     Raises:
         RagtuneError: with the way out.
@@ -42,7 +44,9 @@ def main(grid: Grid, context: Context) -> None:
     config = {name: str(context.run_config.get(name, "")) for name in _NEEDED}
     if missing := [name for name in _NEEDED if not config[name]]:
         raise ParameterError(f"flwr run: {missing[0]} is missing; give --run-config '{missing[0]}=\"…\"'")
-    serve(grid, config["model"], read_parameters(config["parameters"]), Path(config["output"]))
+    output = Path(config["output"])
+    with locked(output / ".federation.lock"):
+        serve(grid, config["model"], read_parameters(config["parameters"]), output)
 
 
 def serve(grid: Grid, model: str, parameters: Mapping[str, Any], output: Path) -> None:

@@ -1,6 +1,7 @@
 """The first box, as an uploaded pipeline calls it: every parameter reaches it, and it refuses and hashes."""
 
 import inspect
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from components.check_inputs import check_inputs
 from pipeline import rag_finetuning
 from ragtune.files import content_hash
 from ragtune.kubeflow.parameters import read_parameters, with_defaults
+from ragtune.registry.connection import connected
 from ragtune.registry.start import PARTS
 from ragtune.settings.pipeline import names_in_kfp
 from ragtune.sources import fingerprint
@@ -57,6 +59,25 @@ def test_it_hashes_the_sources_and_the_model_to_start_from(values, capfd):
     assert [outputs[part] for part in PARTS] == [values[part] for part in PARTS]  # while there is no champion
     assert outputs["model_folder"] == ""
     assert 'training starts from the base model, as no version of "ragtune-demo" is' in capfd.readouterr().out
+
+
+def test_where_no_volume_is_mounted_it_hands_on_where_the_registry_keeps_the_champion(values, tmp_path, monkeypatch):
+    values |= {"start_from": "champion", "workspace_volume": "", "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    for part in PARTS:
+        shutil.copytree(values[part], tmp_path / "model" / part)
+    with connected(values["tracking_uri"]) as client:
+        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
+        client.log_artifacts(run.info.run_id, str(tmp_path / "model"), "model")
+        client.create_registered_model(values["model_name"])
+        version = client.create_model_version(values["model_name"], f"runs:/{run.info.run_id}/model")
+        client.set_registered_model_alias(values["model_name"], "champion", version.version)
+    for guard in ("ragtune.kubeflow.parameters.check_values", "ragtune.reachable.check_reachable"):
+        monkeypatch.setattr(guard, lambda values: None)  # which ask for servers
+    names = inspect.signature(check_inputs.python_func).return_annotation._fields
+    outputs = dict(zip(names, check_inputs.python_func(**values), strict=True))
+    assert outputs["model_folder"] == version.source
+    assert [outputs[part] for part in PARTS] == [f"{version.source}/{part}" for part in PARTS]
+    assert outputs["generator_fingerprint"] == content_hash(values["generator"])
 
 
 def test_it_refuses_a_value(values, capfd):

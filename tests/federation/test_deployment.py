@@ -1,4 +1,4 @@
-"""A federation by Flower's own processes on loopback, by TLS: a SuperLink, two SuperNodes, and `flwr run`."""
+"""A federation by Flower's own processes on loopback, by TLS: two SuperNodes, and a SuperLink that is killed once."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from certificates import make_certificates
 from real_milvus import free_port
@@ -18,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 PARAMETERS = """
 method: federated
 method_options:
-  {sites: 2, rounds: 1, average: generator, local_method: ralt, strategy_options: {fraction_evaluate: 0.0}}
-max_steps: 1
+  {sites: 2, rounds: 2, average: generator, local_method: ralt, strategy_options: {fraction_evaluate: 0.0}}
+max_steps: 2
 batch_size: 4
 n_docs: 3
 warmup_steps: 0
@@ -45,6 +46,10 @@ class Processes:
         with open(self.folder / f"{name}.log", "w") as log:
             self.running.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
         return self.running[-1]
+
+    def run(self, name, *command):
+        ran = self.start(name, *command)
+        assert ran.wait(UP_WITHIN_SECONDS) == 0, self.log(name)
 
     def log(self, name):
         return (self.folder / f"{name}.log").read_text()
@@ -90,7 +95,8 @@ def test_superlink_and_supernodes_federate_by_tls(sites, base_model, processes, 
     address = f"127.0.0.1:{port}"
     certificate = [f"--ssl-{name}={ours / file}" for name, file in CERTIFICATES.items()]
     own = ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
-    processes.start("superlink", "flower-superlink", *certificate, *own, "--database", str(tmp_path / "link.db"))
+    superlink = ["flower-superlink", *certificate, *own, "--database", str(tmp_path / "link.db")]
+    server = processes.start("superlink", *superlink)
     wait_for(lambda: is_up(address, ca), lambda: processes.log("superlink"))
     for site in sites:
         config = {"site": site.name, "dataset": site.dataset, "knowledge-base": site.knowledge_base}
@@ -107,14 +113,23 @@ def test_superlink_and_supernodes_federate_by_tls(sites, base_model, processes, 
     settings = {"model": base_model, "parameters": tmp_path / "parameters.yaml", "output": tmp_path / "output"}
     config = " ".join(f'{name}="{value}"' for name, value in settings.items())
     command = ["flwr", "run", str(ROOT / "deploy" / "federation"), "test", "--run-config", config]
-    ran = processes.start("run", *command)
-    ran.wait(UP_WITHIN_SECONDS)
-    assert ran.returncode == 0, processes.log("run")
+    processes.run("run", *command)
+    first = tmp_path / "output" / "rounds" / "round-1"
+    wait_for(first.is_dir, lambda: processes.log("superlink") + processes.log("site-1"), 300)
+    before = json.loads((first / "history.json").read_text())
+    whole = [server, *psutil.Process(server.pid).children(recursive=True)]  # as when its machine goes down
+    for process in whole:
+        process.kill()
+    server.wait()
+    processes.start("again", *superlink)
+    wait_for(lambda: is_up(address, ca), lambda: processes.log("again"))
+    processes.run("run-again", *command)
     done = tmp_path / "output" / "model" / "federation.json"
-    wait_for(done.is_file, lambda: processes.log("superlink") + processes.log("site-1"), 300)
-    told = json.loads(done.read_text())
-    assert sorted(told["rounds"][1]["sites"]) == ["site-1", "site-2"]
-    assert told["rounds"][1]["failed"] == {}
+    wait_for(done.is_file, lambda: processes.log("again") + processes.log("site-1"), 300)
+    rounds = json.loads(done.read_text())["rounds"]
+    assert rounds[:2] == before  # with the seconds that its sites took
+    assert [sorted(each["sites"]) for each in rounds[1:]] == [["site-1", "site-2"]] * 2
+    assert [each["failed"] for each in rounds[1:]] == [{}] * 2
     assert "CERTIFICATE_VERIFY_FAILED" in processes.log("stranger")
 
 

@@ -112,6 +112,33 @@ def test_too_few_sites_end_the_round_which_a_restarted_server_repeats(tmp_path):
     assert weights_of_round(tmp_path, 3)["generator/w"][0] == 3 * 2.75
 
 
+class ComingBack(DirectGrid):
+    """The sites are connected one after the other, after a server has been started again."""
+
+    def get_node_ids(self):
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.nodes[: self.asked]
+
+
+def test_a_restarted_server_waits_for_all_its_sites_and_goes_on_without_those_that_stay_away(tmp_path, monkeypatch):
+    monkeypatch.setattr("ragtune.federation.server._POLL_SECONDS", 0.01)
+    everybody, app = ["berlin", "oslo", "rome"], app_of_sites()
+    starts = (
+        (DirectGrid(app, NAMES), everybody),
+        (ComingBack(app, NAMES), everybody),
+        (DirectGrid(app, [1]), ["berlin"]),
+    )
+    for behind, (grid, there) in enumerate(starts, 1):
+
+        def kill(entry, behind=behind):
+            if entry["round"] == behind:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            federate(grid, plan(tmp_path, rounds=4), START, kill)
+        assert sorted(last_round(tmp_path).history[behind]["sites"]) == there
+
+
 def test_a_server_without_its_sites_says_so(tmp_path):
     with pytest.raises(TrainingError, match=r"1 of 3 sites are connected after 0\.1 seconds; start flower-supernode"):
         federate(DirectGrid(app_of_sites(), [1]), plan(tmp_path), START, lambda _: None)

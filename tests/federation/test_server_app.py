@@ -4,10 +4,12 @@ import json
 
 import pytest
 from direct_grid import DirectGrid
+from flwr.app import Context, RecordDict
 
-from ragtune.errors import ParameterError, TrainingError
+from ragtune.errors import ParameterError, StorageError, TrainingError
 from ragtune.federation.client_app import make_client_app
-from ragtune.federation.server_app import read_parameters, serve
+from ragtune.federation.server_app import main, read_parameters, serve
+from ragtune.locks import locked
 from ragtune.models.checkpoint import load_model, read_description
 
 PARAMETERS = """
@@ -48,6 +50,15 @@ def test_a_server_leaves_a_model_its_curves_and_its_rounds(sites, parameters, ba
     parameters.write_text(PARAMETERS.replace("lora_rank: 2", "lora_rank: 2, lora_merge: false"))
     serve(grid, str(base_model), read_parameters(str(parameters)), tmp_path / "apart")
     assert load_model(tmp_path / "apart" / "model").generator.adapters
+
+
+def test_one_run_at_a_time_writes_into_an_output_folder(sites, parameters, base_model, tmp_path):
+    grid, output = DirectGrid(make_client_app(sites), [1, 2]), tmp_path / "output"
+    config = {"model": str(base_model), "parameters": str(parameters), "output": str(output)}
+    context = Context(1, 0, {}, RecordDict(), config)
+    with locked(output / ".federation.lock"), pytest.raises(StorageError, match=r"output/.*: held by another process"):
+        main(grid, context)
+    assert not grid.sent
 
 
 def test_parameters_are_those_of_a_federation(parameters, tmp_path):
