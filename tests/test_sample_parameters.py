@@ -26,7 +26,10 @@ ROOT = Path(__file__).parents[1]
 SMALL = ("max_questions=40", "max_steps=2", "eval_steps=1", "batch_size=4", "warmup_steps=0")
 BOTH = {"question_encoder", "generator"}
 LEARN = {"federated": BOTH, "lsr": {"question_encoder"}, "ralt": {"generator"}, "alternate": BOTH, "causal": BOTH}
-CUT = {"federated": {"rounds": 1, "sites": 2}, "alternate": {"alternate_every": 1}}  # so that two steps hold both turns
+CUT = {
+    "federated": {"rounds": 1, "sites": 2, "strategy_options": {"fraction_evaluate": 0.0}},
+    "alternate": {"alternate_every": 1},  # so that two steps hold both turns
+}
 
 
 @pytest.fixture(scope="module")
