@@ -1,5 +1,6 @@
 """Each box that loads the model to start from also takes it from a registry's artifact store."""
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -30,11 +31,11 @@ def test_these_are_all_boxes_behind_the_first_that_load_it():
 
 @pytest.mark.parametrize("box", BOXES, ids=lambda box: box.name)
 def test_a_box_looks_for_the_model_in_the_store(box, tmp_path):
-    spec, artifact = box.component_spec, SimpleNamespace(path=str(tmp_path / "absent"))
-    given = {name: artifact for name, told in spec.inputs.items() if not told.optional}
-    given |= {name: artifact for name, told in spec.outputs.items() if told.is_artifact}
-    given |= {name: f"models-elsewhere://bucket/{name}" for name in MODELS if name in spec.inputs}
+    declared = inspect.signature(box.python_func).parameters
+    artifact = SimpleNamespace(path=str(tmp_path / "absent"))
+    given = {name: artifact for name, parameter in declared.items() if parameter.default is inspect.Parameter.empty}
+    given |= {name: f"models-elsewhere://bucket/{name}" for name in MODELS if name in declared}
     places = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "workspace": str(tmp_path)}
-    given |= {name: place for name, place in places.items() if name in spec.inputs}
+    given |= {name: place for name, place in places.items() if name in declared}
     with pytest.raises(RegistryError, match=r"^models-elsewhere://bucket/.*: cannot be downloaded"):
         box.python_func(**given)
