@@ -52,6 +52,7 @@ PARTS = {"question_encoder": ENCODER, "passage_encoder": ENCODER, "generator": G
 MODEL = {"n_docs": 5, "temperature": 0.05, "max_input_tokens": 160}
 TRAINING = {"learning_rate": 7e-4, "question_encoder_learning_rate": 3e-4, "adam_beta2": 0.98, "warmup_steps": 0.05}
 ANSWER_TOKENS, KNOWN = 12, 20  # passages retrieved for the recall
+TWICE_THE_STEPS = "alternate, in full"
 _IN_TURN = {"method": "alternate", "method_options": {"alternate_every": 10, "examples": "supported"}}
 # Name → method and its settings, and the run that it starts from.
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
@@ -59,10 +60,9 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "ralt": ({"method": "ralt", "method_options": {"examples": "supported"}}, ""),
     "lsr, reader": ({"method": "lsr"}, "ralt"),
     "alternate": (_IN_TURN, ""),
-    "alternate, in full": (_IN_TURN, ""),
+    TWICE_THE_STEPS: (_IN_TURN, ""),
     "rag": ({"method": "rag"}, ""),
 }
-TWICE_THE_STEPS = "alternate, in full"
 GREEDY = {"num_beams": 1, "batch_size": 32}
 VERSIONS = ("torch", "transformers", "feast", "pymilvus", "milvus-lite")
 

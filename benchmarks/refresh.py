@@ -96,7 +96,7 @@ def train(work: Path, parts: dict[str, str], **parameters: Any) -> tuple[dict[st
 def measure_speed(work: Path, parts: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
     """Steps/s without a refresh and with one always going on; staleness in steps, and seconds a refresh."""
 
-    def run(refresh_every: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+    def trained(refresh_every: int) -> tuple[dict[str, float], list[dict[str, float]]]:
         return train(
             work,
             parts,
@@ -109,9 +109,12 @@ def measure_speed(work: Path, parts: dict[str, str], options: argparse.Namespace
             seed=0,
         )
 
-    sides = {"alone": lambda: run(options.speed_steps + 1), "refreshing": lambda: run(1)}
+    sides = {"alone": lambda: trained(options.speed_steps + 1), "refreshing": lambda: trained(1)}
     runs = in_turn(sides, options.pairs)
-    speeds = {side: [run["samples_per_second"] / options.batch_size for run, _ in of] for side, of in runs.items()}
+    speeds = {
+        side: [figures["samples_per_second"] / options.batch_size for figures, _ in of_side]
+        for side, of_side in runs.items()
+    }
     measured: dict[str, Any] = {f"steps_per_second_{side}": statistics.median(each) for side, each in speeds.items()}
     measured |= ratio(speeds["refreshing"], speeds["alone"]).figures("share_kept")
     refreshed = [(figures["refresh_seconds"], curve) for figures, curve in runs["refreshing"] if figures["refreshes"]]

@@ -43,6 +43,21 @@ def training_here(monkeypatch):
     monkeypatch.setitem(LAUNCHERS, "torchrun", Here)
 
 
+@pytest.fixture
+def log_model(tmp_path):
+    """Keeps a model's folder in the artifacts of an MLflow run, as a server does; gives its URI."""
+
+    def log(folder, tracking_uri):
+        from ragtune.registry.connection import connected
+
+        with connected(tracking_uri) as client:
+            run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
+            client.log_artifacts(run.info.run_id, str(folder), "model")
+        return f"runs:/{run.info.run_id}/model"
+
+    return log
+
+
 class LiteServer:
     """`milvus-lite server` on loopback; call it with a database to start it, and to get its URI."""
 

@@ -200,9 +200,9 @@ def _wait_for(grid: Grid, sites: int, seconds: float, needed: int) -> None:
     """
     end, told = time.monotonic() + seconds, False
     while (connected := len(list(grid.get_node_ids()))) < sites:
-        if time.monotonic() > end and connected >= needed:
-            return
         if time.monotonic() > end:
+            if connected >= needed:
+                return
             raise TrainingError(
                 f"{connected} of {sites} sites are connected after {seconds:g} seconds; start flower-supernode at the "
                 "others, or lower sites or min_sites"

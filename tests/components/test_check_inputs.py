@@ -61,15 +61,16 @@ def test_it_hashes_the_sources_and_the_model_to_start_from(values, capfd):
     assert 'training starts from the base model, as no version of "ragtune-demo" is' in capfd.readouterr().out
 
 
-def test_where_no_volume_is_mounted_it_hands_on_where_the_registry_keeps_the_champion(values, tmp_path, monkeypatch):
+def test_where_no_volume_is_mounted_it_hands_on_where_the_registry_keeps_the_champion(
+    values, log_model, tmp_path, monkeypatch
+):
     values |= {"start_from": "champion", "workspace_volume": "", "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
     for part in PARTS:
         shutil.copytree(values[part], tmp_path / "model" / part)
+    uri = log_model(tmp_path / "model", values["tracking_uri"])
     with connected(values["tracking_uri"]) as client:
-        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
-        client.log_artifacts(run.info.run_id, str(tmp_path / "model"), "model")
         client.create_registered_model(values["model_name"])
-        version = client.create_model_version(values["model_name"], f"runs:/{run.info.run_id}/model")
+        version = client.create_model_version(values["model_name"], uri)
         client.set_registered_model_alias(values["model_name"], "champion", version.version)
     for guard in ("ragtune.kubeflow.parameters.check_values", "ragtune.reachable.check_reachable"):
         monkeypatch.setattr(guard, lambda values: None)  # which ask for servers

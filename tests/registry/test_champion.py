@@ -48,26 +48,20 @@ def test_a_model_that_cannot_be_had_is_told_with_its_place(tracking_uri):
         assert champion.problem.startswith("models-elsewhere://bucket/1: cannot be downloaded")
 
 
-def test_a_download_is_gone_after_the_block(make_run, tracking_uri, tmp_path):
+def test_a_download_is_gone_after_the_block(make_run, log_model, tracking_uri):
     model, evaluation = make_run(100)
-    with connected(tracking_uri) as client:
-        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
-        client.log_artifacts(run.info.run_id, str(model), "model")
-    register(model, evaluation, NAME, tracking_uri, model_uri=f"runs:/{run.info.run_id}/model")
+    register(model, evaluation, NAME, tracking_uri, model_uri=log_model(model, tracking_uri))
     with todays_champion(NAME, tracking_uri) as champion:
         folder = Path(champion.folder)
         assert (folder / "generator" / "model.safetensors").read_text() == "weights of run"
     assert not folder.exists()
 
 
-def test_a_knowledge_base_that_the_registry_keeps_comes_with_the_champion(make_run, tracking_uri, tmp_path):
+def test_a_knowledge_base_that_the_registry_keeps_comes_with_the_champion(make_run, log_model, tracking_uri, tmp_path):
     model, evaluation = make_run(100)
     manifest = Manifest("kb_v3", "passages", "e", "f" * 64, 2, "float32", METRIC, "FLAT", 1, "ab12", "2026")
     write_manifest(manifest, tmp_path / "base" / "kb_v3" / MANIFEST)
-    with connected(tracking_uri) as client:
-        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
-        client.log_artifacts(run.info.run_id, str(model), "model")
-    uri = f"runs:/{run.info.run_id}/model"
+    uri = log_model(model, tracking_uri)
     register(model, evaluation, NAME, tracking_uri, model_uri=uri, knowledge_base=tmp_path / "base" / "kb_v3")
     with todays_champion(NAME, tracking_uri) as champion:
         assert champion.folder != champion.knowledge_base

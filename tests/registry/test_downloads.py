@@ -5,19 +5,15 @@ import pytest
 pytest.importorskip("mlflow")
 
 from ragtune.errors import RegistryError
-from ragtune.registry.connection import connected
 from ragtune.registry.downloads import models_here
 
 
 @pytest.fixture
-def model(tracking_uri, tmp_path):
+def model(tracking_uri, log_model, tmp_path):
     """The URI of a model in an artifact store."""
     (tmp_path / "model" / "generator").mkdir(parents=True)
     (tmp_path / "model" / "generator" / "config.json").write_text("{}")
-    with connected(tracking_uri) as client:
-        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
-        client.log_artifacts(run.info.run_id, str(tmp_path / "model"), "model")
-    return f"runs:/{run.info.run_id}/model"
+    return log_model(tmp_path / "model", tracking_uri)
 
 
 def test_folders_and_names_are_handed_through_without_a_registry():

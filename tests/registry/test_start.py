@@ -36,13 +36,10 @@ def values(tracking_uri, tmp_path):
 
 
 @pytest.fixture
-def in_artifacts(make_model, values, tmp_path):
+def in_artifacts(make_model, log_model, values):
     """The URI of a champion whose model is in a server's artifacts."""
     model, evaluation = make_model("first")
-    with connected(values["tracking_uri"]) as client:
-        run = client.create_run(client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri()))
-        client.log_artifacts(run.info.run_id, str(model), "model")
-    uri = f"runs:/{run.info.run_id}/model"
+    uri = log_model(model, values["tracking_uri"])
     register(model, evaluation, NAME, values["tracking_uri"], model_uri=uri)
     return uri
 

@@ -35,16 +35,18 @@ def backends(still_world, still_knowledge_base, tmp_path_factory):
     """By kind of Milvus the folder of what two processes got of each backend, and the passages that one gets alone."""
     folder, server = tmp_path_factory.mktemp("backends"), Server(tmp_path_factory.mktemp("milvus"))
     bases = {"embedded": Path(still_knowledge_base), "server": folder / "base"}
-    encoder = Encoder.from_pretrained(still_world.encoder, "passage")
-    ingest_passages(still_world.passages_file, bases["server"], encoder, uri=server.uri, index="FLAT", token=TOKEN)
-    places = [str(place) for kind, base in bases.items() for place in (base, folder / kind)]
-    command = [*TORCHRUN, str(HERE / "backends_process.py"), still_world.pairs, *places]
-    subprocess.run(command, env=os.environ | {TOKEN_VARIABLE: TOKEN}, check=True)
     alone = {}
-    for kind, base in bases.items():
-        with KnowledgeBase.open(base, token=TOKEN if kind == "server" else "") as opened:
-            alone[kind] = folder / kind, opened.search(QUERIES, 3)
-    server.end()
+    try:
+        encoder = Encoder.from_pretrained(still_world.encoder, "passage")
+        ingest_passages(still_world.passages_file, bases["server"], encoder, uri=server.uri, index="FLAT", token=TOKEN)
+        places = [str(place) for kind, base in bases.items() for place in (base, folder / kind)]
+        command = [*TORCHRUN, str(HERE / "backends_process.py"), still_world.pairs, *places]
+        subprocess.run(command, env=os.environ | {TOKEN_VARIABLE: TOKEN}, check=True)
+        for kind, base in bases.items():
+            with KnowledgeBase.open(base, token=TOKEN if kind == "server" else "") as opened:
+                alone[kind] = folder / kind, opened.search(QUERIES, 3)
+    finally:
+        server.end()
     return alone
 
 
