@@ -39,13 +39,14 @@ class Clock:
     tokens: int = 0
 
     def figures(self) -> dict[str, float]:
-        """samples_per_second, tokens_per_second and search_fraction."""
+        """samples_per_second; tokens_per_second where a generator computes; search_fraction where there is a search."""
         seconds = max(self.seconds, 1e-9)
-        return {
-            "samples_per_second": self.questions / seconds,
-            "tokens_per_second": self.tokens / seconds,
-            "search_fraction": self.search_seconds / seconds,
-        }
+        figures = {"samples_per_second": self.questions / seconds}
+        if self.tokens:
+            figures["tokens_per_second"] = self.tokens / seconds
+        if self.search_seconds:
+            figures["search_fraction"] = self.search_seconds / seconds
+        return figures
 
     def as_dict(self) -> dict[str, float]:
         """For a checkpoint; `Clock(**…)` reads it back."""
@@ -139,7 +140,6 @@ class Window:
         if peak_flops:
             figures["mfu"] = flops / max(seconds, 1e-9) / peak_flops
         if not n_docs:
-            del figures["search_fraction"]
             return figures, []
         figures["distinct_passages"] = float(distinct)
         if self.entropies:

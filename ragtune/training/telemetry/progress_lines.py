@@ -45,8 +45,6 @@ class ProgressLines(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or not ("loss" in logs or "eval_loss" in logs):
             return
-        if not logs.get("tokens_per_second"):  # of a generator, which `retriever` has none of
-            logs = {name: value for name, value in logs.items() if name != "tokens_per_second"}
         shown = [form.format(logs[name]) for name, form in _SHOWN.items() if name in logs]
         shown += [f"{name.split('_')[-1]} {value:.3f}" for name, value in logs.items() if "recall@" in name]
         done = state.global_step - self.start_step

@@ -46,14 +46,12 @@ def results(state: TrainerState, clock: Clock, metric: str, keeps_best: bool = T
 
     Returns:
         train_loss, of the last line of the log; steps; seconds of training without evaluations and checkpoints;
-        samples_per_second; tokens_per_second of the generator; where there is a search, search_fraction of these
-        seconds; where it was evaluated, best_step and on the validation questions best_em, best_loss and best_<metric>;
-        without `keeps_best` last_step, last_em and so on, which are those of the model.
+        samples_per_second; where there is a generator, its tokens_per_second; where there is a search, search_fraction
+        of these seconds; where it was evaluated, best_step and on the validation questions best_em, best_loss and
+        best_<metric>; without `keeps_best` last_step, last_em and so on, which are those of the model.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     figures = {"steps": state.global_step, "seconds": clock.seconds, **clock.figures()}
-    if not clock.search_seconds:
-        del figures["search_fraction"]
     if losses:
         figures["train_loss"] = losses[-1]
     for entry in state.log_history:

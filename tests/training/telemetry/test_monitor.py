@@ -42,6 +42,13 @@ def test_tokens_a_second_and_the_share_of_the_devices_peak():
     assert clock.tokens == 600
 
 
+def test_a_training_without_generator_and_search_tells_no_speed_of_them():
+    window = Window(questions=8)
+    window.start -= 2
+    figures, _ = window.close(Clock(), n_docs=0, base_rows=10)
+    assert figures == {"samples_per_second": pytest.approx(4, rel=0.05)}
+
+
 def test_there_is_no_mfu_where_the_peak_is_not_known():
     figures, _ = Window().close(Clock(), n_docs=3, base_rows=10)
     assert "mfu" not in figures
