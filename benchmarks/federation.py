@@ -1,22 +1,26 @@
 """Claim: three sites that share weights alone get a model as good as if their questions lay in one place.
 
-    python benchmarks/federation.py [--arms federated together alone longer] [--rounds 4] [--steps 240]
+    python benchmarks/federation.py [--arms federated together alone longer] [--rounds 4] [--steps 240] [--seeds 0 1 2]
+        [--strategy FedAvg] [--strategy-options '{}']
 
 On the bundled sample, from one start: the training questions are dealt out to three sites, and `rag` trains
 
-- `federated`: at all sites by rounds, averaged by FedAvg (`method: federated`, Flower's simulation),
+- `federated`: at all sites by rounds, averaged by a strategy (`method: federated`, Flower's simulation),
 - `alone`: at each site on its own questions,
 - `together`: on all questions in one place, for as many steps as one site has, and for as many as all have together.
 
 Each keeps its best step or round by EM on the validation questions that it can see: a site its own, the others all.
-All answer the validation questions of all sites, and the test questions, whose subjects no training asks about.
+All answer the validation questions of all sites, and the test questions, whose subjects no training asks about. A seed
+deals out the questions and shuffles them; with the same --work what was trained for it is not trained again.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from ablation import ANSWER_TOKENS, ENCODER, GENERATOR, MODEL, PARTS, TRAINING, prepared
@@ -37,12 +41,12 @@ VERSIONS = ("torch", "transformers", "flwr", "ray")
 
 
 def train(
-    pairs: str | Path, base: Path, folder: Path, steps: int, options: argparse.Namespace, **settings: Any
+    pairs: str | Path, base: Path, folder: Path, steps: int, seed: int, options: argparse.Namespace, **settings: Any
 ) -> Path:
     """The folder of the model that a training leaves; one that is there already is not trained again."""
     if not folder.exists():
         files = RunFiles(str(pairs), str(base), str(folder), str(folder.parent / "training"), **PARTS)
-        common = MODEL | TRAINING | EXACT | {"per_device_train_batch_size": options.batch_size, "seed": options.seed}
+        common = MODEL | TRAINING | EXACT | {"per_device_train_batch_size": options.batch_size, "seed": seed}
         evaluated = {"eval_steps": max(1, steps // options.rounds), "logging_steps": 50}
         run(files, RagTrainingArguments(**common, **evaluated, max_steps=steps, **settings))
     return folder
@@ -61,8 +65,8 @@ def measure(model: Path, splits: dict[str, Path], base: Path) -> dict[str, float
     return figures
 
 
-def measure_arms(work: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The figures of each arm's models, and the names of the splits that they are of."""
+def splits_of(work: Path, options: argparse.Namespace) -> tuple[dict[str, Path], Path]:
+    """The questions of all sites by what they are for, tokenised, and the knowledge base."""
     work.mkdir(parents=True, exist_ok=True)
     made = prepared(work, options.test_questions)
     held_out = work / "held_out"
@@ -71,23 +75,38 @@ def measure_arms(work: Path, options: argparse.Namespace) -> tuple[dict[str, Any
         tokenize_pairs(
             made["train"], made["test"], load_tokenizer(ENCODER), load_tokenizer(GENERATOR), held_out, **lengths
         )
-    splits, base = {"dev": made["pairs"], "test": held_out}, made["base"]
-    files = RunFiles(str(made["pairs"]), str(base), str(work / "none"), str(work), **PARTS)
-    sites = divide(open_pairs(made["pairs"]), files, work / "sites", options.sites, options.seed)
-    federation = {"method": "federated", "method_options": {"sites": options.sites, "rounds": options.rounds}}
+    return {"dev": made["pairs"], "test": held_out}, made["base"]
+
+
+def measure_arms(
+    splits: dict[str, Path], base: Path, work: Path, seed: int, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """The figures of each arm's models, trained in folder `work`."""
+    pairs_of_all = splits["dev"]
+    files = RunFiles(str(pairs_of_all), str(base), str(work / "none"), str(work), **PARTS)
+    sites = divide(open_pairs(pairs_of_all), files, work / "sites", options.sites, seed)
+    strategy = {"strategy": options.strategy, "strategy_options": options.strategy_options}
+    federation = {"sites": options.sites, "rounds": options.rounds, **strategy}
     everyones = options.steps * options.sites
     plans: dict[str, list[tuple[str, Any, int, dict[str, Any]]]] = {
-        "federated": [("federated", made["pairs"], options.steps, federation)],
-        "together": [(f"together, {options.steps} steps", made["pairs"], options.steps, {})],
+        "federated": [
+            ("federated", pairs_of_all, options.steps, {"method": "federated", "method_options": federation})
+        ],
+        "together": [(f"together, {options.steps} steps", pairs_of_all, options.steps, {})],
         "alone": [(f"{site.name} alone", site.dataset, options.steps, {}) for site in sites],
-        "longer": [(f"together, {everyones} steps", made["pairs"], everyones, {})],
+        "longer": [(f"together, {everyones} steps", pairs_of_all, everyones, {})],
     }
-    figures: dict[str, Any] = {}
+    figures: dict[str, dict[str, float]] = {}
     for name, pairs, steps, settings in chain.from_iterable(plans[arm] for arm in options.arms):
-        model = train(pairs, base, work / name.replace(", ", "-").replace(" ", "-"), steps, options, **settings)
-        figures[name] = measure(model, splits, base)
-        say(f"{name}: {figures[name]}")
-    return figures, list(splits)
+        folder = work / name.replace(", ", "-").replace(" ", "-")
+        figures[name] = measure(train(pairs, base, folder, steps, seed, options, **settings), splits, base)
+        say(f"seed {seed}, {name}: {figures[name]}")
+    return figures
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """The mean, and behind it the standard deviation where there is one."""
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,15 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=240, help="of each site, over all rounds")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--test-questions", type=int, default=0, help="0 means all")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--strategy", default="FedAvg")
+    parser.add_argument("--strategy-options", type=json.loads, default={}, help="JSON")
     parser.add_argument("--work", type=Path, help="folder that keeps what is trained; empty means a temporary one")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as own:
-        figures, splits = measure_arms(options.work or Path(own), options)
+        work = options.work or Path(own)
+        splits, base = splits_of(work, options)
+        runs = {seed: measure_arms(splits, base, work / f"seed-{seed}", seed, options) for seed in options.seeds}
     shown = [f"{split}_{metric}" for split in splits for metric in METRICS]
-    rows = [["", *shown], *([name, *(f"{found[key]:.3f}" for key in shown)] for name, found in figures.items())]
+    rows = [["", *shown]]
+    for name in runs[options.seeds[0]]:
+        rows.append([name, *(over_seeds([run[name][key] for run in runs.values()]) for key in shown)])
     settings = {name: value for name, value in vars(options).items() if name != "work"}
-    report("federation", rows, settings | figures, VERSIONS)
+    report("federation", rows, settings | {"runs": runs}, VERSIONS)
 
 
 if __name__ == "__main__":

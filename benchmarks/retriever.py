@@ -315,7 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     width = max(map(len, tables))
     left_out = ("data", "workspace", "cache")
     figures = {name: value for name, value in vars(options).items() if name not in left_out} | figures
-    report("retriever", [(*row, *[""] * (width - len(row))) for row in tables], figures, VERSIONS)
+    name = "retriever" if "learning" in options.part else "_".join(["retriever", *options.part])
+    report(name, [(*row, *[""] * (width - len(row))) for row in tables], figures, VERSIONS)
 
 
 if __name__ == "__main__":
