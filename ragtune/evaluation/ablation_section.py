@@ -162,7 +162,7 @@ def _differences_table(contrasts: list[Contrast]) -> str:
             f"{points(found.interval.low)} to {points(found.interval.high)}",
             f"{found.wins:,}",
             f"{found.losses:,}",
-            f"{found.p_value:.3f}" if found.p_value >= 0.001 else "&lt; 0.001",
+            escape(found.p_shown.removeprefix("= ")),
         ]
         rows.append(
             f"<tr><th scope=row>{escape(contrast.ours)} − {escape(contrast.theirs)}</th>"

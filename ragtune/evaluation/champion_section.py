@@ -69,7 +69,7 @@ def _finding(comparison: Comparison, evaluated: bool, metric: str) -> str:
     return (
         f"By {IN_WORDS[metric]} this model wins {comparison.wins:,} questions and loses {comparison.losses:,} against "
         f"{'the champion' if evaluated else 'the model before'}: {points(comparison.interval.difference)} points, 95 % "
-        f"interval {points(low)} to {points(high)}, exact permutation test p = {comparison.p_value:.3f}. To be "
+        f"interval {points(low)} to {points(high)}, exact permutation test p {escape(comparison.p_shown)}. To be "
         f"promoted, a model needs an interval above zero and p of at most {1 - CONFIDENCE:.2f}: this one "
         f"<b>{'passes' if comparison.better else 'does not pass'}</b>. Registration decides, provided that the "
         "champion is still the same by then and there are enough questions. The level holds for one decision: of many "

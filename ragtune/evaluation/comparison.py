@@ -51,6 +51,11 @@ class Comparison:
         return self.interval.high < 0 and self.p_value <= 1 - CONFIDENCE
 
     @property
+    def p_shown(self) -> str:
+        """The p-value behind its sign, such as "= 0.036"; "< 0.001" where it is smaller than its digits."""
+        return f"= {self.p_value:.3f}" if self.p_value >= 0.001 else "< 0.001"
+
+    @property
     def detectable(self) -> float | None:
         """`detectable_difference`, should two models differ on as many questions as these do."""
         return detectable_difference(self._independent, (self.wins + self.losses) / self.questions)

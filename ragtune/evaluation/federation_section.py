@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ragtune.evaluation.charts import percent, plain
+from ragtune.evaluation.charts import percent
 
 _COLUMNS = {  # of a site's metrics in `federation.json`, in this order; those that no site has are left out
     "train_loss": "training loss",
@@ -60,4 +60,4 @@ def _row(name: str, metrics: Mapping[str, float], shown: Mapping[str, str]) -> s
 def _shown(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return plain(value) if name.endswith("loss") else percent(value)
+    return f"{value:.3f}" if name.endswith("loss") else percent(value)

@@ -137,6 +137,6 @@ def _in_words(comparison: Comparison, metric: str) -> str:
     side = "above zero" if interval.low > 0 else "below zero" if interval.high < 0 else "not above zero"
     return (
         f"{name} differs by {100 * interval.difference:+.1f} points, 95 % interval {100 * interval.low:+.1f} to "
-        f"{100 * interval.high:+.1f}, {side}, {comparison.wins:,} won and {comparison.losses:,} lost (p = "
-        f"{comparison.p_value:.3f}), over {comparison.questions:,} questions{grouped}"
+        f"{100 * interval.high:+.1f}, {side}, {comparison.wins:,} won and {comparison.losses:,} lost (p "
+        f"{comparison.p_shown}), over {comparison.questions:,} questions{grouped}"
     )

@@ -19,7 +19,8 @@ def test_wins_losses_and_the_interval_of_a_worked_example():
     comparison = compare([1, 1, 0, 1], [0, 0, 1, 1])
     assert (comparison.questions, comparison.wins, comparison.losses) == (4, 2, 1)
     assert comparison.interval.difference == 0.25
-    assert comparison.p_value == 1.0
+    assert (comparison.p_value, comparison.p_shown) == (1.0, "= 1.000")
+    assert compare([1] * 12, [0] * 12).p_shown == "< 0.001"
 
 
 def sign_test(wins, losses):

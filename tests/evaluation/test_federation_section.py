@@ -15,7 +15,7 @@ def test_each_round_tells_its_sites_their_metrics_and_who_failed():
     section = federation_section({"round": 1, "rounds": ROUNDS})
     assert "Round 0: the base model<" in section and "Round 1, kept<" in section
     assert "<th scope=col>training loss</th><th scope=col>EM, its own</th>" in section
-    assert "<th scope=row>oslo</th><td>2.5</td><td>50.0" in section
+    assert "<th scope=row>oslo</th><td>2.500</td><td>50.0" in section
     assert "berlin</th><td class=down colspan=4>site berlin: its process &lt;was&gt; ended by SIGKILL" in section
     assert "recall@1" not in section
 

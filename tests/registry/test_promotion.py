@@ -23,7 +23,7 @@ def test_a_clear_rise_over_the_champion_is_promoted():
     assert decision.promote and not decision.baseline
     assert decision.comparison.interval.difference == 0.25
     assert "against the champion, version 3, EM differs by +25.0 points" in decision.reason
-    assert "above zero, 50 won and 0 lost (p = 0.000), over 200 questions" in decision.reason
+    assert "above zero, 50 won and 0 lost (p < 0.001), over 200 questions" in decision.reason
 
 
 @pytest.mark.parametrize(("right", "side"), [(101, "not above zero"), (100, "not above zero"), (50, "below zero")])
