@@ -1,13 +1,15 @@
 """Claim: three sites that share weights alone get a model as good as if their questions lay in one place.
 
-    python benchmarks/federation.py [--arms federated together alone longer] [--rounds 4] [--steps 240] [--seeds 0 1 2]
-        [--strategy FedAvg] [--strategy-options '{}']
+    python benchmarks/federation.py [--arms federated together alone parallel longer] [--rounds 4] [--steps 240]
+        [--seeds 0 1 2] [--strategy FedAvg] [--strategy-options '{}']
 
 On the bundled sample, from one start: the training questions are dealt out to three sites, and `rag` trains
 
 - `federated`: at all sites by rounds, averaged by a strategy (`method: federated`, Flower's simulation),
 - `alone`: at each site on its own questions,
-- `together`: on all questions in one place, for as many steps as one site has, and for as many as all have together.
+- `together`: on all questions in one place, for as many steps as one site has, a fraction of the computing;
+- `parallel`, with as much of it: the same in batches of all sites' size, as their machines would train together with
+  data parallelism; and `longer`: for as many steps as all sites have one after the other.
 
 Each keeps its best step or round by EM on the validation questions that it can see: a site its own, the others all.
 All answer the validation questions of all sites, and the test questions, whose subjects no training asks about. A seed
@@ -36,7 +38,7 @@ from ragtune.training.run import evaluate_model, run
 
 EXACT = {"retrieval": "exact", "report_to": "none", "max_eval_questions": 0}
 METRICS = ("em", "recall@1", "loss")
-ARMS = ("federated", "together", "alone", "longer")
+ARMS = ("federated", "together", "alone", "parallel", "longer")
 VERSIONS = ("torch", "transformers", "flwr", "ray")
 
 
@@ -48,7 +50,7 @@ def train(
         files = RunFiles(str(pairs), str(base), str(folder), str(folder.parent / "training"), **PARTS)
         common = MODEL | TRAINING | EXACT | {"per_device_train_batch_size": options.batch_size, "seed": seed}
         evaluated = {"eval_steps": max(1, steps // options.rounds), "logging_steps": 50}
-        run(files, RagTrainingArguments(**common, **evaluated, max_steps=steps, **settings))
+        run(files, RagTrainingArguments(**{**common, **evaluated, "max_steps": steps, **settings}))
     return folder
 
 
@@ -88,12 +90,16 @@ def measure_arms(
     strategy = {"strategy": options.strategy, "strategy_options": options.strategy_options}
     federation = {"sites": options.sites, "rounds": options.rounds, **strategy}
     everyones = options.steps * options.sites
+    batches = options.batch_size * options.sites
     plans: dict[str, list[tuple[str, Any, int, dict[str, Any]]]] = {
         "federated": [
             ("federated", pairs_of_all, options.steps, {"method": "federated", "method_options": federation})
         ],
         "together": [(f"together, {options.steps} steps", pairs_of_all, options.steps, {})],
         "alone": [(f"{site.name} alone", site.dataset, options.steps, {}) for site in sites],
+        "parallel": [
+            (f"together, {batches} at once", pairs_of_all, options.steps, {"per_device_train_batch_size": batches})
+        ],
         "longer": [(f"together, {everyones} steps", pairs_of_all, everyones, {})],
     }
     figures: dict[str, dict[str, float]] = {}

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from ragtune.errors import StorageError
 from ragtune.reading import filesystem_of, is_http, readable
 
 _HASH_CHUNK_BYTES = 1 << 20
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in the words of a library in Rust, such as safetensors
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
@@ -87,6 +89,10 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             shutil.rmtree(holder, ignore_errors=True)
     except OSError as error:
         raise describe_write_error(error, target) from error
+    except Exception as error:
+        if number := _OS_ERROR.search(str(error)):
+            raise describe_write_error(OSError(int(number[1]), str(error)), target) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ import os
 import subprocess
 import threading
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ragtune import files
 from ragtune.errors import StorageError
@@ -81,6 +83,8 @@ def test_a_disk_that_really_is_full(tmp_path):
     try:
         with pytest.raises(StorageError, match="disk is full"), atomic_file(tmp_path / "big", "wb") as stream:
             stream.write(b"x" * 1_000_000)
+        with pytest.raises(StorageError, match="disk is full"), atomic_path(tmp_path / "weights") as temporary:
+            save_file({"w": np.zeros(100_000)}, temporary)
         assert list(tmp_path.iterdir()) == []
     finally:
         subprocess.run(["umount", tmp_path], check=True)

@@ -33,7 +33,7 @@ def make_client_app(sites: Sequence[Site] = ()) -> ClientApp:
         weights, settings, average = _read(message)
         if _round(message) == 1:
             site.forget()
-        trained, metrics = site.train(weights, settings, average)
+        trained, metrics = site.train(weights, settings, average, _round(message))
         arrays = ArrayRecord({name: Array(weight) for name, weight in trained.items()})
         return _reply(message, site, metrics, {"train_loss": metrics["train_loss"]}, {ARRAYS: arrays})
 
@@ -43,7 +43,7 @@ def make_client_app(sites: Sequence[Site] = ()) -> ClientApp:
         site = _site(context, sites)
         if _round(message) == 0:
             site.forget()
-        return _reply(message, site, site.evaluate(*_read(message)), {}, {})
+        return _reply(message, site, site.evaluate(*_read(message), _round(message)), {}, {})
 
     return app
 

@@ -5,12 +5,14 @@ and the history of all rounds up to it. Only the last round's folder and the bes
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ragtune.errors import TrainingError
@@ -79,13 +81,23 @@ def write_round(folder: Path, rounds: Rounds, best: int) -> None:
 
 
 def last_round(folder: Path) -> Rounds | None:
-    """The last whole round; None where there is none."""
+    """The last whole round; None where there is none.
+
+    Raises:
+        TrainingError: its files are damaged.
+    """
     found = _found(folder)
     if not found:
         return None
     number = max(found)
-    history = json.loads((found[number] / HISTORY).read_text(encoding="utf-8"))
-    return Rounds(number, load_file(found[number] / _WEIGHTS), load_file(found[number] / _STRATEGY), history)
+    try:
+        history = json.loads((found[number] / HISTORY).read_text(encoding="utf-8"))
+        return Rounds(number, load_file(found[number] / _WEIGHTS), load_file(found[number] / _STRATEGY), history)
+    except (OSError, ValueError, SafetensorError) as error:
+        before = f"resume behind round {min(found)}" if len(found) > 1 else "begin anew"
+        raise TrainingError(
+            f"{found[number]}: cannot be read as a round ({error}); remove this folder to {before}"
+        ) from error
 
 
 def weights_of_round(folder: Path, number: int) -> Weights:
@@ -93,15 +105,23 @@ def weights_of_round(folder: Path, number: int) -> Weights:
     return load_file(folder / f"round-{number}" / _WEIGHTS)
 
 
-def same_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+def same_plan(folder: Path, plan: Mapping[str, Any], rounds: Rounds | None) -> None:
     """Write down what a federation does; refuse to continue one that does something else.
 
+    Args:
+        folder: of the rounds.
+        plan: what makes its rounds what they are.
+        rounds: those to continue; None where there are none, so that any plan will do.
+
     Raises:
-        TrainingError: it was begun with another plan.
+        TrainingError: it was begun with another plan, or its file is damaged.
     """
     path, plan = folder / _PLAN, json.loads(json.dumps(plan))
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+    if rounds and path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TrainingError(f"{path}: cannot be read ({error}); remove {folder} to begin anew") from error
         if differing := sorted(name for name in plan.keys() | before.keys() if plan.get(name) != before.get(name)):
             raise TrainingError(
                 f"{folder}: holds the rounds of a federation that differs in {', '.join(differing)}; give its own to "
@@ -116,7 +136,7 @@ def best_round(history: Sequence[Entry], metric: str) -> int:
 
     Where no site has validation questions, the last one.
     """
-    known = [entry for entry in history if metric in entry["metrics"]]
+    known = [entry for entry in history if math.isfinite(entry["metrics"].get(metric, math.nan))]
     if not known:
         return history[-1]["round"]
     sign = -1 if metric == "loss" else 1

@@ -20,7 +20,7 @@ from ragtune.federation.client_app import SITE
 from ragtune.federation.local import round_settings
 from ragtune.federation.rounds import Entry, Plan, Rounds, best_round, last_round, same_plan, write_round
 from ragtune.federation.strategies import make_strategy, restore, state_of
-from ragtune.federation.weights import Weights
+from ragtune.federation.weights import Weights, digest
 from ragtune.progress import say
 
 _POLL_SECONDS = 0.5
@@ -47,9 +47,11 @@ def federate(
     """
     options = plan.options
     strategy = make_strategy(options.strategy, options.strategy_options, options.min_sites)
-    same_plan(plan.folder, {**asdict(options), "settings": dict(plan.shared)})
     names: dict[int, str] = {}
     rounds = last_round(plan.folder)
+    whole = {**asdict(options), "settings": dict(plan.shared), "base": digest(start)}
+    of_one_start = {"min_sites", "round_seconds"}  # these may differ from start to start
+    same_plan(plan.folder, {name: value for name, value in whole.items() if name not in of_one_start}, rounds)
     if rounds is None:
         _wait_for(grid, options.sites, options.round_seconds, options.sites)
         rounds = Rounds(0, start)
@@ -74,7 +76,7 @@ def _next_round(grid: Grid, plan: Plan, strategy: Any, rounds: Rounds, names: di
     options, number = plan.options, rounds.number + 1
     _wait_for(grid, options.min_sites, options.round_seconds, options.min_sites)
     config = _config(plan, number)
-    messages = strategy.configure_train(number, _record(rounds.weights), config, grid)
+    messages = strategy.configure_train(number, _record(rounds.weights), config, _Connected(grid))
     replies, failed = _ask(grid, messages, names, options.round_seconds, f"round {number}")
     sites = {_site_of(reply)[0]: _site_of(reply)[1] for reply in replies}
     if len(replies) < options.min_sites:
@@ -106,7 +108,7 @@ def _evaluated(
 ) -> Entry:
     """The round's entry, with the sites' metrics of the averaged weights."""
     config = _config(plan, max(rounds.number, 1))
-    messages = strategy.configure_evaluate(rounds.number, _record(rounds.weights), config, grid)
+    messages = strategy.configure_evaluate(rounds.number, _record(rounds.weights), config, _Connected(grid))
     replies, silent = _ask(grid, messages, names, plan.options.round_seconds, f"evaluation of round {rounds.number}")
     validated = dict(_site_of(reply) for reply in replies)
     trained = {site: {_of_training(name): value for name, value in metrics.items()} for site, metrics in sites.items()}
@@ -185,6 +187,28 @@ def _name_in(reason: str) -> str:
 def _site_of(reply: Message) -> tuple[str, dict[str, float]]:
     record = reply.content.config_records[SITE]
     return str(record["name"]), json.loads(str(record["metrics"]))
+
+
+class _Connected:
+    """The grid that a strategy chooses sites from, in which it would otherwise wait for missing ones for ever."""
+
+    def __init__(self, grid: Grid):
+        self.grid, self.end = grid, time.monotonic() + _REJOIN_SECONDS
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The connected sites.
+
+        Raises:
+            TrainingError: the strategy has asked for a minute.
+        """
+        found = list(self.grid.get_node_ids())
+        if time.monotonic() > self.end:
+            raise TrainingError(
+                f"{len(found)} sites are connected, and the strategy waits for more; start flower-supernode at the "
+                "others, or lower min_sites, or the strategy's own min_…_nodes. The same start resumes behind the last "
+                "whole round"
+            )
+        return found
 
 
 def _wait_for(grid: Grid, sites: int, seconds: float, needed: int) -> None:

@@ -47,8 +47,13 @@ class Site:
     processes: int = 1
     trust_remote_code: bool = False
 
-    def train(self, received: Weights, settings: Mapping[str, Any], average: str) -> tuple[Weights, dict[str, Any]]:
-        """Train from the received weights for a round.
+    def train(
+        self, received: Weights, settings: Mapping[str, Any], average: str, number: int
+    ) -> tuple[Weights, dict[str, Any]]:
+        """Train from the received weights for round `number`, from 1.
+
+        A round that comes again, after a restart of the server, trains the weights that do not travel from where the
+        round before left them.
 
         Returns:
             The trained weights that travel, and the metrics: questions, train_loss, steps, seconds, and of the trained
@@ -59,38 +64,50 @@ class Site:
         """
         with named(self.name):
             own = site_settings(settings, json.loads(self.settings))
-            start, trained = self._take_over(received, own, average), Path(self.work, "trained")
+            start, trained = self._take_over(received, own, average, number - 1), Path(self.work, "trained")
             metrics = self._call("train", own, str(start), str(trained))
             weights = read_weights(trained, received)
             if set(received) < set(travelling(trained, "both", _trained(own))):
-                with atomic_path(Path(self.work, "own")) as kept:
+                with atomic_path(self._own(number)) as kept:
                     shutil.move(trained, kept)
+                for old in self._own_rounds() - {number - 1, number}:
+                    remove_folder(self._own(old))
             else:
                 remove_folder(trained)
             return weights, metrics
 
-    def evaluate(self, received: Weights, settings: Mapping[str, Any], average: str) -> dict[str, Any]:
-        """Metrics of the received weights on the site's validation questions; questions is 0 where it has none.
+    def evaluate(self, received: Weights, settings: Mapping[str, Any], average: str, number: int) -> dict[str, Any]:
+        """Metrics of the weights received after round `number` on the site's validation questions.
+
+        Returns:
+            questions alone, 0, where it has none.
 
         Raises:
             RagtuneError: with the site's name and the way out.
         """
         with named(self.name):
             own = site_settings(settings, json.loads(self.settings))
-            return self._call("evaluate", own, str(self._take_over(received, own, average)))
+            return self._call("evaluate", own, str(self._take_over(received, own, average, number)))
 
     def forget(self) -> None:
         """Drop what an earlier federation has left in the work folder: weights that did not travel."""
-        for name in ("own", "start"):
-            if Path(self.work, name).is_dir():
-                remove_folder(Path(self.work, name))
+        for folder in [Path(self.work, "start"), *map(self._own, self._own_rounds())]:
+            if folder.is_dir():
+                remove_folder(folder)
 
     def _call(self, function: str, settings: Mapping[str, Any], *folders: str) -> dict[str, Any]:
         return in_own_process(call, function, asdict(self), dict(settings), *folders, imports=IMPORTS)
 
-    def _take_over(self, received: Weights, settings: Mapping[str, Any], average: str) -> Path:
-        """A model's folder with the received weights, and what else the site has trained itself."""
-        start, own = Path(self.model), Path(self.work, "own")
+    def _own(self, number: int) -> Path:
+        """The folder of what a round has trained at this site and does not travel."""
+        return Path(self.work, f"own-{number}")
+
+    def _own_rounds(self) -> set[int]:
+        return {int(folder.name.removeprefix("own-")) for folder in Path(self.work).glob("own-*")}
+
+    def _take_over(self, received: Weights, settings: Mapping[str, Any], average: str, number: int) -> Path:
+        """A model's folder with the received weights, and what else the site has trained itself up to a round."""
+        start = Path(self.model)
         if settings.get("lora_rank") and not (start / "generator" / "adapter").is_dir():
             start = Path(self.work, "start")
             if not start.is_dir():
@@ -99,7 +116,8 @@ class Site:
         check_same(self.name, shapes(read_weights(start, names)), shapes(received))
         folder = Path(self.work, "received")
         with atomic_path(folder) as temporary:
-            shutil.copytree(own if own.is_dir() else start, temporary)
+            before = [own for own in self._own_rounds() if own <= number]
+            shutil.copytree(self._own(max(before)) if before else start, temporary)
             write_weights(temporary, received)
         return folder
 

@@ -32,7 +32,8 @@ def make_strategy(name: str, options: Mapping[str, Any], min_sites: int) -> Stra
         name: of its class, such as FedAvg, FedProx, FedAdam, FedMedian, Krum.
         options: its arguments; `strategy` of one that wraps another is that one's name, FedAvg if it is not given, or
             {"name": …, its arguments}.
-        min_sites: fewest sites, for the arguments `min_…_nodes` that are not given.
+        min_sites: fewest sites that train, for `min_train_nodes` where it is not given. Without the other two such
+            arguments a strategy takes the sites that there are; Flower's own default is to wait for two, for ever.
 
     Raises:
         TrainingError: there is no such strategy, it takes no such arguments, or needs more than ragtune's sites do.
@@ -42,7 +43,7 @@ def make_strategy(name: str, options: Mapping[str, Any], min_sites: int) -> Stra
     if name in _NOT_POSSIBLE:
         raise TrainingError(f"strategy={name}: {_NOT_POSSIBLE[name]}")
     takes = inspect.signature(_KNOWN[name]).parameters
-    least = {f"min_{what}_nodes": min_sites for what in ("train", "evaluate", "available")}
+    least = {"min_train_nodes": min_sites, "min_evaluate_nodes": 0, "min_available_nodes": 0}
     arguments = {argument: value for argument, value in least.items() if argument in takes} | dict(options)
     if "strategy" in takes:
         inner = arguments.get("strategy", "FedAvg")

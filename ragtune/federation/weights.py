@@ -4,6 +4,7 @@ A weight's name is its file's folder and its own name there: `generator/encoder.
 `generator/adapter/base_model…lora_A.weight`.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def check_same(site: str, own: Mapping[str, tuple[int, ...]], received: Mapping[
 def shapes(weights: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """The shapes by name."""
     return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def digest(weights: Mapping[str, np.ndarray]) -> str:
+    """128 bits over names, shapes and numbers, as 32 hex digits."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, weight in sorted(weights.items()):
+        found.update(f"{name} {weight.shape} {weight.dtype}\n".encode())
+        found.update(np.ascontiguousarray(weight).data)
+    return found.hexdigest()
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:

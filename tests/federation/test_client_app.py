@@ -32,12 +32,12 @@ PARAMETERS |= {"per_device_train_batch_size": 4, "warmup_steps": 0, "logging_ste
 
 @pytest.fixture
 def run(base_model, tmp_path):
-    def run(sites, parameters=PARAMETERS, start=base_model, **options):
+    def run(sites, parameters=PARAMETERS, start=base_model, grid=DirectGrid, **options):
         options = FederatedOptions(**{"sites": len(sites), "rounds": 1, "round_seconds": 60.0} | options)
         args = RagTrainingArguments(**parameters)
         plan = Plan(options, shared_settings(args.to_dict()), "loss", False, tmp_path / "rounds")
         weights = read_weights(start, travelling(start, options.average, TRAINED))
-        best, history = federate(DirectGrid(make_client_app(sites), range(1, len(sites) + 1)), plan, weights, id)
+        best, history = federate(grid(make_client_app(sites), range(1, len(sites) + 1)), plan, weights)
         return weights, weights_of_round(plan.folder, best), history
 
     return run
@@ -59,16 +59,36 @@ def test_two_sites_train_in_turn_with_an_average_between(run, sites):
 
 
 def test_what_is_not_averaged_stays_at_its_site_from_round_to_round(run, sites, base_model):
-    shutil.copytree(base_model, f"{sites[0].work}/own")
-    write_weights(f"{sites[0].work}/own", {STALE: np.full_like(read_weights(base_model, [STALE])[STALE], 9.0)})
+    shutil.copytree(base_model, f"{sites[0].work}/own-1")
+    write_weights(f"{sites[0].work}/own-1", {STALE: np.full_like(read_weights(base_model, [STALE])[STALE], 9.0)})
     before, after, _ = run(sites, {**PARAMETERS, "max_steps": 4}, rounds=2, average="retriever")
     assert {name.partition("/")[0] for name in after} == {"question_encoder"} and moved(before, after, "question") > 0
     names = travelling(base_model, "generator", TRAINED)
-    start, *own = (read_weights(folder, names) for folder in (base_model, *(f"{site.work}/own" for site in sites)))
+    start, *own = (read_weights(folder, names) for folder in (base_model, *(f"{site.work}/own-2" for site in sites)))
     assert moved(start, own[0], "generator/") > 0 and moved(own[0], own[1], "generator/") > 0
     received = read_weights(f"{sites[0].work}/received", names)
     assert moved(received, own[0], "generator/") == 0
     assert moved(start, own[0], STALE) < 1  # an earlier federation's is forgotten
+
+
+class Ending(DirectGrid):
+    """The server is killed after the sites have trained round 2, and before the round is on disk."""
+
+    def send_and_receive(self, messages, *, timeout=None):
+        for message in messages:
+            if message.content["config"]["server-round"] == 2 and "evaluate" in message.metadata.message_type:
+                raise KeyboardInterrupt
+        return super().send_and_receive(messages, timeout=timeout)
+
+
+def test_a_round_that_comes_again_trains_what_stays_at_a_site_from_the_round_before(run, sites, base_model):
+    names, own = travelling(base_model, "generator", TRAINED), f"{sites[0].work}/own-2"
+    options = {"parameters": {**PARAMETERS, "max_steps": 4}, "rounds": 2, "average": "retriever"}
+    with pytest.raises(KeyboardInterrupt):
+        run(sites, grid=Ending, **options)
+    once = read_weights(own, names)
+    run(sites, **options)
+    assert moved(once, read_weights(own, names), "generator/") == 0
 
 
 def test_adapters_alone_travel(run, sites, tmp_path, base_model):
@@ -85,7 +105,7 @@ def test_adapters_alone_travel(run, sites, tmp_path, base_model):
 
 def test_fedprox_pulls_the_sites_to_the_average(run, sites, monkeypatch):
     asked = []
-    monkeypatch.setattr(Site, "train", lambda site, weights, settings, average: asked.append(settings) or 1 / 0)
+    monkeypatch.setattr(Site, "train", lambda site, weights, settings, average, number: asked.append(settings) or 1 / 0)
     with pytest.raises(TrainingError, match="round 1: 0 sites gave weights back"):
         run(sites, strategy="FedProx", strategy_options={"proximal_mu": 0.5})
     assert [settings["proximal_mu"] for settings in asked] == [0.5, 0.5]

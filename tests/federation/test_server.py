@@ -112,6 +112,14 @@ def test_too_few_sites_end_the_round_which_a_restarted_server_repeats(tmp_path):
     assert weights_of_round(tmp_path, 3)["generator/w"][0] == 3 * 2.75
 
 
+def interrupt_behind(number):
+    def interrupt(entry):
+        if entry["round"] == number:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
 class ComingBack(DirectGrid):
     """The sites are connected one after the other, after a server has been started again; Flower asks, too."""
 
@@ -129,19 +137,94 @@ def test_a_restarted_server_waits_for_all_its_sites_and_goes_on_without_those_th
         (DirectGrid(app, [1]), ["berlin"]),
     )
     for behind, (grid, there) in enumerate(starts, 1):
-
-        def kill(entry, behind=behind):
-            if entry["round"] == behind:
-                raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            federate(grid, plan(tmp_path, rounds=4, round_seconds=1), START, kill)
+            federate(grid, plan(tmp_path, rounds=4, round_seconds=1), START, interrupt_behind(behind))
         assert sorted(last_round(tmp_path).history[behind]["sites"]) == there
 
 
-def test_a_server_without_its_sites_says_so(tmp_path):
-    with pytest.raises(TrainingError, match=r"1 of 3 sites are connected after 0\.1 seconds; start flower-supernode"):
-        federate(DirectGrid(app_of_sites(), [1]), plan(tmp_path), START, lambda _: None)
+def test_a_finished_federation_asks_no_site(tmp_path):
+    federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path, rounds=1), START)
+    best, history = federate(None, plan(tmp_path, rounds=1), START)
+    assert (best, len(history)) == (1, 2)
+
+
+def test_a_round_whose_sites_have_gone_says_so(tmp_path):
+    grid = DirectGrid(app_of_sites(), NAMES)
+    with pytest.raises(TrainingError, match=r"0 of 2 sites are connected after 0\.1 seconds"):
+        federate(grid, plan(tmp_path, min_sites=2), START, lambda entry: entry["round"] == 1 and grid.nodes.clear())
+    assert last_round(tmp_path).number == 1
+
+
+def test_a_restarted_server_waits_for_a_minute_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr("ragtune.federation.server._REJOIN_SECONDS", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path, rounds=2), START, interrupt_behind(1))
+    _, history = federate(DirectGrid(app_of_sites(), [1]), plan(tmp_path, rounds=2, round_seconds=900), START)
+    assert sorted(history[2]["sites"]) == ["berlin"]
+
+
+def test_a_server_without_its_sites_says_so_and_does_with_fewer_if_asked(tmp_path):
+    grid = DirectGrid(app_of_sites(), [1, 2])
+    with pytest.raises(TrainingError, match=r"2 of 3 sites are connected after 0\.1 seconds; start flower-supernode"):
+        federate(grid, plan(tmp_path), START)
+    assert len(federate(grid, plan(tmp_path, sites=2, rounds=1), {"generator/w": np.ones(2, np.float32)})[1]) == 2
+
+
+class Leaving(DirectGrid):
+    """All sites but one leave after they have trained."""
+
+    def send_and_receive(self, messages, *, timeout=None):
+        replies = super().send_and_receive(messages, timeout=timeout)
+        if any("train" in message.metadata.message_type for message in messages):
+            self.nodes = self.nodes[:1]
+        return replies
+
+
+def test_sites_that_leave_after_training_lose_the_round_nothing_but_their_evaluation(tmp_path):
+    _, history = federate(Leaving(app_of_sites(), NAMES), plan(tmp_path, rounds=1, min_sites=3), START)
+    assert sorted(history[1]["sites"]) == ["berlin", "oslo", "rome"]
+    assert [name for name, metrics in history[1]["sites"].items() if "loss" in metrics] == ["berlin"]
+
+
+def test_a_site_that_is_silent_in_the_evaluation_is_named(tmp_path):
+    app = app_of_sites()
+
+    class Falling(DirectGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            evaluation = not any("train" in message.metadata.message_type for message in messages)
+            self.silent = {2} if evaluation and self.sent[3:] else set()
+            return super().send_and_receive(messages, timeout=timeout)
+
+    _, history = federate(Falling(app, NAMES), plan(tmp_path, rounds=1), START)
+    assert history[1]["failed"] == {"oslo": "site oslo: no answer within 0.1 seconds"}
+
+
+@pytest.mark.parametrize("argument", ["min_train_nodes", "min_evaluate_nodes"])
+def test_a_strategy_that_wants_more_sites_than_there_are_does_not_wait_for_ever(tmp_path, monkeypatch, argument):
+    monkeypatch.setattr("ragtune.federation.server._REJOIN_SECONDS", 0.1)
+    options = {"strategy_options": {argument: 4}}
+    with pytest.raises(TrainingError, match=r"3 sites are connected, and the strategy waits for more; .*min_…_nodes"):
+        federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path, **options), START)
+
+
+def test_a_resumed_strategy_with_a_memory_ends_where_an_uninterrupted_one_does(tmp_path):
+    options = {"strategy": "FedAdam", "strategy_options": {"eta": 0.5}}
+    federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path / "whole", **options), START)
+    with pytest.raises(KeyboardInterrupt):
+        federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path / "cut", **options), START, interrupt_behind(2))
+    federate(DirectGrid(app_of_sites(), NAMES), plan(tmp_path / "cut", **options), START)
+    whole, cut = (weights_of_round(tmp_path / name, 3)["generator/w"] for name in ("whole", "cut"))
+    assert np.array_equal(whole, cut) and not np.array_equal(whole, START["generator/w"])
+
+
+def test_a_federation_goes_on_with_fewer_sites_and_not_from_another_base_model(tmp_path):
+    grid = DirectGrid(app_of_sites(), NAMES)
+    with pytest.raises(KeyboardInterrupt):
+        federate(grid, plan(tmp_path, rounds=2, min_sites=3), START, interrupt_behind(1))
+    with pytest.raises(TrainingError, match="a federation that differs in base; give its own"):
+        federate(grid, plan(tmp_path, rounds=2), {"generator/w": np.ones(2, np.float32)})
+    _, history = federate(DirectGrid(app_of_sites(), [1]), plan(tmp_path, rounds=2, round_seconds=0.2), START)
+    assert sorted(history[2]["sites"]) == ["berlin"]
 
 
 def test_two_sites_of_one_name_are_refused(tmp_path, monkeypatch):
