@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragtune.errors import RegistryError
+from ragtune.errors import RegistryError, StorageError
 from ragtune.evaluation.champion import Champion
-from ragtune.files import content_hash
+from ragtune.files import content_hash, describe_write_error
 from ragtune.registry.connection import connected, is_unused, local_folder
-from ragtune.registry.downloads import download, downloading
+from ragtune.registry.downloads import download, downloading, temporary_folder
 from ragtune.registry.kept_models import keep_model, kept_model
 from ragtune.registry.pins import logged_knowledge_base
 
@@ -86,13 +86,15 @@ def todays_champion(name: str, tracking_uri: str) -> Iterator[Champion | None]:
 
     Raises:
         RegistryError: the registry cannot be reached.
+        StorageError: no temporary folder can be made.
     """
     version = _version(name, tracking_uri)
-    if version is None:
-        yield None
+    champion = _here(version) if version else None
+    if version is None or champion:
+        yield champion
         return
-    with tempfile.TemporaryDirectory() as downloads:
-        yield _here(version) or _downloaded(version, tracking_uri, downloads, with_knowledge_base=True)
+    with temporary_folder() as downloads:
+        yield _downloaded(version, tracking_uri, downloads, with_knowledge_base=True)
 
 
 def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None:
@@ -114,13 +116,19 @@ def keep_champion(name: str, tracking_uri: str, models: Path) -> Champion | None
         return champion
     if kept := kept_model(models, version.tags.get("model_hash", "")):
         return Champion(str(version.version), kept, source=str(version.source))
-    models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=models) as downloads:  # links are made within one volume
-        champion = _downloaded(version, tracking_uri, downloads)
-        if champion.folder is None:
-            return champion
-        kept = keep_model(champion.folder, models, content_hash(champion.folder))
-        return replace(champion, folder=kept)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=models) as downloads:  # links are made within one volume
+            champion = _downloaded(version, tracking_uri, downloads)
+            if champion.folder is None:
+                return champion
+            model_hash = version.tags.get("model_hash") or content_hash(champion.folder)
+            return replace(champion, folder=keep_model(champion.folder, models, model_hash))
+    except OSError as error:
+        told = describe_write_error(error, models)
+        if told is error:
+            told = StorageError(f"{models}: cannot keep the champion ({error.strerror}); choose another workspace")
+        raise told from error
 
 
 def _version(name: str, tracking_uri: str) -> "ModelVersion | None":
@@ -142,9 +150,15 @@ def _downloaded(
     number, source, base = str(version.version), str(version.source), None
     try:
         folder = download(source, tracking_uri, downloads)
+        registered = version.tags.get("model_hash")
+        if registered and (found := content_hash(folder)) != registered:
+            raise RegistryError(
+                f"{source}: not the files that were registered as version {number} (their hash begins with "
+                f"{found[:12]}, not with {registered[:12]}); put those back there"
+            )
         if with_knowledge_base and version.run_id:
-            with downloading(f"the knowledge base of {source}"), connected(tracking_uri) as client:
+            with downloading(f"the knowledge base of {source}", downloads), connected(tracking_uri) as client:
                 base = logged_knowledge_base(client, version.run_id, downloads)
-    except RegistryError as error:  # no champion is lost by it
+    except (RegistryError, StorageError) as error:  # no champion is lost by it
         return Champion(number, None, str(error), source=source)
     return Champion(number, folder, knowledge_base=base, source=source)

@@ -24,6 +24,7 @@ _PROBE_LIMITS = {  # seconds, not the minutes that are MLflow's own choice
 _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _NOISY_LOGGERS = ("mlflow", "alembic", "urllib3")
 _SQLITE = "sqlite:///"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.I)
 _CONNECT_SECONDS = 300.0  # to wait for others; a new database takes two seconds, on a slow volume many more
 _CAUSE = re.compile(r"""Caused by \w+\(["']?(?:[^:]*: )?(.*?)["']?\)\)$""", re.S)
 
@@ -37,6 +38,8 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
 
     MLflow makes and migrates an SQLite database's tables in whichever process comes first, and two at once break it for
     good; so one process at a time connects, and a new database gets its name only with all its tables in it.
+
+    What MLflow asks for itself in the block, such as where models:/name/1 is, it asks this registry.
 
     Raises:
         RegistryError: at once, where nothing is to be reached; within the block, for whatever MLflow refuses.
@@ -57,7 +60,7 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
                 client.search_experiments(max_results=1)
         else:
             client = _embedded(tracking_uri)
-        with _environment(_QUIET):
+        with _environment(_QUIET | {"MLFLOW_TRACKING_URI": client.tracking_uri}):
             yield client
     except MlflowException as error:
         raise RegistryError(f"{tracking_uri}: {_in_short(str(error))}") from error
@@ -73,9 +76,11 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
 
 
 def local_folder(model_uri: str) -> Path | None:
-    """The folder that a model's URI names; None for one in a store, or on a server."""
-    place = urlparse(model_uri)
-    return Path(unquote(place.path)) if place.scheme in ("", "file") else None
+    """The folder that a model's URI or plain path names; None for one in a store, or on a server."""
+    if model_uri.startswith("file:"):
+        return Path(unquote(urlparse(model_uri).path))
+    is_path = not _SCHEME.match(model_uri) or Path(model_uri).is_dir()
+    return Path(model_uri) if is_path else None
 
 
 def registry_uri(tracking_uri: str, workspace: str) -> str:

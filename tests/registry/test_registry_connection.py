@@ -12,6 +12,7 @@ from ragtune.registry.connection import (
     database_file,
     is_server,
     is_unused,
+    local_folder,
 )
 
 
@@ -51,3 +52,20 @@ def test_environment_variables_are_put_back_even_after_an_error(monkeypatch):
         assert os.environ["SET_BEFORE"] == os.environ["NOT_SET_BEFORE"] == "new"
         raise ValueError("mine")
     assert os.environ["SET_BEFORE"] == "old" and "NOT_SET_BEFORE" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["50%25", "a#b", "a?b=c", "plain", "name:1"])
+def test_a_models_folder_is_found_by_its_path_and_by_its_uri_whatever_its_name(tmp_path, name):
+    assert local_folder(f"{tmp_path}/{name}") == local_folder((tmp_path / name).as_uri()) == tmp_path / name
+
+
+def test_a_name_that_looks_like_a_uri_is_a_folder_where_one_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert local_folder("exp:1/encoder") is None
+    Path("exp:1", "encoder").mkdir(parents=True)
+    assert local_folder("exp:1/encoder") == Path("exp:1/encoder")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "runs:/1/model", "models:/countries/1", "mlflow-artifacts:/1/2"])
+def test_what_is_in_a_store_has_no_folder(uri):
+    assert local_folder(uri) is None
