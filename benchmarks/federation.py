@@ -22,11 +22,10 @@ import tempfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from ablation import ANSWER_TOKENS, ENCODER, GENERATOR, MODEL, PARTS, TRAINING, prepared
-from measured import report
+from measured import over_seeds, report
 
 from ragtune.federation.sites import divide
 from ragtune.hub import load_prompt, load_tokenizer
@@ -108,11 +107,6 @@ def measure_arms(
         figures[name] = measure(train(pairs, base, folder, steps, seed, options, **settings), splits, base)
         say(f"seed {seed}, {name}: {figures[name]}")
     return figures
-
-
-def over_seeds(values: Sequence[float]) -> str:
-    """The mean, and behind it the standard deviation where there is one."""
-    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

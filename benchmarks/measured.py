@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any, TypeVar
 
 from ragtune.files import atomic_file
@@ -57,6 +57,11 @@ def ratio(more: Sequence[float], less: Sequence[float]) -> Ratio:
 def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Of each figure that all runs of a side gave."""
     return {name: median(run[name] for run in runs) for name in runs[0]}
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """The mean, and behind it the standard deviation where there is one."""
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def report(name: str, rows: Sequence[Sequence[str]], figures: Mapping[str, Any], packages: Sequence[str]) -> None:

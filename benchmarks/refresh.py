@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import PAIRS, in_turn, ratio, report
+from measured import PAIRS, in_turn, over_seeds, ratio, report
 from real_questions import minilm
 from transformers import AutoTokenizer
 
@@ -158,11 +158,6 @@ def measure_worth(work: Path, parts: dict[str, str], options: argparse.Namespace
     return found
 
 
-def shown(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -190,7 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures |= worth
         names = (*METRICS, "training_seconds")
         for name in names:
-            cells = (shown(worth[key]) if (key := f"{name}_{side}") in worth else "" for side in ("before", *METHODS))
+            cells = (
+                over_seeds(worth[key]) if (key := f"{name}_{side}") in worth else "" for side in ("before", *METHODS)
+            )
             rows.append((name.replace("_", " "), *cells))
     report("refresh", rows, figures, VERSIONS)
 

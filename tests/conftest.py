@@ -44,6 +44,17 @@ def training_here(monkeypatch):
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, of 600 kB; `mount -o remount,size=…` makes it another size."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", place]).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
 def log_model(tmp_path):
     """Keeps a model's folder in the artifacts of an MLflow run, as a server does; gives its URI."""
 

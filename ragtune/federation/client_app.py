@@ -29,21 +29,20 @@ def make_client_app(sites: Sequence[Site] = ()) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         """Train for a round; a site that cannot raises, and the round goes on without it."""
-        site = _site(context, sites)
-        weights, settings, average = _read(message)
-        if _round(message) == 1:
+        site, number = _site(context, sites), _round(message)
+        if number == 1:
             site.forget()
-        trained, metrics = site.train(weights, settings, average, _round(message))
+        trained, metrics = site.train(*_read(message), number)
         arrays = ArrayRecord({name: Array(weight) for name, weight in trained.items()})
         return _reply(message, site, metrics, {"train_loss": metrics["train_loss"]}, {ARRAYS: arrays})
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         """Evaluate the averaged weights on the site's validation questions."""
-        site = _site(context, sites)
-        if _round(message) == 0:
+        site, number = _site(context, sites), _round(message)
+        if number == 0:
             site.forget()
-        return _reply(message, site, site.evaluate(*_read(message), _round(message)), {}, {})
+        return _reply(message, site, site.evaluate(*_read(message), number), {}, {})
 
     return app
 

@@ -481,16 +481,6 @@ def test_ids_that_stand_twice_are_refused(tmp_path, encoder):
         ingest_passages(tmp_path / "twice.parquet", tmp_path / "base", encoder)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", place]).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.mark.parametrize("cached", [False, True], ids=["while embedding", "while writing"])
 def test_a_full_disk_is_named_and_space_is_all_that_it_takes_to_go_on(tmp_path, small_disk, cached):
     encoder = WordEncoder(dimension=256)

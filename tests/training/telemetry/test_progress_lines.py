@@ -27,6 +27,11 @@ def test_a_training_line_has_speed_metrics_and_the_time_left(log):
     assert log(logs | {"unknown": 1.0, "search_fraction": 0.25}).replace("search 25%, ", "") == told
 
 
+def test_a_training_without_a_generator_tells_no_speed_of_one(log):
+    told = "training: 8 of 20 steps, 12.3 questions/s, loss 1.2346, 30 s to go\n"
+    assert log({"loss": 1.23456, "samples_per_second": 12.34}) == told
+
+
 def test_a_validation_line_has_no_time_left(log):
     assert log({"eval_loss": 2.0, "eval_em": 0.125}) == "validation: 8 of 20 steps, EM 0.125, loss 2.0000\n"
 
