@@ -15,10 +15,9 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
-from measured import report
+from measured import over_seeds, report
 from reader import ANSWER_TOKENS, reading_pairs, train_reader
 from real_questions import minilm
 
@@ -168,13 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "frozen retriever": ("frozen", "after"),
         "joint": ("joint", "after"),
     }
-    table = [("mean over seeds (standard deviation)", *columns)]
+    table = [("mean over seeds ± standard deviation", *columns)]
     for figure in SHOWN:
         cells = []
         for kind, side in columns.values():
             values = [run[kind][f"{figure}_{side}"] for run in runs.values() if f"{figure}_{side}" in run[kind]]
-            spread = f" ({stdev(values):.3f})" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.3f}{spread}" if values else "")
+            cells.append(over_seeds(values) if values else "")
         table.append((figure, *cells))
     wanted = [f"{figure}_{side}" for figure in SHOWN for side in ("before", "after", "closed_book")]
     figures = {

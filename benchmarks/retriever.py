@@ -21,12 +21,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import fmean
 from typing import Any
 
 import datasets
 import numpy as np
-from measured import PAIRS, in_turn, ratio, report
+from measured import PAIRS, in_turn, over_seeds, ratio, report
 from random_models import save_parts
 from real_questions import minilm
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -143,13 +143,12 @@ def learning(files: dict[str, Path], work: Path, options) -> tuple[list[tuple[st
                 after = scored(load_model(model).question_encoder, knowledge_base_of(model), files["test"])
                 done.write_text(json.dumps(after | {"seconds": figures["seconds"]}), encoding="utf-8")
             runs.setdefault(kind, []).append(json.loads(done.read_text(encoding="utf-8")))
-    table: list[tuple[str, ...]] = [("mean over seeds (standard deviation)", *SHOWN, "seconds of training")]
+    table: list[tuple[str, ...]] = [("mean over seeds ± standard deviation", *SHOWN, "seconds of training")]
     table.append(("before", *(f"{before[name]:.3f}" for name in SHOWN), ""))
     for kind, figures_of in runs.items():
-        cells = [[run[name] for run in figures_of] for name in (*SHOWN, "seconds")]
-        spread = [f" ({stdev(values):.3f})" if len(values) > 1 else "" for values in cells[:-1]]
-        shown = [f"{mean(values):.3f}{deviation}" for values, deviation in zip(cells, spread, strict=False)]
-        table.append((f"negatives: {kind}", *shown, f"{mean(cells[-1]):.0f}"))
+        shown = [over_seeds([run[name] for run in figures_of]) for name in SHOWN]
+        seconds = fmean(run["seconds"] for run in figures_of)
+        table.append((f"negatives: {kind}", *shown, f"{seconds:.0f}"))
     return table, {"before": before, "runs": runs}
 
 
