@@ -24,6 +24,7 @@ def write_outcome(
     history: Sequence[Entry],
     lineage: Mapping[str, Any],
     args: RagTrainingArguments,
+    lengths: Mapping[str, int] | None = None,
     trust: bool = False,
 ) -> None:
     """Write the averaged model, and the rounds into its folder: by site for the report, and as a training's curve.
@@ -35,7 +36,8 @@ def write_outcome(
         best: the round whose weights the model gets.
         history: of all rounds.
         lineage: of the model, for `save_model`.
-        args: of the run; `lora_merge` adds a LoRA adapter to the weights.
+        args: of the run, whose settings of the model it gets; `lora_merge` adds a LoRA adapter to the weights.
+        lengths: as of `RagTrainingArguments.model_config`, where they are others than the base model's.
         trust: run code that comes with the model.
 
     Raises:
@@ -46,6 +48,7 @@ def write_outcome(
         shutil.copytree(start, averaged)
         write_weights(averaged, weights_of_round(plan.folder, best))
         model = load_model(averaged, trust_remote_code=trust)
+        model.config = args.model_config(model.config, **(lengths or {}))
         if args.lora_rank and args.lora_merge:
             model.generator.merge_adapter()
         save_model(model, folder, lineage)

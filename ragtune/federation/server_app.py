@@ -19,7 +19,8 @@ from ragtune.federation.weights import read_weights, travelling
 from ragtune.files import atomic_path
 from ragtune.locks import locked
 from ragtune.models.checkpoint import read_description
-from ragtune.settings.setting import settings_of
+from ragtune.settings.pipeline import Models
+from ragtune.settings.setting import read_values, settings_of
 from ragtune.settings.training import SHORT_NAMES, Training, read_options
 from ragtune.training.arguments import RagTrainingArguments
 from ragtune.training.lora import copy_with_adapter
@@ -27,6 +28,7 @@ from ragtune.training.methods.federated import Federated
 from ragtune.training.trained import frozen_parts
 
 _NEEDED = ("model", "parameters", "output")
+_LENGTHS = ("max_question_tokens", "max_answer_tokens")  # of the sites' tokenised pairs, which the model has to know
 
 app = ServerApp()
 
@@ -58,26 +60,28 @@ def serve(grid: Grid, model: str, parameters: Mapping[str, Any], output: Path) -
         parameters: from `read_parameters`.
         output: folder for all that the server leaves.
     """
-    args = RagTrainingArguments(**parameters, report_to="none")
+    lengths = {name: parameters[name] for name in _LENGTHS if name in parameters}
+    given = {name: value for name, value in parameters.items() if name not in lengths}
+    args = RagTrainingArguments(**given, report_to="none")
     method = args.make_method()
     assert isinstance(method, Federated)
     description, start = read_description(model), _start(model, args, output)
     names = travelling(start, method.options.average, method.trains - frozen_parts(args))
     keeps_best = bool(args.load_best_model_at_end)
     metric = str(args.metric_for_best_model)
-    plan = Plan(method.options, _given(args, parameters), metric, keeps_best, output / "rounds")
+    plan = Plan(method.options, _given(args, given), metric, keeps_best, output / "rounds")
     with closing(Curves(output / "tensorboard")) as curves:
         best, history = federate(grid, plan, read_weights(start, names), curves.add)
     lineage = description["lineage"] | {"parameters": {"method": "federated", **parameters}}
     with atomic_path(output / "model") as folder:
-        write_outcome(folder, start, plan, best, history, lineage, args)
+        write_outcome(folder, start, plan, best, history, lineage, args, lengths)
 
 
 def read_parameters(path: str) -> dict[str, Any]:
-    """The settings of training in a parameter file; those of the pipeline's other boxes are passed over.
+    """The settings of training and of the model in a parameter file; those of the pipeline's other boxes do not count.
 
     Raises:
-        ParameterError: it cannot be read, or its method is not federated.
+        ParameterError: it cannot be read, its method is not federated, or a length is none.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -90,6 +94,8 @@ def read_parameters(path: str) -> dict[str, Any]:
     known = {*settings_of(Training), *SHORT_NAMES}
     own = {SHORT_NAMES.get(str(name), str(name)): value for name, value in values.items() if name in known}
     options = read_options(values.get("training_options") or {})
+    models = settings_of(Models)
+    own |= read_values(path, models, {name: values[name] for name in _LENGTHS if name in values})
     return own | {SHORT_NAMES.get(name, name): value for name, value in options.items()}
 
 

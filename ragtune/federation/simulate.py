@@ -55,7 +55,7 @@ def train_model(prepared: Prepared) -> None:
     with closing(Curves(args.tensorboard_folder or prepared.work / "tensorboard")) as curves:
         best, history = simulate(plan, sites, read_weights(start, names), curves.add)
     with atomic_path(prepared.work / MODEL) as temporary:
-        write_outcome(temporary, start, plan, best, history, prepared.lineage, args, files.trust_remote_code)
+        write_outcome(temporary, start, plan, best, history, prepared.lineage, args, trust=files.trust_remote_code)
         asked = (split["question"] for split in (prepared.pairs.train, prepared.pairs.validation))
         write_learnt(temporary, itertools.chain.from_iterable(asked), files.model_folder)
         figures = json.dumps(results(history, best, metric, keeps_best))

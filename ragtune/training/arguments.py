@@ -1,6 +1,6 @@
 """The inputs, outputs and arguments of a fine-tuning run."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -80,6 +80,7 @@ class RunFiles:
 OWN = settings_of(Training, TrainingOptions)  # ragtune's, or Trainer's with other defaults
 _PARAMETERS = settings_of(Training, TrainingOptions, Processes)
 _NUMBERS = {int: "whole number", float: "number"}
+_OF_MODEL = ("n_docs", "temperature", "prompt", "chat_template", "max_input_tokens")
 
 
 def _like(name: str, default: Any = MISSING, what: str = "") -> Any:
@@ -151,13 +152,24 @@ class RagTrainingArguments(Training, TrainingOptions, TrainerOptions, TrainingAr
             What was given and differs, such as "n_docs=3 instead of 5".
         """
         changed = []
-        for name in ("n_docs", "temperature", "prompt", "chat_template", "max_input_tokens"):
+        for name in _OF_MODEL:
             own = getattr(config, name)
             if getattr(self, name) is None:
                 setattr(self, name, own)
             elif getattr(self, name) != own:
                 changed.append(f"{name}={getattr(self, name)} instead of {own}")
         return changed
+
+    def model_config(self, own: RagConfig, **lengths: int) -> RagConfig:
+        """The configuration that the trained model gets.
+
+        Args:
+            own: the base model's, for what was not given.
+            lengths: `max_question_tokens` and `max_answer_tokens`, of the tokenised pairs.
+        """
+        given: dict[str, Any] = {name: value for name in _OF_MODEL if (value := getattr(self, name)) is not None}
+        marginalization = self.make_method().marginalization or own.marginalization
+        return replace(own, marginalization=marginalization, **given | lengths)
 
     def make_method(self) -> Method:
         """The method with its options, as new."""

@@ -100,21 +100,13 @@ def base_model(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells:
 
 def _loaded(files: RunFiles, args: RagTrainingArguments, pairs: Pairs, tells: bool) -> RagModel:
     model = load_model(files.model_folder, trust_remote_code=files.trust_remote_code) if files.model_folder else None
-    changed = args.settle(model.config if model is not None else RagConfig())
-    own = model.config.marginalization if model is not None else RagConfig.marginalization
-    config = RagConfig(
-        marginalization=args.make_method().marginalization or own,
-        n_docs=args.n_docs,
-        temperature=args.temperature,
-        max_question_tokens=pairs.max_question_tokens,
-        max_answer_tokens=pairs.max_answer_tokens,
-        max_input_tokens=args.max_input_tokens,
-        prompt=args.prompt,
-        chat_template=args.chat_template,
-    )
+    own = model.config if model is not None else RagConfig()
+    changed = args.settle(own)
+    lengths = {"max_question_tokens": pairs.max_question_tokens, "max_answer_tokens": pairs.max_answer_tokens}
+    config = args.model_config(own, **lengths)
     if model is not None:
-        if own != config.marginalization:
-            changed.append(f"marginalization={config.marginalization} (method={args.method}) instead of {own}")
+        if (before := own.marginalization) != config.marginalization:
+            changed.append(f"marginalization={config.marginalization} (method={args.method}) instead of {before}")
         if changed and tells and args.process_index == 0:
             say(f"{files.model_folder}: is trained further with {', '.join(changed)}")
         model.config = config

@@ -1,6 +1,7 @@
 """The server's side of a real federation, by a grid in this process."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from direct_grid import DirectGrid
@@ -52,6 +53,17 @@ def test_a_server_leaves_a_model_its_curves_and_its_rounds(sites, parameters, ba
     assert load_model(tmp_path / "apart" / "model").generator.adapters
 
 
+def test_a_model_says_what_its_sites_trained_with(sites, parameters, base_model, tmp_path, in_this_process):
+    before = load_model(base_model).config
+    assert (before.n_docs, before.temperature, before.max_answer_tokens) == (3, 0.05, 32)
+    own = PARAMETERS.replace("n_docs: 3", "n_docs: 2\nmax_answer_tokens: 9\nprompt: '{question} / {title} / {text}'")
+    parameters.write_text(own.replace("average: adapters", "average: adapters, local_method: rag-token"))
+    grid = DirectGrid(make_client_app(sites), [1, 2])
+    serve(grid, str(base_model), read_parameters(str(parameters)), tmp_path / "output")
+    changed = {"n_docs": 2, "max_answer_tokens": 9, "prompt": "{question} / {title} / {text}"}
+    assert load_model(tmp_path / "output" / "model").config == replace(before, marginalization="token", **changed)
+
+
 def test_one_run_at_a_time_writes_into_an_output_folder(sites, parameters, base_model, tmp_path):
     grid, output = DirectGrid(make_client_app(sites), [1, 2]), tmp_path / "output"
     config = {"model": str(base_model), "parameters": str(parameters), "output": str(output)}
@@ -66,6 +78,9 @@ def test_parameters_are_those_of_a_federation(parameters, tmp_path):
     assert read["per_device_train_batch_size"] == 4 and read["lora_rank"] == 2 and "questions" not in read
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: cannot be read as YAML"):
         read_parameters(str(tmp_path / "nowhere.yaml"))
+    parameters.write_text(PARAMETERS + "max_answer_tokens: 1")
+    with pytest.raises(ParameterError, match=r"parameters\.yaml: max_answer_tokens=1: must be at least 4"):
+        read_parameters(str(parameters))
     parameters.write_text("method: rag")
     with pytest.raises(ParameterError, match="no method: federated in it"):
         read_parameters(str(parameters))
