@@ -227,6 +227,22 @@ def test_a_federation_goes_on_with_fewer_sites_and_not_from_another_base_model(t
     assert sorted(history[2]["sites"]) == ["berlin"]
 
 
+def test_what_saves_memory_may_change_between_starts_and_the_size_of_a_step_may_not(tmp_path):
+    def of(**shared):
+        own = plan(tmp_path, rounds=2)
+        return Plan(own.options, SHARED | shared, own.metric, own.keeps_best, own.folder)
+
+    grid = DirectGrid(app_of_sites(), NAMES)
+    with pytest.raises(KeyboardInterrupt):
+        federate(grid, of(per_device_train_batch_size=8), START, interrupt_behind(1))
+    smaller = {"per_device_train_batch_size": 4, "save_steps": 5, "retrieval": "gather"}
+    for differing in ({"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 2, "retrieval": "exact"}):
+        with pytest.raises(TrainingError, match="a federation that differs in settings; give its own"):
+            federate(grid, of(**smaller | differing), START)
+    _, history = federate(grid, of(**smaller, gradient_accumulation_steps=2), START)
+    assert [entry["round"] for entry in history] == [0, 1, 2]
+
+
 def test_two_sites_of_one_name_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(NAMES, 2, "berlin")
     with pytest.raises(TrainingError, match="evaluation of round 0: two sites are called berlin; give each SuperNode"):

@@ -78,7 +78,7 @@ _COST = {
     "torch_compile_mode",
     "torch_empty_cache_steps",
 }
-_WITHOUT_EFFECT = _PLACE | _COST
+WITHOUT_EFFECT = _PLACE | _COST
 _HOUSEKEEPING = _PLACE | {
     "eval_on_start",
     "logging_first_step",
@@ -100,7 +100,7 @@ def run_inputs(
         knowledge_base: what its manifest says that matters.
         args: all parameters.
     """
-    parameters = {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT}
+    parameters = {name: value for name, value in args.to_dict().items() if name not in WITHOUT_EFFECT}
     questions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     parameters |= {"questions_per_step": questions, "exact_search": args.retrieval == "exact"}
     if args.make_method().loss_by_batch:
