@@ -8,6 +8,7 @@ from typing import Any
 
 from ragtune.errors import ClusterError, ParameterError
 from ragtune.federation.client_app import read_site
+from ragtune.federation.local import site_settings
 from ragtune.federation.own_process import in_own_process
 from ragtune.federation.site import IMPORTS, Site, call, named
 
@@ -18,7 +19,8 @@ def check_site(file: str | Path) -> Site:
     """Read a site's TOML, `--node-config` of its SuperNode, and check what it names, as its first round would.
 
     Raises:
-        RagtuneError: a folder is missing, the site has no data, or data, knowledge base and model do not go together.
+        RagtuneError: a folder is missing, the site has no data, its settings are not a site's to choose or not possible
+            here, or data, knowledge base and model do not go together.
     """
     try:
         config: dict[str, Any] = tomllib.loads(Path(file).read_text(encoding="utf-8"))
@@ -26,7 +28,7 @@ def check_site(file: str | Path) -> Site:
         raise ParameterError(f"{file}: cannot be read as TOML ({error}); see docs/federation.md for one") from error
     site = read_site(config)
     with named(site.name):
-        in_own_process(call, "check", vars(site), {}, imports=IMPORTS)
+        in_own_process(call, "check", vars(site), site_settings({}, site.own_settings()), imports=IMPORTS)
     return site
 
 

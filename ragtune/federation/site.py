@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ragtune.errors import RagtuneError
+from ragtune.errors import ParameterError, RagtuneError
 from ragtune.federation.local import site_settings
 from ragtune.federation.own_process import in_own_process
 from ragtune.federation.weights import Weights, check_same, read_weights, shapes, travelling, write_weights
@@ -63,7 +63,7 @@ class Site:
             RagtuneError: with the site's name and the way out.
         """
         with named(self.name):
-            own = site_settings(settings, json.loads(self.settings))
+            own = site_settings(settings, self.own_settings())
             start, trained = self._take_over(received, own, average, number - 1), Path(self.work, "trained")
             metrics = self._call("train", own, str(start), str(trained))
             weights = read_weights(trained, received)
@@ -86,8 +86,24 @@ class Site:
             RagtuneError: with the site's name and the way out.
         """
         with named(self.name):
-            own = site_settings(settings, json.loads(self.settings))
+            own = site_settings(settings, self.own_settings())
             return self._call("evaluate", own, str(self._take_over(received, own, average, number)))
+
+    def own_settings(self) -> dict[str, Any]:
+        """What the site has chosen for itself.
+
+        Raises:
+            ParameterError: it is no JSON object.
+        """
+        try:
+            own = json.loads(self.settings)
+        except ValueError as error:
+            raise ParameterError(
+                f'settings: {self.settings} is no JSON ({error}); such as {{"retrieval": "exact"}}'
+            ) from error
+        if not isinstance(own, dict):
+            raise ParameterError(f'settings: {self.settings} is no JSON object; such as {{"retrieval": "exact"}}')
+        return own
 
     def forget(self) -> None:
         """Drop what an earlier federation has left in the work folder: weights that did not travel."""

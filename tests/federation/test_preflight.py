@@ -1,5 +1,6 @@
 """The checks before a site joins, against a real TLS server on loopback."""
 
+import json
 import socket
 import ssl
 import threading
@@ -77,8 +78,7 @@ def site_file(sites, tmp_path):
     def site_file(**changes):
         own = {name.replace("_", "-"): value for name, value in vars(sites[0]).items() if value}
         own = {"site": own.pop("name"), **own} | changes
-        own.pop("settings")
-        (tmp_path / "site.toml").write_text("".join(f'{name} = "{value}"\n' for name, value in own.items()))
+        (tmp_path / "site.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in own.items()))
         return tmp_path / "site.toml"
 
     return site_file
@@ -92,6 +92,22 @@ def test_a_sites_folders_are_checked_together(site_file, monkeypatch, tmp_path):
         check_site(site_file(model=str(tmp_path)))
     with pytest.raises(ParameterError, match=r"site\.toml: cannot be read as TOML"):
         check_site(tmp_path / "nowhere" / "site.toml")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ("{retrieval}", r"site site-1: settings: \{retrieval\} is no JSON .*; such as"),
+        ("[1]", r"site site-1: settings: \[1\] is no JSON object"),
+        ('{"learning_rate": 1}', "site site-1: a site's settings: learning_rate is the server's to choose"),
+        ('{"retrieval": "exat"}', "site site-1: the server's settings: retrieval='exat': must be one of"),
+        ('{"attn_implementation": "flash_attention_2"}', "site site-1: attn_implementation=flash_attention_2"),
+    ],
+)
+def test_a_sites_own_settings_are_checked_as_a_round_would(site_file, monkeypatch, settings, message):
+    monkeypatch.setattr(preflight, "in_own_process", lambda function, *arguments, imports: function(*arguments))
+    with pytest.raises((ParameterError, TrainingError, ModelError), match=message):
+        check_site(site_file(settings=settings))
 
 
 def test_the_command_checks_a_site_and_its_server(site_file, certificates, monkeypatch, capsys):
