@@ -101,7 +101,7 @@ def finetune_rag(
             tensorboard_folder=tensorboard.path,
             work_folder=f"{workspace}/training",
             tracking_uri=tracking_uri,
-            processes=processes or int(gpus),
+            processes=processes or (1 if method == "federated" else int(gpus)),  # a federation starts its sites itself
             launcher=job if launcher == "trainjob" else Torchrun(train_env),
             method=method,
             method_options=method_options,

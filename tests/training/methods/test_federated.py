@@ -31,6 +31,10 @@ def test_it_trains_and_is_judged_as_its_sites_method():
         ({"rounds": 4}, {"max_steps": 40, "warmup_steps": 10}, "each of the rounds=4 has 10 steps, and warms up anew"),
         ({}, {"lr_scheduler_type": "cosine"}, "must be one of linear, constant"),
         ({"average": "adapters"}, {}, "there are none; set lora_rank"),
+        ({"local_method": "alternate"}, {}, "of 200 steps, and with alternate_every=0 not each part has one"),
+        ({"local_method": "alternate", "local_options": {"alternate_every": 11}}, {"max_steps": 100}, "to 10 or fewer"),
+        ({}, {"processes": 4}, "processes=4: method=federated starts its sites itself"),
+        ({}, {"nodes": 2}, "nodes=2: method=federated starts its sites itself"),
         ({"local_method": "lsr"}, {"lora_rank": 4}, "an adapter is for training the generator"),
     ],
 )
@@ -41,4 +45,5 @@ def test_what_no_federation_can_do_is_refused(options, parameters, message):
 
 def test_what_a_federation_can_do_is_not():
     check({"rounds": 4, "average": "adapters"}, max_steps=40, warmup_steps=9, lora_rank=4)
+    check({"local_method": "alternate", "local_options": {"alternate_every": 10}}, max_steps=100, processes=1)
     check({"rounds": 4}, max_steps=40, warmup_steps=0.05, lr_scheduler_type="constant_with_warmup")
