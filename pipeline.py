@@ -23,7 +23,7 @@ from ragtune.files import atomic_file
 from ragtune.kubeflow import commands as cluster
 from ragtune.kubeflow.local_run import run_here
 from ragtune.kubeflow.package import compiled_text
-from ragtune.kubeflow.parameters import check_values, documented, read_parameters, with_defaults
+from ragtune.kubeflow.parameters import check_installed, check_values, documented, read_parameters, with_defaults
 from ragtune.kubeflow.pods import WORKSPACE, fitted, mounts_none, place, without_volume
 from ragtune.kubeflow.run_folder import new_folder, point_latest, summary
 from ragtune.settings.pipeline import TRAIN, name_here
@@ -322,6 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
             parameters = {"workspace": str(LOCAL_WORKSPACE.absolute()), **given}
             values = with_defaults(rag_finetuning.pipeline_func, parameters)
             check_values(values)
+            check_installed(values)
             from ragtune.reachable import check_reachable  # here, since it takes seconds that compiling need not wait
 
             check_reachable(values)

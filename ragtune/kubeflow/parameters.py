@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ragtune.settings.pipeline import PARAMETERS, name_here
 from ragtune.settings.setting import check, read_value, unknown
 from ragtune.settings.training import read_options
 from ragtune.sources import check_no_secrets
+from ragtune.training.methods.options import make_method, parse_options
 from ragtune.training.rules import check_training
 
 
@@ -98,6 +100,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         if name in values:
             raise ParameterError(f"training_options: {name} is a parameter of the pipeline itself; give it as such")
     check_training({**values, **read_options(values["training_options"])})
+    _check_strategy(values)
     check_volume(values)
     check_nodes(values)
     check_prompt(values["prompt"])
@@ -107,6 +110,35 @@ def check_values(values: Mapping[str, Any]) -> None:
         check_tracking_uri(values["tracking_uri"])
     if values["model_registry_url"]:
         check_url(values["model_registry_url"])
+
+
+def check_installed(values: Mapping[str, Any]) -> None:
+    """Refuse what this environment lacks a package for, where all boxes of a run are to run in it.
+
+    Args:
+        values: of all parameters of the pipeline.
+
+    Raises:
+        ParameterError: with the extra that brings it.
+    """
+    wanted = {
+        ("flwr", "federated", "method=federated"): values["method"] == "federated",
+        ("sentence_transformers", "retriever", "method=retriever"): values["method"] == "retriever",
+        ("ray", "ray", "retrieval=ray"): values["retrieval"] == "ray",
+        ("peft", "lora", "lora_rank"): read_options(values["training_options"]).get("lora_rank"),
+    }
+    for (module, extra, setting), asked in wanted.items():
+        if asked and find_spec(module) is None:
+            raise ParameterError(f"{setting} needs {module}, which is not installed: pip install 'ragtune[{extra}]'")
+
+
+def _check_strategy(values: Mapping[str, Any]) -> None:
+    """Refuse a strategy that Flower does not have; where there is no Flower, as in the data image, training does."""
+    if values["method"] == "federated" and find_spec("flwr"):
+        from ragtune.federation.strategies import make_strategy
+
+        options = make_method("federated", parse_options(values["method_options"])).options
+        make_strategy(options.strategy, options.strategy_options, options.min_sites)
 
 
 def _declared(pipeline: Callable[..., Any]) -> dict[str, inspect.Parameter]:

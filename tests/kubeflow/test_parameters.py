@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import main, rag_finetuning
-from ragtune.errors import ParameterError, RagtuneError
+from ragtune.errors import ParameterError, RagtuneError, TrainingError
 from ragtune.kubeflow.local_run import run_here
-from ragtune.kubeflow.parameters import check_values, read_parameters, with_defaults
+from ragtune.kubeflow.parameters import check_installed, check_values, read_parameters, with_defaults
 
 DEMO = Path(__file__).parents[2] / "params" / "demo.yaml"
 
@@ -151,6 +151,38 @@ def test_what_a_late_box_would_refuse_is_refused_at_once(name, value, message):
     with pytest.raises(RagtuneError) as raised:
         check_values(complete(**{name: value}))
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "strategy, message",
+    [
+        ({"strategy": "FedFoo"}, "strategy=FedFoo: Flower has none of that name"),
+        ({"strategy_options": {"proximal_mu": 1}}, "strategy_options: FedAvg takes no proximal_mu"),
+    ],
+)
+def test_a_strategy_that_flower_does_not_have_is_refused_at_once(strategy, message, monkeypatch):
+    wrong = complete(method="federated", method_options=strategy)
+    with pytest.raises(TrainingError, match=message):
+        check_values(wrong)
+    monkeypatch.setattr("ragtune.kubeflow.parameters.find_spec", lambda module: None)
+    check_values(wrong)  # as in the data image, which has no Flower
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"method": "federated"}, r"method=federated needs flwr, which is not installed: pip install .ragtune\[fed"),
+        ({"method": "retriever"}, r"method=retriever needs sentence_transformers, .*'ragtune\[retriever\]'"),
+        ({"retrieval": "ray"}, r"retrieval=ray needs ray, .*'ragtune\[ray\]'"),
+        ({"training_options": {"lora_rank": 4}}, r"lora_rank needs peft, .*'ragtune\[lora\]'"),
+    ],
+)
+def test_what_is_not_installed_is_named_before_a_run(values, message, monkeypatch):
+    check_installed(complete(**values))
+    monkeypatch.setattr("ragtune.kubeflow.parameters.find_spec", lambda module: None)
+    check_installed(complete())
+    with pytest.raises(ParameterError, match=message):
+        check_installed(complete(**values))
 
 
 def test_a_run_makes_nothing_of_such_a_value(tmp_path, capsys):
