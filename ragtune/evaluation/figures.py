@@ -25,7 +25,7 @@ def evidence(
     ]
     if losses := _curve(log, "loss"):
         chart = line_chart("Training loss", [Series("loss", "after", thinned(losses))], "step", "loss")
-        figures.append(_figure("Training loss", chart, "Mean over the batch of −log p(answer | question), in nats."))
+        figures.append(_figure("Training loss", chart, "Mean over the batch of the method's own loss, in nats."))
     if scores := _curve(log, "em"):
         series = [Series("validation EM", "after", thinned(scores))]
         chart = line_chart("Exact match while training", series, "step", "exact match", y_format=whole_percent)
