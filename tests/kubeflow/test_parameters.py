@@ -185,6 +185,14 @@ def test_what_is_not_installed_is_named_before_a_run(values, message, monkeypatc
         check_installed(complete(**values))
 
 
+def test_a_run_without_its_package_makes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ragtune.kubeflow.parameters.find_spec", lambda module: None)
+    output = tmp_path / "run"
+    assert main(["run", "--params", str(DEMO), "--set", "retrieval=ray", "--output", str(output)]) == 1
+    assert "error: retrieval=ray needs ray" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_a_run_makes_nothing_of_such_a_value(tmp_path, capsys):
     command = ["run", "--params", str(DEMO), "--set", "num_beams=0", "--output", str(tmp_path / "run")]
     assert main(command) == 1
