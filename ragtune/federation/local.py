@@ -83,4 +83,5 @@ def site_settings(received: Mapping[str, Any], own: Mapping[str, Any]) -> dict[s
         raise ParameterError(
             f"a site's settings: {refused[0]} is the server's to choose; a site's are {', '.join(sorted(SITES_OWN))}"
         )
-    return read_values("the server's settings", _SETTINGS, {**received, **own})
+    taken = read_values("the server's settings", _SETTINGS, received)
+    return taken | read_values("a site's settings", _SETTINGS, own)
