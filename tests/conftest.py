@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def training_here(monkeypatch):
             assert training.main([str(arguments_file)]) == 0
 
     monkeypatch.setitem(LAUNCHERS, "torchrun", Here)
+
+
+@pytest.fixture
+def own_temporary_folder(tmp_path, monkeypatch):
+    """A folder for temporary files in which no killed process of this machine has left any."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture

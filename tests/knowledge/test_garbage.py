@@ -3,7 +3,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 
 import pytest
@@ -20,11 +19,7 @@ from ragtune.locks import IN_USE, locked
 
 YEAR_AGO = 1.7e9
 
-
-@pytest.fixture(autouse=True)
-def _own_temporary_folder(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 
 @pytest.fixture

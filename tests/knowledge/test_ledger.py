@@ -67,6 +67,7 @@ def test_a_version_whose_collection_was_made_elsewhere_stays(tmp_path):
     assert (copy / "kb_v1").exists()
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_an_ingestion_onto_a_server_that_is_gone_stops_no_other(tmp_path, corpus, encoder, impatient, caplog):
     root = tmp_path / "knowledge_bases" / "animals"
     with pytest.raises(KnowledgeBaseError, match="no Milvus answers there"):
@@ -78,6 +79,7 @@ def test_an_ingestion_onto_a_server_that_is_gone_stops_no_other(tmp_path, corpus
     assert found.garbage == [] and "no Milvus answers there" in found.warnings[0]
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_copied_workspace_leaves_the_collections_of_the_other_alone(tmp_path, encoder, lite_server, caplog):
     uri = lite_server(tmp_path / "milvus.db")
     root = tmp_path / "production" / "knowledge_bases" / "animals"

@@ -118,6 +118,7 @@ def test_two_folders_on_one_server_do_not_take_each_others_collections(tmp_path,
             assert base.search(encoder.encode(QUESTIONS), 301).mask.sum(axis=1).tolist() == [rows] * 4
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_garbage_on_a_server_goes_with_its_version_or_when_that_was_deleted(
     tmp_path, corpus, encoder, server, name, token
 ):

@@ -26,6 +26,7 @@ def garbage(workspace):
     return [item.place.rpartition("/")[2] for item in Search(workspace, keep_days=0).run().garbage]
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_registered_models_version_is_kept_until_its_lease_is_deleted(workspace, tmp_path):
     assert garbage(workspace) == ["kb_v1"]
     lease = pin_knowledge_base(tmp_path / "model", workspace, 'model "x" version 3 in http://mlflow')
@@ -37,6 +38,7 @@ def test_a_registered_models_version_is_kept_until_its_lease_is_deleted(workspac
     assert garbage(workspace) == ["kb_v1"]
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_a_workspace_that_is_mounted_elsewhere_by_now_is_found(workspace, tmp_path):
     mounted = workspace.rename(tmp_path / "mounted")
     assert pin_knowledge_base(tmp_path / "model", mounted, "x").is_relative_to(mounted)

@@ -122,6 +122,7 @@ def test_an_unknown_launcher_is_refused(start):
         start(launcher="slurm")
 
 
+@pytest.mark.usefixtures("own_temporary_folder")
 def test_the_folder_of_a_run_that_goes_on_is_no_garbage_however_old_and_that_of_a_killed_one_is(start, tmp_path):
     workspace, found = tmp_path / "workspace", []
 
