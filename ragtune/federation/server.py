@@ -5,7 +5,6 @@ are run here, by the same four methods of the strategy.
 """
 
 import json
-import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,15 +22,9 @@ from ragtune.federation.rounds import Entry, Plan, Rounds, best_round, last_roun
 from ragtune.federation.strategies import make_strategy, restore, state_of
 from ragtune.federation.weights import Weights, digest
 from ragtune.progress import say
-from ragtune.settings.pipeline import Processes
-from ragtune.settings.training import Training
-from ragtune.training.checkpointing.fingerprint import WITHOUT_EFFECT
+from ragtune.training.checkpointing.fingerprint import effective
 
 _POLL_SECONDS = 0.5
-_BATCHES = {
-    "per_device_train_batch_size": Processes.batch_size,
-    "gradient_accumulation_steps": Training.gradient_accumulation_steps,
-}
 _REJOIN_SECONDS = 60.0  # within which sites come back to a server that was started again
 _REASON = re.compile(r"(?:Message: |^<class '[\w.]+'>:<')(.*?)'?>?$", re.S)  # Flower's words around an exception
 
@@ -57,7 +50,7 @@ def federate(
     strategy = make_strategy(options.strategy, options.strategy_options, options.min_sites)
     names: dict[int, str] = {}
     rounds = last_round(plan.folder)
-    whole = {**asdict(options), "settings": _telling(plan.shared), "base": digest(start)}
+    whole = {**asdict(options), "settings": effective(plan.shared), "base": digest(start)}
     of_one_start = {"min_sites", "round_seconds"}  # these may differ from start to start
     same_plan(plan.folder, {name: value for name, value in whole.items() if name not in of_one_start}, rounds)
     if rounds is None:
@@ -103,13 +96,6 @@ def _next_round(grid: Grid, plan: Plan, strategy: Any, rounds: Rounds, names: di
     done = Rounds(number, weights, state_of(strategy), rounds.history)
     entry = _evaluated(grid, plan, strategy, done, names, sites, failed)
     return Rounds(number, weights, done.strategy, [*rounds.history, entry])
-
-
-def _telling(shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the shared settings what a round's weights depend on; what costs memory or time alone may change."""
-    batches = [shared.get(name, default) for name, default in _BATCHES.items()]
-    told = {name: value for name, value in shared.items() if name not in WITHOUT_EFFECT}
-    return told | {"questions_per_step": math.prod(batches), "exact_search": shared.get("retrieval") == "exact"}
 
 
 def _evaluated(

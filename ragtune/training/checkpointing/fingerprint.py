@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import ragtune
 from ragtune.files import content_hash
 from ragtune.models.rag import RagModel
 from ragtune.models.weights import add_weights
+from ragtune.settings.pipeline import Processes
+from ragtune.settings.training import Training
 from ragtune.training.arguments import OWN, RagTrainingArguments
 
 # Of Trainer's own parameters, what one compares runs by.
@@ -78,7 +81,7 @@ _COST = {
     "torch_compile_mode",
     "torch_empty_cache_steps",
 }
-WITHOUT_EFFECT = _PLACE | _COST
+_WITHOUT_EFFECT = _PLACE | _COST
 _HOUSEKEEPING = _PLACE | {
     "eval_on_start",
     "logging_first_step",
@@ -100,9 +103,7 @@ def run_inputs(
         knowledge_base: what its manifest says that matters.
         args: all parameters.
     """
-    parameters = {name: value for name, value in args.to_dict().items() if name not in WITHOUT_EFFECT}
-    questions = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    parameters |= {"questions_per_step": questions, "exact_search": args.retrieval == "exact"}
+    parameters = effective(args.to_dict(), args.world_size)
     if args.make_method().loss_by_batch:
         parameters["per_device_eval_batch_size"] = args.per_device_eval_batch_size
     return {
@@ -116,6 +117,21 @@ def run_inputs(
         },
         "parameters": parameters,
     }
+
+
+def effective(parameters: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
+    """Return the parameters that a result depends on; of those that save memory or time what they amount to.
+
+    Args:
+        parameters: by their names in `RagTrainingArguments`; batches, accumulation and retrieval that are not among
+            them are the defaults.
+        processes: that train.
+    """
+    kept = {name: value for name, value in parameters.items() if name not in _WITHOUT_EFFECT}
+    batch = parameters.get("per_device_train_batch_size", Processes.batch_size)
+    accumulation = parameters.get("gradient_accumulation_steps", Training.gradient_accumulation_steps)
+    exact = parameters.get("retrieval") == "exact"
+    return kept | {"questions_per_step": batch * accumulation * processes, "exact_search": exact}
 
 
 def telling(args: RagTrainingArguments) -> dict[str, Any]:
