@@ -8,7 +8,6 @@ from typing import Any
 
 from ragtune.errors import ClusterError, ParameterError
 from ragtune.federation.client_app import read_site
-from ragtune.federation.local import site_settings
 from ragtune.federation.own_process import in_own_process
 from ragtune.federation.site import IMPORTS, Site, call, named
 
@@ -28,7 +27,7 @@ def check_site(file: str | Path) -> Site:
         raise ParameterError(f"{file}: cannot be read as TOML ({error}); see docs/federation.md for one") from error
     site = read_site(config)
     with named(site.name):
-        in_own_process(call, "check", vars(site), site_settings({}, site.own_settings()), imports=IMPORTS)
+        in_own_process(call, "check", vars(site), site.with_own({}), imports=IMPORTS)
     return site
 
 

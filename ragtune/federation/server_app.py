@@ -61,15 +61,14 @@ def serve(grid: Grid, model: str, parameters: Mapping[str, Any], output: Path) -
         output: folder for all that the server leaves.
     """
     lengths = {name: parameters[name] for name in _LENGTHS if name in parameters}
-    given = {name: value for name, value in parameters.items() if name not in lengths}
-    args = RagTrainingArguments(**given, report_to="none")
+    args = RagTrainingArguments(**{name: parameters[name] for name in parameters.keys() - lengths}, report_to="none")
     method = args.make_method()
     assert isinstance(method, Federated)
     description, start = read_description(model), _start(model, args, output)
     names = travelling(start, method.options.average, method.trains - frozen_parts(args))
     keeps_best = bool(args.load_best_model_at_end)
     metric = str(args.metric_for_best_model)
-    plan = Plan(method.options, _given(args, given), metric, keeps_best, output / "rounds")
+    plan = Plan(method.options, _given(args, parameters), metric, keeps_best, output / "rounds")
     with closing(Curves(output / "tensorboard")) as curves:
         best, history = federate(grid, plan, read_weights(start, names), curves.add)
     lineage = description["lineage"] | {"parameters": {"method": "federated", **parameters}}
@@ -94,8 +93,7 @@ def read_parameters(path: str) -> dict[str, Any]:
     known = {*settings_of(Training), *SHORT_NAMES}
     own = {SHORT_NAMES.get(str(name), str(name)): value for name, value in values.items() if name in known}
     options = read_options(values.get("training_options") or {})
-    models = settings_of(Models)
-    own |= read_values(path, models, {name: values[name] for name in _LENGTHS if name in values})
+    own |= read_values(path, settings_of(Models), {name: values[name] for name in _LENGTHS if name in values})
     return own | {SHORT_NAMES.get(name, name): value for name, value in options.items()}
 
 

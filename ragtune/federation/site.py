@@ -63,7 +63,7 @@ class Site:
             RagtuneError: with the site's name and the way out.
         """
         with named(self.name):
-            own = site_settings(settings, self.own_settings())
+            own = self.with_own(settings)
             start, trained = self._take_over(received, own, average, number - 1), Path(self.work, "trained")
             metrics = self._call("train", own, str(start), str(trained))
             weights = read_weights(trained, received)
@@ -86,24 +86,24 @@ class Site:
             RagtuneError: with the site's name and the way out.
         """
         with named(self.name):
-            own = site_settings(settings, self.own_settings())
+            own = self.with_own(settings)
             return self._call("evaluate", own, str(self._take_over(received, own, average, number)))
 
-    def own_settings(self) -> dict[str, Any]:
-        """What the site has chosen for itself.
+    def with_own(self, received: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the server's settings, and add those that the site has chosen for itself.
 
         Raises:
-            ParameterError: it is no JSON object.
+            ParameterError: there is no such setting, the site may not choose it, or its own are no JSON object.
         """
         try:
             own = json.loads(self.settings)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ParameterError(
                 f'settings: {self.settings} is no JSON ({error}); such as {{"retrieval": "exact"}}'
             ) from error
         if not isinstance(own, dict):
             raise ParameterError(f'settings: {self.settings} is no JSON object; such as {{"retrieval": "exact"}}')
-        return own
+        return site_settings(received, own)
 
     def forget(self) -> None:
         """Drop what an earlier federation has left in the work folder: weights that did not travel."""

@@ -98,6 +98,7 @@ def test_a_sites_folders_are_checked_together(site_file, monkeypatch, tmp_path):
     "settings, message",
     [
         ("{retrieval}", r"site site-1: settings: \{retrieval\} is no JSON .*; such as"),
+        (3, "site site-1: settings: 3 is no JSON"),
         ("[1]", r"site site-1: settings: \[1\] is no JSON object"),
         ('{"learning_rate": 1}', "site site-1: a site's settings: learning_rate is the server's to choose"),
         ('{"retrieval": "exat"}', "site site-1: a site's settings: retrieval='exat': must be one of"),
