@@ -19,7 +19,7 @@ from ragtune.files import atomic_path
 from ragtune.models.checkpoint import save_model
 from ragtune.questions.learnt import write_learnt
 from ragtune.training.lora import begin_adapter
-from ragtune.training.methods.federated import Federated
+from ragtune.training.methods.federated import Federated, check_one
 from ragtune.training.prepare import Prepared
 from ragtune.training.run import MODEL, RESULTS
 from ragtune.training.trained import frozen_parts
@@ -38,10 +38,7 @@ def train_model(prepared: Prepared) -> None:
     args, files = prepared.args, prepared.files
     method = args.make_method()
     assert isinstance(method, Federated)
-    if args.world_size > 1:
-        raise TrainingError(
-            f"processes={args.world_size}: method=federated starts its sites itself, one per GPU; set processes to 1"
-        )
+    check_one("processes", args.world_size)
     if args.lora_rank:
         begin_adapter(prepared.model.generator, args)
     folder = prepared.work / "federation"

@@ -24,6 +24,16 @@ SCHEDULES = ("linear", "constant", "constant_with_warmup")
 _ROUND_SECONDS = 86_400.0
 
 
+def check_one(name: str, count: int) -> None:
+    """Refuse several processes, or nodes, of which each would be a federation.
+
+    Raises:
+        TrainingError: there are several.
+    """
+    if count > 1:
+        raise TrainingError(f"{name}={count}: method=federated starts its sites itself, one per GPU; set {name} to 1")
+
+
 @dataclass(frozen=True)
 class FederatedOptions:
     """The settings of a federation."""
@@ -94,18 +104,15 @@ class Federated(Method):
                 f"warmup_steps={warmup}: each of the rounds={rounds} has {steps // rounds} steps, and warms up anew; "
                 "lower it, or give a share below 1"
             )
-        turn = getattr(self.local.options, "alternate_every", 1)
-        if not 0 < turn <= max(steps // rounds // 2, 1):
+        turn, longest = getattr(self.local.options, "alternate_every", None), steps // rounds // 2
+        if turn is not None and not 0 < turn <= longest:
             raise TrainingError(
                 f"local_method=alternate: its turns begin anew in each of the rounds={rounds} of {steps // rounds} "
                 f"steps, and with alternate_every={turn} not each part has one; set alternate_every in local_options "
-                f"to {max(steps // rounds // 2, 1)} or fewer, and not to 0"
+                f"to {max(longest, 1)} or fewer, and not to 0, in rounds of two steps or more"
             )
         for name in ("processes", "nodes"):
-            if parameters.get(name, 1) > 1:
-                raise TrainingError(
-                    f"{name}={parameters[name]}: method=federated starts its sites itself, one per GPU; set {name} to 1"
-                )
+            check_one(name, parameters.get(name, 1))
         schedule = str(parameters.get("lr_scheduler_type") or SCHEDULES[0])
         if schedule not in SCHEDULES:
             raise TrainingError(f"lr_scheduler_type={schedule}: of a federation must be one of {', '.join(SCHEDULES)}")

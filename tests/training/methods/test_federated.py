@@ -33,6 +33,11 @@ def test_it_trains_and_is_judged_as_its_sites_method():
         ({"average": "adapters"}, {}, "there are none; set lora_rank"),
         ({"local_method": "alternate"}, {}, "of 200 steps, and with alternate_every=0 not each part has one"),
         ({"local_method": "alternate", "local_options": {"alternate_every": 11}}, {"max_steps": 100}, "to 10 or fewer"),
+        (
+            {"local_method": "alternate", "local_options": {"alternate_every": 1}},
+            {"max_steps": 5},
+            "in rounds of two steps or more",
+        ),
         ({}, {"processes": 4}, "processes=4: method=federated starts its sites itself"),
         ({}, {"nodes": 2}, "nodes=2: method=federated starts its sites itself"),
         ({"local_method": "lsr"}, {"lora_rank": 4}, "an adapter is for training the generator"),
