@@ -121,13 +121,13 @@ def check_installed(values: Mapping[str, Any]) -> None:
     Raises:
         ParameterError: with the extra that brings it.
     """
-    wanted = {
-        ("flwr", "federated", "method=federated"): values["method"] == "federated",
-        ("sentence_transformers", "retriever", "method=retriever"): values["method"] == "retriever",
-        ("ray", "ray", "retrieval=ray"): values["retrieval"] == "ray",
-        ("peft", "lora", "lora_rank"): read_options(values["training_options"]).get("lora_rank"),
-    }
-    for (module, extra, setting), asked in wanted.items():
+    for asked, setting, module, extra in (
+        (values["method"] == "federated", "method=federated", "flwr", "federated"),
+        (values["method"] == "retriever", "method=retriever", "sentence_transformers", "retriever"),
+        (values["retrieval"] == "ray", "retrieval=ray", "ray", "ray"),
+        (values["embed_on"] == "ray", "embed_on=ray", "ray", "ray"),
+        (read_options(values["training_options"]).get("lora_rank"), "lora_rank", "peft", "lora"),
+    ):
         if asked and find_spec(module) is None:
             raise ParameterError(f"{setting} needs {module}, which is not installed: pip install 'ragtune[{extra}]'")
 

@@ -174,6 +174,7 @@ def test_a_strategy_that_flower_does_not_have_is_refused_at_once(strategy, messa
         ({"method": "federated"}, r"method=federated needs flwr, which is not installed: pip install .ragtune\[fed"),
         ({"method": "retriever"}, r"method=retriever needs sentence_transformers, .*'ragtune\[retriever\]'"),
         ({"retrieval": "ray"}, r"retrieval=ray needs ray, .*'ragtune\[ray\]'"),
+        ({"embed_on": "ray"}, r"embed_on=ray needs ray, .*'ragtune\[ray\]'"),
         ({"training_options": {"lora_rank": 4}}, r"lora_rank needs peft, .*'ragtune\[lora\]'"),
     ],
 )
